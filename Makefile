@@ -1,0 +1,36 @@
+# Every target sets up what it needs: a virtual environment in .venv, made once and
+# again when pyproject.toml changes. PYTHON=/path/to/python picks the interpreter.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+ready := .venv/.ready
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' Makefile | expand -t 10
+
+setup: $(ready)  ## make the environment in .venv
+
+$(ready): pyproject.toml scripts/setup.sh
+	@sh scripts/setup.sh
+	@touch $@
+
+demo: $(ready)  ## condense the built-in set and draw the result
+	@.venv/bin/pcdistill demo
+
+test: $(ready)  ## run the tests
+	.venv/bin/pytest -n 2
+
+lint: $(ready)  ## check style, types and the direction of imports
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: $(ready)  ## put the code into form
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+clean:  ## remove the environment, caches and build output
+	rm -rf .venv .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache build dist
+	find pcdistill tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +

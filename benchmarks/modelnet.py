@@ -1,0 +1,185 @@
+"""Accuracy of selected, distilled and whole training sets: one record per arm.
+
+    python benchmarks/modelnet.py modelnet10 distilled --clouds 4 --points 128 --bits 8
+    python benchmarks/modelnet.py --all            # every arm of the tables, those with a record left out
+
+Records go to `benchmarks/results/modelnet.jsonl`. Nothing here looks at the test set before the end: settings
+were chosen on validation splits (see docs/notebook.md).
+"""
+
+import argparse
+import datetime
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from pcdistill.clouds import PointClouds
+from pcdistill.config import DistillConfig
+from pcdistill.data import load
+from pcdistill.distill import DistillSettings, distill
+from pcdistill.environment import hardware, versions
+from pcdistill.evaluation import Record, evaluate, mean_std, peak_mib, read_records, write_record
+from pcdistill.jobs import make_objective, select_artefact
+from pcdistill.storage import Budget, storages
+from pcdistill.training import Protocol, Recipe, protocol
+
+RESULTS = Path(__file__).parent / "results" / "modelnet.jsonl"
+SELECTIONS = ("random", "herding", "kcenter", "medoid")
+
+
+class Arm(NamedTuple):
+    """One line of a table: a data set, how the training set is made, its size, and the seeds."""
+
+    dataset: str
+    arm: str
+    clouds: int | None
+    distill_seeds: int
+    train_seeds: int
+    points: int = 128
+    bits: int = 8
+    protocol: str = "tuned"
+    epochs: int | None = None  # shortens the published recipe where the whole set would take days
+
+    def options(self) -> list[str]:
+        """This arm as arguments of the script."""
+        given = [self.dataset, self.arm, "--points", str(self.points), "--bits", str(self.bits), "--protocol", self.protocol]
+        given += ["--distill-seeds", str(self.distill_seeds), "--train-seeds", str(self.train_seeds)]
+        given += ["--clouds", str(self.clouds)] if self.clouds else []
+        return given + (["--epochs", str(self.epochs)] if self.epochs else [])
+
+
+def arms() -> list[Arm]:
+    """Every line of the tables, in the order of the questions they answer."""
+    listed = [Arm("modelnet10", arm, 4, 3, 3) for arm in ("distilled", *SELECTIONS)]
+    listed += [Arm("modelnet10", arm, 32, 3, 1) for arm in ("distilled", "medoid", "random", "herding", "kcenter")]
+    listed += [Arm("modelnet10", "whole", None, 1, 1, points=1024, bits=32)]
+    for clouds in (4, 32):
+        listed += [Arm("modelnet40", arm, clouds, 1, 2) for arm in ("distilled", "medoid", "random", "herding", "kcenter")]
+    listed += [Arm("modelnet40", "whole", None, 1, 1, points=1024, bits=32)]
+    listed += [Arm("modelnet10", "whole", None, 1, 1, points=1024, bits=32, protocol="published", epochs=10)]
+    return listed
+
+
+class Made(NamedTuple):
+    """A training set and what it cost."""
+
+    clouds: PointClouds
+    storage_bytes: float  # per class
+    seconds: float
+    prepare_seconds: float
+    objective: str | None
+    surrogate: str | None
+
+
+def make(arm: Arm, real: PointClouds, seed: int) -> Made:
+    """The training set of an arm for one distillation (or selection) seed."""
+    if arm.arm == "whole":
+        return Made(real, real.points.numel() * 4 / real.num_classes, 0.0, 0.0, None, None)
+    assert arm.clouds is not None
+    budget = Budget(clouds_per_class=arm.clouds, points=arm.points, bits=arm.bits)
+    plan = protocol(arm.protocol)
+    start = time.perf_counter()
+    if arm.arm in SELECTIONS:
+        artefact = select_artefact(real, budget, arm.arm, plan, seed, dataset=arm.dataset)
+        return Made(artefact.clouds, artefact.bytes_per_class, time.perf_counter() - start, 0.0, None, None)
+    config = DistillConfig(data=arm.dataset, output=Path("unused.h5"), clouds_per_class=arm.clouds, points=arm.points,
+                           bits=arm.bits, seed=seed)  # fmt: skip
+    first = select_artefact(real, budget, config.init, plan, seed)
+    storage = storages["points"].from_clouds(first.clouds, budget)
+    objective = make_objective(config)
+    settings = DistillSettings(steps=config.steps, lr=config.lr, batch=config.batch, seed=seed)
+    done = distill(real, storage, objective, settings)
+    with torch.no_grad():
+        clouds = storage.decode()
+    seconds = time.perf_counter() - start
+    return Made(
+        clouds, storage.nbytes / real.num_classes, seconds, done.prepare_seconds, config.objective, config.surrogate
+    )
+
+
+def plan_of(arm: Arm) -> Protocol:
+    """The protocol of an arm; shortened ones are named so."""
+    plan = protocol(arm.protocol)
+    if arm.epochs is None:
+        return plan
+    recipe = Recipe(**{**plan.recipe.model_dump(), "epochs": arm.epochs, "name": f"{arm.protocol}-{arm.epochs}-epochs"})
+    return plan.model_copy(update={"recipe": recipe, "name": recipe.name})
+
+
+def measure(arm: Arm) -> Record:
+    """Make, train and test an arm over its seeds."""
+    real, test = load(arm.dataset, "train", points=1024), load(arm.dataset, "test", points=1024)
+    plan = plan_of(arm)
+    accuracies, class_accuracies, train_seconds = [], [], 0.0
+    made = []
+    for distill_seed in range(arm.distill_seeds):
+        made.append(make(arm, real, distill_seed))
+        seeds = [100 * distill_seed + i for i in range(arm.train_seeds)]
+        found = evaluate(made[-1].clouds, test, plan, seeds)
+        accuracies += found.accuracies
+        class_accuracies += [run.class_accuracy for run in found.runs]
+        train_seconds += found.train_seconds
+        print(f"  seed {distill_seed}: {[round(100 * a, 1) for a in found.accuracies]}, {made[-1].seconds:.0f} s", flush=True)
+    mean, deviation = mean_std(accuracies)
+    first = made[0]
+    return Record(
+        benchmark="modelnet", dataset=arm.dataset, arm=first.objective or arm.arm, distilled=first.objective is not None,
+        objective=first.objective, storage=None if arm.arm == "whole" else "points", clouds_per_class=arm.clouds,
+        points=arm.points, bits=arm.bits, bytes_per_class=first.storage_bytes, protocol=f"{plan.name} v{plan.recipe.version}",
+        network=plan.network, distill_network=first.surrogate, accuracy=accuracies, accuracy_mean=mean,
+        accuracy_std=deviation, class_accuracy_mean=mean_std(class_accuracies)[0],
+        distill_seeds=list(range(arm.distill_seeds)), train_seeds=list(range(arm.train_seeds)),
+        distill_seconds=sum(one.seconds for one in made) / len(made),
+        prepare_seconds=max(one.prepare_seconds for one in made), train_seconds=train_seconds / len(accuracies),
+        peak_mib=peak_mib(), command=shlex.join(["python", "benchmarks/modelnet.py", *arm.options()]), commit=commit(),
+        versions=versions(), hardware=hardware(), date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        recipe=plan.recipe.model_dump(mode="json"),
+    )  # fmt: skip
+
+
+def commit() -> str:
+    """The revision that is measured, marked when the tree differs from it."""
+    shown = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return shown.stdout.strip() or "unknown"
+
+
+def recorded(arm: Arm) -> bool:
+    """Whether the file already holds this arm, as made by this very command."""
+    command = shlex.join(["python", "benchmarks/modelnet.py", *arm.options()])
+    return any(record.command == command for record in read_records(RESULTS))
+
+
+def main() -> None:
+    """Measure one arm, or all that have no record yet, each in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("dataset", nargs="?")
+    parser.add_argument("arm", nargs="?", choices=["distilled", *SELECTIONS, "whole"])
+    parser.add_argument("--clouds", type=int)
+    parser.add_argument("--points", type=int, default=128)
+    parser.add_argument("--bits", type=int, default=8)
+    parser.add_argument("--protocol", default="tuned")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--distill-seeds", type=int, default=3)
+    parser.add_argument("--train-seeds", type=int, default=3)
+    given = parser.parse_args()
+    if given.all:
+        for arm in arms():
+            if not recorded(arm):
+                print(shlex.join(arm.options()), flush=True)
+                subprocess.run([sys.executable, __file__, *arm.options()], check=True)
+        return
+    arm = Arm(given.dataset, given.arm, given.clouds, given.distill_seeds, given.train_seeds, given.points, given.bits,
+              given.protocol, given.epochs)  # fmt: skip
+    record = measure(arm)
+    write_record(RESULTS, record)
+    print(f"{record.arm}: {100 * record.accuracy_mean:.1f} ± {100 * record.accuracy_std:.1f} %, peak {record.peak_mib} MiB")
+
+
+if __name__ == "__main__":
+    main()

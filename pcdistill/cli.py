@@ -1,0 +1,240 @@
+"""The command line: one command per job. It parses, calls `pcdistill.jobs`, and prints; no logic."""
+
+import argparse
+import json
+import os
+import sys
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from pcdistill import jobs
+from pcdistill.config import (
+    Config, DataConfig, DemoConfig, DistillConfig, EvaluateConfig, SelectConfig, ShowConfig, TrainConfig, ViewConfig, read_toml,
+)  # fmt: skip
+from pcdistill.data import catalog, info, load, write_hdf5
+from pcdistill.demo import run_demo
+from pcdistill.errors import InputError
+from pcdistill.evaluation import Evaluation, mean_std
+from pcdistill.registry import nearest
+from pcdistill.storage import Artefact
+from pcdistill.viewing import gallery, open_window
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    try:
+        command, config = parse([argument for argument in arguments if argument != "--debug"])
+        COMMANDS[command][1](config)
+        return 0
+    except (InputError, OSError) as error:
+        if debug:
+            raise
+        print(f"pcdistill: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        hint = " (the same command with --resume goes on from there)" if "saved" in str(stop) else ""
+        print(f"pcdistill: {stop or 'interrupted'}{hint}", file=sys.stderr)
+        return 130
+
+
+def parse(arguments: Sequence[str]) -> tuple[str, Config]:
+    """The command and its configuration: defaults, then the TOML file of `--config`, then flags."""
+    parser = _Parser(prog="pcdistill", description="Condense labelled sets of 3D point clouds.")
+    parser.add_argument("--version", action="version", version=f"pcdistill {jobs.versions()['pcdistill']}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, (kind, _) in COMMANDS.items():
+        text = " ".join((kind.__doc__ or "").split())
+        _add_fields(commands.add_parser(name, help=text, description=text), kind)
+    found = vars(parser.parse_args(arguments))
+    command = found.pop("command")
+    if command is None:
+        parser.print_help()
+        raise SystemExit(2)
+    kind = COMMANDS[command][0]
+    file = found.pop("config", None)
+    values = read_toml(Path(file)) if file else {}
+    if file:
+        kind.checked({**values, **found}, place=file)
+    return command, kind.checked({**values, **found}, place=f"pcdistill {command}")
+
+
+def show_data(config: DataConfig) -> None:
+    """`pcdistill data`."""
+    if config.action == "list":
+        for row in catalog(config.root):
+            where = row.found or "not found (see datasets/)"
+            print(f"{row.name:24} {row.classes:3} classes {row.train:6} train {row.test:6} test   {where}")
+        return
+    if config.name is None:
+        raise InputError(f"data {config.action}", "no data set named", "a catalog name, file or folder")
+    if config.action == "info":
+        print(json.dumps(info(config.name, config.root), indent=2))
+        return
+    if config.output is None:
+        raise InputError("data convert", "no --output", "the HDF5 file to write")
+    train, test = (
+        load(config.name, split, root=config.root, points=config.points, seed=config.seed) for split in ("train", "test")
+    )
+    write_hdf5(train, test, config.output)
+    print(f"wrote {config.output}: {len(train)} + {len(test)} clouds x {train.points_per_cloud} points")
+
+
+def show_artefact(config: ShowConfig) -> None:
+    """`pcdistill show`."""
+    artefact = Artefact.load(config.source)
+    facts = artefact.metadata.model_dump(mode="json")
+    sizes = artefact.sizes(config.source)
+    if config.json_:
+        print(json.dumps({**facts, "sizes": sizes._asdict()}))
+        return
+    print(_summary(artefact))
+    print("  sizes      " + ", ".join(f"{name.removesuffix('_bytes')} {value:,}" for name, value in sizes._asdict().items()))
+    for key in ("arm", "dataset", "selection", "objective", "settings", "seed", "created", "versions", "hardware"):
+        print(f"  {key:10} {facts[key] if not isinstance(facts[key], dict) else json.dumps(facts[key])}")
+    print(f"  protocol   {facts['protocol']['name']} v{facts['protocol']['version']}, network {facts['protocol']['network']}")
+    if artefact.losses:
+        print(f"  loss       {artefact.losses[0]:.4g} -> {artefact.losses[-1]:.4g} in {len(artefact.losses)} steps")
+
+
+def select(config: SelectConfig) -> None:
+    """`pcdistill select`."""
+    print(f"wrote {config.output}: {_summary(jobs.run_select(config))}")
+
+
+def distill(config: DistillConfig) -> None:
+    """`pcdistill distill`."""
+    artefact = jobs.run_distill(config)
+    facts = artefact.metadata
+    print(f"wrote {config.output}: {_summary(artefact)}")
+    print(f"  {facts.distill_seconds:.0f} s distilling, {facts.prepare_seconds:.0f} s for the network bank (cached)")
+
+
+def train(config: TrainConfig) -> None:
+    """`pcdistill train`."""
+    losses = jobs.run_train(config)
+    print(f"wrote {config.output}: {len(losses)} steps, loss {losses[-1]:.4g}")
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    """`pcdistill evaluate`."""
+    found = jobs.run_evaluate(config)
+    if config.json_:
+        print(json.dumps({"seeds": found.seeds, "seconds": found.train_seconds, "runs": [vars(run) for run in found.runs]}))
+        return
+    print(f"accuracy        {_percent(found.accuracies)}")
+    print(f"class accuracy  {_percent([run.class_accuracy for run in found.runs])}")
+    print(f"networks        {len(found.runs)}, {found.train_seconds:.0f} s")
+
+
+def view(config: ViewConfig) -> None:
+    """`pcdistill view`."""
+    source = jobs.open_view(config)
+    if config.window:
+        open_window(source.clouds)
+        return
+    png = config.png or Path(Path(config.source).name).with_suffix(".png")
+    used = gallery(
+        source.clouds, png, columns=config.columns, background=config.background, renderer=config.renderer,
+        title=source.title, initial=source.initial,
+    )  # fmt: skip
+    print(f"wrote {png} (renderer: {used})")
+
+
+def demo(config: DemoConfig) -> None:
+    """`pcdistill demo`."""
+    run_demo(config, print)
+
+
+COMMANDS: dict[str, tuple[type[Config], Callable[[Any], None]]] = {
+    "data": (DataConfig, show_data),
+    "select": (SelectConfig, select),
+    "distill": (DistillConfig, distill),
+    "train": (TrainConfig, train),
+    "evaluate": (EvaluateConfig, evaluate),
+    "view": (ViewConfig, view),
+    "show": (ShowConfig, show_artefact),
+    "demo": (DemoConfig, demo),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, with a suggestion for unknown flags."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            command = getattr(found, "command", None)
+            fields = COMMANDS[command][0].model_fields.values() if command else []
+            flags = [_flag(name, field) for name, field in zip(_names(command), fields, strict=True)]
+            raise InputError(f"pcdistill {command or ''}", f"unknown argument {nearest(unknown[0], flags)}")
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(self.prog, message)
+
+
+def _names(command: str | None) -> list[str]:
+    return list(COMMANDS[command][0].model_fields) if command else []
+
+
+def _flag(name: str, field: FieldInfo) -> str:
+    return "--" + (field.alias or name).replace("_", "-")
+
+
+def _add_fields(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
+    for name, field in kind.model_fields.items():
+        default = "" if field.is_required() or field.default is None else f" (default: {field.default})"
+        keywords: dict[str, Any] = {"help": f"{field.description or ''}{default}".replace("%", "%%")}
+        keywords["default"] = argparse.SUPPRESS
+        extra = field.json_schema_extra
+        key = field.alias or name
+        if isinstance(extra, dict) and extra.get("positional"):
+            parser.add_argument(key, nargs=None if field.is_required() else "?", metavar=key.upper(), **keywords)
+        elif field.annotation is bool:
+            parser.add_argument(_flag(name, field), dest=key, action="store_true", **keywords)
+        else:
+            parser.add_argument(_flag(name, field), dest=key, metavar=_metavar(field.annotation), **keywords)
+    parser.add_argument("--config", metavar="TOML", default=argparse.SUPPRESS, help="file with any of these keys; flags win")
+    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+
+
+def _metavar(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "{" + ",".join(map(str, get_args(annotation))) + "}"
+    if get_origin(annotation) in (types.UnionType, Union):
+        return _metavar(get_args(annotation)[0])
+    return {int: "N", float: "X", Path: "PATH"}.get(annotation, "NAME")
+
+
+def _summary(artefact: Artefact) -> str:
+    facts = artefact.metadata
+    return (
+        f"{len(facts.class_names)} classes x {facts.clouds_per_class} clouds x {facts.points} points at {facts.bits} bits, "
+        f"{artefact.bytes_per_class:,.0f} bytes per class"
+    )
+
+
+def _percent(fractions: Sequence[float]) -> str:
+    mean, deviation = mean_std(fractions)
+    spread = f" ± {100 * deviation:.1f}" if len(fractions) > 1 else ""
+    return f"{100 * mean:.1f} %{spread}"
+
+
+def _one_line(error: InputError | OSError) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    reason = error.strerror or " ".join(str(error).split())
+    return f"{os.fspath(error.filename)}: {reason}" if error.filename else reason
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""`PointClouds`: the value that flows through every room of the package."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pcdistill.errors import InputError
+
+Provenance = Mapping[str, str | int | float | bool]
+
+
+class CloudSource(Protocol):
+    """A labelled set read a batch at a time, in memory or on disk.
+
+    `PointClouds` is one; a reader of a file larger than memory can be another.
+    """
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def points_per_cloud(self) -> int: ...
+
+    def batch(self, index: Tensor) -> Tensor:
+        """Points `(len(index), P, 3)` float32 of the clouds at `index`, ascending int64."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Hex digest of the content: equal digests mean equal clouds, labels and class names."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class PointClouds:
+    """A labelled set of 3D point clouds, immutable and checked when made.
+
+    Args:
+        points: `(N, P, 3)`, made float32; N and P at least 1, all finite. Readers of this package
+            deliver them centred, scaled to the unit sphere, with z up unless the provenance says so.
+        labels: `(N,)` class indices, made int64, or `(N, C)` float soft labels whose rows are
+            probabilities.
+        class_names: one name per class, unique.
+        provenance: where the clouds come from: `name`, `split`, `source`, `up_axis`, ...
+
+    Raises:
+        InputError: naming the field, what was found and what was expected.
+    """
+
+    points: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    provenance: Provenance = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        place = str(self.provenance.get("source", "point clouds"))
+        points = _checked_points(torch.as_tensor(self.points), place)
+        names = _checked_names(self.class_names, place)
+        labels = _checked_labels(torch.as_tensor(self.labels), len(points), len(names), place)
+        for name, value in (
+            ("points", points),
+            ("labels", labels),
+            ("class_names", names),
+            ("provenance", MappingProxyType(dict(self.provenance))),
+        ):
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __repr__(self) -> str:
+        name = self.provenance.get("name", "unnamed")
+        return f"PointClouds({name}: {len(self)} clouds x {self.points_per_cloud} points, {self.num_classes} classes)"
+
+    @property
+    def points_per_cloud(self) -> int:
+        return self.points.shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def hard_labels(self) -> Tensor:
+        """`(N,)` int64: the labels themselves, or the most probable class of soft ones."""
+        return self.labels if self.labels.ndim == 1 else self.labels.argmax(dim=1)
+
+    @property
+    def class_counts(self) -> Tensor:
+        """`(C,)` int64: clouds per class by hard label."""
+        return torch.bincount(self.hard_labels, minlength=self.num_classes)
+
+    def batch(self, index: Tensor) -> Tensor:
+        """Points of the clouds at `index`; see `CloudSource`."""
+        return self.points[index]
+
+    def __getitem__(self, index: Tensor | Sequence[int] | slice) -> "PointClouds":
+        """The clouds at `index` (int64 indices, a boolean mask or a slice), classes unchanged."""
+        if not isinstance(index, slice):
+            index = torch.as_tensor(index)
+        return replace(self, points=self.points[index], labels=self.labels[index])
+
+    def of_class(self, label: int) -> "PointClouds":
+        """The clouds of one class."""
+        return self[(self.hard_labels == label).nonzero()[:, 0]]
+
+    def with_points(self, points: Tensor) -> "PointClouds":
+        """The same labels and names on other coordinates `(N, P', 3)`."""
+        return replace(self, points=points)
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over shapes, coordinates, labels and class names."""
+        digest = hashlib.sha256(repr((tuple(self.points.shape), self.class_names)).encode())
+        digest.update(self.points.detach().contiguous().cpu().numpy().data)
+        digest.update(self.labels.detach().contiguous().cpu().numpy().data)
+        return digest.hexdigest()
+
+
+def _checked_points(points: Tensor, place: str) -> Tensor:
+    if points.ndim != 3 or points.shape[-1] != 3:
+        raise InputError(place, f"points of shape {tuple(points.shape)}", "(clouds, points, 3)")
+    if not points.is_floating_point():
+        raise InputError(place, f"points of type {points.dtype}", "floating point")
+    if len(points) == 0 or points.shape[1] == 0:
+        raise InputError(place, f"{len(points)} clouds of {points.shape[1]} points", "at least one of each")
+    points = points.to(torch.float32)
+    bad = (~torch.isfinite(points.detach()).flatten(1).all(dim=1)).nonzero()
+    if len(bad):
+        raise InputError(place, f"cloud {int(bad[0])} has NaN or infinite coordinates", "finite ones")
+    return points
+
+
+def _checked_names(names: Sequence[str], place: str) -> tuple[str, ...]:
+    if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+        raise InputError(place, f"class names {names!r}", "a sequence of non-empty strings")
+    if len(names) == 0 or len(set(names)) != len(names):
+        raise InputError(place, f"class names {list(names)}", "at least one, all different")
+    return tuple(names)
+
+
+def _checked_labels(labels: Tensor, clouds: int, classes: int, place: str) -> Tensor:
+    if labels.shape not in ((clouds,), (clouds, classes)):
+        raise InputError(place, f"labels of shape {tuple(labels.shape)}", f"({clouds},) or ({clouds}, {classes})")
+    if labels.ndim == 2:
+        return _checked_soft(labels, place)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise InputError(place, f"labels of type {labels.dtype}", "integers")
+    labels = labels.to(torch.int64)
+    bad = ((labels < 0) | (labels >= classes)).nonzero()
+    if len(bad):
+        at = int(bad[0])
+        raise InputError(place, f"label {int(labels[at])} of cloud {at}", f"0 to {classes - 1} for {classes} classes")
+    return labels
+
+
+def _checked_soft(labels: Tensor, place: str) -> Tensor:
+    labels = labels.to(torch.float32)
+    values = labels.detach()
+    rows = torch.isfinite(values).all(1) & (values >= 0).all(1) & ((values.sum(1) - 1).abs() < 1e-3)
+    if not rows.all():
+        raise InputError(place, f"soft label {int((~rows).nonzero()[0])} is not a distribution", "rows that sum to 1")
+    return labels

@@ -1,0 +1,174 @@
+"""One typed configuration per command, shared by the Python API, the flags and TOML files."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pcdistill.errors import InputError
+from pcdistill.registry import nearest
+from pcdistill.storage import Budget
+
+Positional = Field(json_schema_extra={"positional": True})
+
+
+class Config(BaseModel):
+    """Base of all commands' configurations; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any], place: object = "configuration") -> Self:
+        """The configuration with `values`.
+
+        Raises:
+            InputError: naming the first key that is unknown (with a suggestion), missing or ill-typed.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "values"
+            if first["type"] == "extra_forbidden":
+                raise InputError(place, f"unknown key {nearest(key, cls.model_fields)}") from None
+            if first["type"] == "missing":
+                raise InputError(place, f"'{key}' is missing") from None
+            raise InputError(place, f"{key} = {first['input']!r}", first["msg"].removeprefix("Input should be ")) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The keys of a TOML file.
+
+    Raises:
+        InputError: unreadable, or not TOML.
+    """
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(path, f"not TOML ({error})") from None
+
+
+Root = Annotated[Path | None, Field(description="folder of data sets (default: PCDISTILL_DATA, else ./data)")]
+Seed = Annotated[int, Field(ge=0, description="of everything random")]
+
+
+class BudgetConfig(Config):
+    """How large a synthetic or selected set is; clouds or bytes, not both."""
+
+    clouds_per_class: Annotated[int | None, Field(ge=1, description="clouds per class")] = None
+    bytes_per_class: Annotated[int | None, Field(ge=1, description="bytes per class, as stored: as many clouds as fit")] = None
+    points: Annotated[int, Field(ge=1, description="points per cloud")] = 128
+    bits: Annotated[int, Field(description="per coordinate: 2 to 12, 16 (float16) or 32 (float32)")] = 8
+
+    def budget(self) -> Budget:
+        """The budget in clouds.
+
+        Raises:
+            InputError: clouds and bytes both given or both missing, or less than one cloud.
+        """
+        if (self.clouds_per_class is None) == (self.bytes_per_class is None):
+            raise InputError("budget", "clouds_per_class and bytes_per_class " + (
+                "both missing" if self.clouds_per_class is None else "both given"), "one of them")  # fmt: skip
+        if self.bytes_per_class is not None:
+            return Budget.from_bytes(self.bytes_per_class, self.points, self.bits)
+        assert self.clouds_per_class is not None
+        return Budget(clouds_per_class=self.clouds_per_class, points=self.points, bits=self.bits)
+
+
+class SelectConfig(BudgetConfig):
+    """Choose real clouds (a coreset) and store them at the same budget as a synthetic set."""
+
+    data: Annotated[str, Field(description="catalog name, HDF5 file or folder")]
+    output: Annotated[Path, Field(description="artefact to write (.h5)")]
+    root: Root = None
+    method: Annotated[str, Field(description="random, herding, kcenter or medoid")] = "medoid"
+    features: Annotated[str, Field(description="'raw' descriptors, or the network whose features are compared")] = "raw"
+    protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned or published")] = "tuned"
+    seed: Seed = 0
+
+
+class DistillConfig(BudgetConfig):
+    """Condense a data set into synthetic clouds."""
+
+    data: Annotated[str, Field(description="catalog name, HDF5 file or folder")]
+    output: Annotated[Path, Field(description="artefact to write (.h5)")]
+    root: Root = None
+    init: Annotated[str, Field(description="selection that the clouds start from")] = "medoid"
+    storage: Annotated[str, Field(description="parameterisation")] = "points"
+    objective: Annotated[str, Field(description="matching objective: quantile or dm")] = "quantile"
+    steps: Annotated[int, Field(ge=0, description="of the outer loop")] = 400
+    lr: Annotated[float, Field(gt=0, description="of the clouds' coordinates (unit sphere)")] = 0.01
+    batch: Annotated[int, Field(ge=1, description="clouds per step")] = 64
+    networks: Annotated[int, Field(ge=1, description="in the bank")] = 10
+    surrogate: Annotated[str, Field(description="network that the bank is made of")] = "pointnet-small"
+    snapshots: Annotated[int, Field(ge=0, description="clouds kept from along the way, for pictures")] = 0
+    protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned or published")] = "tuned"
+    seed: Seed = 0
+    resume: Annotated[bool, Field(description="go on from the checkpoint beside the output")] = False
+    log: Annotated[Path | None, Field(description="folder for log.jsonl and, where installed, TensorBoard events")] = None
+
+
+class TrainConfig(Config):
+    """Train one network on an artefact or a whole data set."""
+
+    source: Annotated[str, Positional, Field(description="artefact, or data set to train on whole")]
+    output: Annotated[Path, Field(description="network to write (.safetensors)")]
+    root: Root = None
+    points: Annotated[int | None, Field(ge=1, description="points per cloud of a data set (default: 1024)")] = None
+    network: Annotated[str | None, Field(description="network (default: the artefact's protocol's, else pointnet)")] = None
+    protocol: Annotated[str | None, Field(description="tuned or published (default: the artefact's, else tuned)")] = None
+    seed: Seed = 0
+
+
+class EvaluateConfig(Config):
+    """Measure the test accuracy of networks trained on an artefact or a whole data set."""
+
+    source: Annotated[str, Positional, Field(description="artefact, data set, or trained network (.safetensors)")]
+    data: Annotated[str | None, Field(description="data set to test on (default: the one it was made from)")] = None
+    root: Root = None
+    network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
+    protocol: Annotated[str | None, Field(description="tuned or published (default: the artefact's, else tuned)")] = None
+    seeds: Annotated[int, Field(ge=1, description="number of networks trained")] = 3
+    json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
+
+
+class ViewConfig(Config):
+    """Show clouds: a gallery picture, or an interactive window."""
+
+    source: Annotated[str, Positional, Field(description="artefact or data set")]
+    png: Annotated[Path | None, Field(description="picture to write (default: the source's name with .png)")] = None
+    window: Annotated[bool, Field(description="open the interactive Open3D viewer")] = False
+    root: Root = None
+    split: Annotated[Literal["train", "test"], Field(description="of a data set")] = "train"
+    columns: Annotated[int, Field(ge=1, description="clouds per class")] = 8
+    renderer: Annotated[Literal["auto", "open3d", "builtin"], Field(description="who draws")] = "auto"
+    background: Annotated[Literal["white", "dark"], Field(description="of the picture")] = "white"
+    initial: Annotated[bool, Field(description="show where each distilled cloud started (needs snapshots)")] = False
+
+
+class ShowConfig(Config):
+    """Print what is in an artefact."""
+
+    source: Annotated[Path, Positional, Field(description="artefact")]
+    json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
+
+
+class DataConfig(Config):
+    """List the data sets of the catalog, describe one, or convert one to the project's HDF5 file."""
+
+    action: Annotated[Literal["list", "info", "convert"], Positional, Field(description="list, info or convert")]
+    name: Annotated[str | None, Positional, Field(description="catalog name, file or folder")] = None
+    output: Annotated[Path | None, Field(description="HDF5 file to write (convert)")] = None
+    root: Root = None
+    points: Annotated[int | None, Field(ge=1, description="points per cloud (convert)")] = None
+    seed: Seed = 0
+
+
+class DemoConfig(Config):
+    """Condense the built-in shapes, compare with selection and the whole set, and draw the result."""
+
+    output: Annotated[Path, Field(description="folder for artefacts and pictures")] = Path("demo")
+    seed: Seed = 0

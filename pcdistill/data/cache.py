@@ -1,0 +1,68 @@
+"""Converted folders, kept under `files.cache_root()/data` and found again by content.
+
+The key is a digest of everything the result depends on: the files' relative names, sizes and
+SHA-256, the number of points, the seed, the layout. A changed file is another key. An entry carries
+the fingerprint of what it holds; one that does not match (or cannot be read) is built again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+
+from pcdistill.clouds import PointClouds
+from pcdistill.data.prepare import tracked
+from pcdistill.data.project import load_exact, write_splits
+from pcdistill.errors import InputError
+from pcdistill.files import cache_root, sha256_file
+
+VERSION = 1  # raise when a reader's output changes, so that old entries are no longer found
+
+
+def cached(
+    files: Sequence[Path], root: Path, facts: dict[str, str | int | None], convert: Callable[[], PointClouds]
+) -> PointClouds:
+    """What `convert` makes of `files` (below `root`) and `facts`, from the cache if it is there.
+
+    A cache that cannot be written is done without.
+    """
+    key = _key(files, root, facts)
+    path = cache_root() / "data" / f"{key}.h5"
+    found = _stored(path)
+    if found is not None:
+        return found
+    clouds = convert()
+    provenance = json.dumps(dict(clouds.provenance))
+    attributes = {"fingerprint": clouds.fingerprint(), "provenance": provenance}
+    try:
+        write_splits(path, {"clouds": clouds}, "float32", attributes)
+    except OSError:
+        return clouds  # a read-only or full disk costs time on the next load, nothing else
+    return clouds
+
+
+def _key(files: Sequence[Path], root: Path, facts: dict[str, str | int | None]) -> str:
+    digest = hashlib.sha256(json.dumps([VERSION, facts], sort_keys=True).encode())
+    for file in tracked(files, "checking files"):
+        try:
+            entry = (file.relative_to(root).as_posix(), file.stat().st_size, sha256_file(file))
+        except OSError as problem:
+            raise InputError(file, f"unreadable ({problem.strerror})", "a file") from problem
+        digest.update(repr(entry).encode())
+    return digest.hexdigest()
+
+
+def _stored(path: Path) -> PointClouds | None:
+    """The entry at `path`, or None if there is none or it is not what was written."""
+    if not path.is_file():
+        return None
+    try:
+        with h5py.File(path, "r") as file:
+            fingerprint, provenance = str(file.attrs["fingerprint"]), json.loads(file.attrs["provenance"])
+        clouds = replace(load_exact(path, "clouds"), provenance=provenance)
+    except (OSError, KeyError, ValueError, RuntimeError):
+        return None
+    return clouds if clouds.fingerprint() == fingerprint else None

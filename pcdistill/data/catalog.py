@@ -1,0 +1,295 @@
+"""Names of known sets, where they may lie, and loading them or any path in a recognised layout.
+
+Catalog sets are looked for below `root`, else the folder that `PCDISTILL_DATA` names, else `data` in
+the current folder. Each has a card in the repository's `datasets/`.
+"""
+
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from pcdistill.clouds import CloudSource, PointClouds, Provenance
+from pcdistill.data import modelnet_hdf5, modelnet_text, project, scanobjectnn, shapenet, tree
+from pcdistill.data.layout import Layout
+from pcdistill.data.prepare import SPLITS, check_split
+from pcdistill.data.project import H5Clouds
+from pcdistill.errors import InputError
+from pcdistill.registry import nearest
+
+ENVIRONMENT = "PCDISTILL_DATA"
+SHAPES_POINTS = 1024  # of each procedural cloud when no number is asked for
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A catalog set: its facts, and the relative places it may lie in, best first.
+
+    Attributes:
+        classes, train, test: official numbers of classes and of clouds per split.
+        licence: what the owners allow, in one line.
+        url: where to get it.
+        card: its description, a file of `datasets/`.
+        places: path below the data folder -> the layout to expect there.
+    """
+
+    classes: int
+    train: int
+    test: int
+    licence: str
+    url: str
+    card: str
+    places: tuple[tuple[str, Layout], ...]
+
+
+@dataclass(frozen=True)
+class CatalogRow:
+    """One line of `pcdistill data list`; `found` is the path, "built in", or None if missing."""
+
+    name: str
+    classes: int
+    train: int
+    test: int
+    licence: str
+    found: str | None
+
+
+RESEARCH = "academic research only; the CAD models belong to their authors"
+PRINCETON = "https://modelnet.cs.princeton.edu"
+SCAN_LICENCE = "research and education only, by a form of terms of use"
+SCAN_URL = "https://hkust-vgd.github.io/scanobjectnn/"
+SHAPENET_URL = "https://github.com/Julie-tang00/Point-BERT/blob/master/DATASET.md"
+SCAN_COUNTS = {"OBJ_ONLY": (2309, 581), "OBJ_BG": (2309, 581)}
+
+
+def _scan(variant: str) -> Entry:
+    train, test = SCAN_COUNTS.get(variant, (11416, 2882))
+    places = tuple((place, scanobjectnn.LAYOUT) for place in scanobjectnn.places(variant))
+    return Entry(15, train, test, SCAN_LICENCE, SCAN_URL, "scanobjectnn.md", places)
+
+
+CATALOG: Mapping[str, Entry] = {
+    "modelnet10": Entry(
+        10,
+        3991,
+        908,
+        RESEARCH,
+        PRINCETON,
+        "modelnet10.md",
+        (
+            ("modelnet10_2048.h5", project.LAYOUT),
+            ("modelnet40_normal_resampled", modelnet_text.MODELNET10),
+            ("ModelNet10", tree.MODELNET),
+        ),
+    ),
+    "modelnet40": Entry(
+        40,
+        9843,
+        2468,
+        RESEARCH,
+        PRINCETON,
+        "modelnet40.md",
+        (
+            ("modelnet40_1024.h5", project.LAYOUT),
+            ("modelnet40_ply_hdf5_2048", modelnet_hdf5.LAYOUT),
+            ("modelnet40_normal_resampled", modelnet_text.LAYOUT),
+            ("ModelNet40", tree.MODELNET),
+        ),
+    ),
+    **{f"scanobjectnn:{variant}": _scan(variant) for variant in scanobjectnn.VARIANTS},
+    "shapenet": Entry(
+        55,
+        41952,
+        10518,
+        "non-commercial research and education, by ShapeNet's terms of use",
+        SHAPENET_URL,
+        "shapenet.md",
+        (("ShapeNet55-34", shapenet.LAYOUT), ("ShapeNet55", shapenet.LAYOUT), ("shapenet", shapenet.LAYOUT)),
+    ),
+    "shapes": Entry(10, 1000, 400, "CC0-1.0; made by the project's code", "built in", "shapes.md", ()),
+}
+LAYOUTS = (
+    scanobjectnn.LAYOUT,
+    project.LAYOUT,
+    modelnet_hdf5.LAYOUT,
+    modelnet_text.LAYOUT,
+    modelnet_text.MODELNET10,
+    shapenet.LAYOUT,
+    tree.LAYOUT,
+)
+
+
+def load(
+    name: str | os.PathLike[str],
+    split: str = "train",
+    *,
+    root: str | os.PathLike[str] | None = None,
+    points: int | None = None,
+    seed: int = 0,
+) -> PointClouds:
+    """A catalog set, or the set at a path, in memory.
+
+    Args:
+        name: a name of `catalog()`, or the path of a .h5 file or folder in a recognised layout. A name
+            is a path if it exists or has a path separator or suffix.
+        split: "train" or "test".
+        root: folder that holds catalog sets; default `PCDISTILL_DATA`, else `data` in the current folder.
+        points: points per cloud; None keeps all stored ones, 1024 of meshes and of `shapes`.
+            Where the stored order is that of a sample, the first ones are kept, else a seeded subset;
+            the provenance says which (`points_kept`).
+        seed: of mesh sampling, subsets, splits made here, and `shapes`.
+
+    Returns:
+        Clouds float32, the mean of each cloud's points at the origin, the largest norm 1, z up where
+        the up axis is known (`up_axis` in the provenance says "unspecified" where it is not).
+
+    Raises:
+        InputError: for an unknown name, a set that is not there (the message says where to get it),
+            fewer stored points than asked for, fewer than two classes, a class without train clouds,
+            and any file that is not what its layout says.
+    """
+    check_split(split)
+    if str(name) == "shapes":
+        return _shapes(split, points, seed)
+    path, layout, entry = _locate(str(name), root)
+    clouds = layout.read(path, split, points, seed)
+    _check_classes(clouds, path, split, entry)
+    clouds = replace(clouds, provenance=_named(clouds.provenance, name, entry))
+    return clouds
+
+
+def open_stream(
+    name: str | os.PathLike[str],
+    split: str = "train",
+    *,
+    root: str | os.PathLike[str] | None = None,
+    points: int | None = None,
+    seed: int = 0,
+) -> CloudSource:
+    """The same clouds as `load`, bit for bit and with the same fingerprint, read lazily where possible.
+
+    Project HDF5 files come as `H5Clouds`, whose memory does not depend on the file's size; everything
+    else (and `shapes`) is loaded. Arguments and errors as in `load`.
+    """
+    check_split(split)
+    if str(name) != "shapes":
+        path, layout, entry = _locate(str(name), root)
+        if layout is project.LAYOUT:
+            stream = H5Clouds(path, split, points)
+            _check_classes(stream, path, split, entry)
+            stream.provenance = _named(stream.provenance, name, entry)
+            return stream
+    return load(name, split, root=root, points=points, seed=seed)
+
+
+def catalog(root: str | os.PathLike[str] | None = None) -> list[CatalogRow]:
+    """Every catalog set with its official numbers, and where it lies below `root` (default as in `load`)."""
+    rows = []
+    for name, entry in CATALOG.items():
+        place = _find(entry, data_root(root))
+        found = "built in" if name == "shapes" else (str(place[0]) if place else None)
+        rows.append(CatalogRow(name, entry.classes, entry.train, entry.test, entry.licence, found))
+    return rows
+
+
+def info(
+    name: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
+) -> dict[str, str | list[str] | dict[str, dict[str, object]]]:
+    """What a set holds, both splits read once: plain values for printing.
+
+    Keys: `name`, `classes` (names), `licence`, `url` and `card` (catalog sets: the card's file in the
+    repository), `splits`: per split `clouds`, `points`, `per_class` (name -> clouds), `extents` (least
+    and greatest x, y, z), `fingerprint`, `provenance`.
+
+    Raises:
+        InputError: as `load`.
+    """
+    entry = CATALOG.get(str(name))
+    splits: dict[str, dict[str, object]] = {}
+    names: list[str] = []
+    for split in SPLITS:
+        clouds = load(name, split, root=root)
+        names = list(clouds.class_names)
+        flat = clouds.points.reshape(-1, 3)
+        splits[split] = {
+            "clouds": len(clouds),
+            "points": clouds.points_per_cloud,
+            "per_class": dict(zip(names, clouds.class_counts.tolist(), strict=True)),
+            "extents": [flat.amin(dim=0).tolist(), flat.amax(dim=0).tolist()],
+            "fingerprint": clouds.fingerprint(),
+            "provenance": dict(clouds.provenance),
+        }
+    facts: dict[str, str | list[str] | dict[str, dict[str, object]]] = {"name": str(name), "classes": names}
+    if entry is not None:
+        facts |= {"licence": entry.licence, "url": entry.url, "card": f"datasets/{entry.card}"}
+    return {**facts, "splits": splits}
+
+
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """Where catalog sets are looked for: `root`, `PCDISTILL_DATA`, or `data` in the current folder."""
+    return Path(root if root is not None else os.environ.get(ENVIRONMENT) or "data")
+
+
+def _locate(name: str, root: str | os.PathLike[str] | None) -> tuple[Path, Layout, Entry | None]:
+    """The path, layout and (for catalog names) entry that `name` means, or InputError."""
+    if name in CATALOG:
+        entry, folder = CATALOG[name], data_root(root)
+        place = _find(entry, folder)
+        if place is None:
+            wanted = ", ".join(relative for relative, _ in entry.places[:4])
+            found = (
+                f"not found in '{folder}' as {wanted} (get it from {entry.url}; its licence: {entry.licence})"
+            )
+            raise InputError(name, found, f"it below --root or the folder that {ENVIRONMENT} names")
+        return (*place, entry)
+    if name == "scanobjectnn":
+        variants = ", ".join(f"scanobjectnn:{variant}" for variant in scanobjectnn.VARIANTS)
+        raise InputError("data set", "'scanobjectnn' without a variant", f"one of {variants}")
+    path = Path(name)
+    if not path.exists():
+        if os.sep in name or path.suffix:
+            raise InputError(name, "no such file or folder", "a data set's path, or a name of the catalog")
+        raise InputError("data set", nearest(name, CATALOG), f"a path, or one of {', '.join(CATALOG)}")
+    for layout in LAYOUTS:
+        if layout.recognises(path):
+            return path, layout, None
+    raise InputError(
+        path, "no recognised layout", "a .h5 set, a folder per class, or a released benchmark's folder"
+    )
+
+
+def _find(entry: Entry, folder: Path) -> tuple[Path, Layout] | None:
+    for relative, layout in entry.places:
+        if (folder / relative).exists() and layout.recognises(folder / relative):
+            return folder / relative, layout
+    return None
+
+
+def _named(facts: Provenance, name: str | os.PathLike[str], entry: Entry | None) -> Provenance:
+    """Provenance under the catalog's name and licence; that of a path stays as it is."""
+    return facts if entry is None else {**facts, "name": str(name), "licence": entry.licence}
+
+
+def _shapes(split: str, points: int | None, seed: int) -> PointClouds:
+    shapes = importlib.import_module("pcdistill.data.shapes")
+    count = shapes.TRAIN_PER_CLASS if split == "train" else shapes.TEST_PER_CLASS
+    made: PointClouds = shapes.generate(split, count, SHAPES_POINTS if points is None else points, seed)
+    return made
+
+
+def _check_classes(clouds: PointClouds | H5Clouds, path: Path, split: str, entry: Entry | None) -> None:
+    names = clouds.class_names
+    if len(names) < 2:
+        raise InputError(path, f"{len(names)} class", "at least two")
+    if entry is not None and len(names) != entry.classes:
+        raise InputError(path, f"{len(names)} classes", f"{entry.classes}")
+    counts = torch.bincount(clouds.labels, minlength=len(names))
+    if split == "train" and (counts == 0).any():
+        raise InputError(
+            f"{path} train", f"no cloud of class '{names[int(counts.argmin())]}'", "at least one of each"
+        )
+    if (counts > 0).sum() < 2:
+        raise InputError(f"{path} {split}", "clouds of 1 class", "of at least two")

@@ -1,0 +1,59 @@
+"""Opening HDF5 files without trusting them."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pcdistill.data.prepare import Floats, check_set, enough
+from pcdistill.errors import InputError
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """An HDF5 file opened for reading, or InputError naming it."""
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError:
+        raise InputError(path, "no such file", "an HDF5 file") from None
+    except OSError as problem:
+        raise InputError(path, f"unreadable ({problem})", "a whole HDF5 file") from problem
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into InputError naming it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError) as problem:
+        raise InputError(path, f"damaged ({problem})", "a whole HDF5 file") from problem
+
+
+def dataset(group: h5py.Group, name: str, path: Path, kinds: str) -> h5py.Dataset:
+    """Dataset `name` of `group` whose type is of one of NumPy's `kinds`, or InputError naming it."""
+    place = f"{path} {group.name.strip('/')}/{name}".replace(" /", " ")
+    found = group.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise InputError(place, "no such dataset", f"one beside {', '.join(group) or 'nothing'}")
+    if found.dtype.kind not in kinds:
+        raise InputError(
+            place, f"values of type {found.dtype}", "floating point" if "f" in kinds else "integers"
+        )
+    return found
+
+
+def data_and_label(path: Path, classes: int, points: int | None) -> tuple[Floats, NDArray[np.integer]]:
+    """Arrays `data` `(n, P, 3)` and `label` `(n,)` or `(n, 1)` of the released benchmark files.
+
+    `points` keeps the first this many. Raises InputError naming file and field.
+    """
+    with open_hdf5(path) as file, reading(path):
+        data = dataset(file, "data", path, "f")
+        label = dataset(file, "label", path, "iu")[()]
+        labels = label[:, 0] if label.ndim == 2 and label.shape[1] == 1 else label
+        check_set(data.shape, labels, [""] * classes, path)
+        return data[:, : enough(data.shape[1], points, f"{path} data")], labels

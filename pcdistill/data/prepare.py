@@ -1,0 +1,170 @@
+"""What every reader does to raw coordinates: check, turn z up, normalise, choose points, split."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pcdistill.clouds import PointClouds, Provenance
+from pcdistill.errors import InputError
+from pcdistill.progress import progress
+from pcdistill.registry import nearest
+
+Floats = NDArray[np.floating]
+T = TypeVar("T")
+
+SPLITS = ("train", "test")
+NORMALISED = "mean of the points at the origin, largest norm 1"
+CHUNK = 256  # clouds normalised at a time: bounds the float64 copies
+
+
+def unit_sphere(points: Floats, place: object, numbers: Sequence[int] | None = None) -> NDArray[np.float32]:
+    """Clouds `(B, P, 3)` centred on the mean of their points and scaled to largest norm 1.
+
+    Worked out in float64, cloud by cloud independent of B; returned as float32. `numbers` are those of
+    the clouds in their set, for messages; by default they are counted from 0.
+
+    Raises:
+        InputError: naming `place` and the cloud, for NaN, infinity, or points that all coincide.
+    """
+    named = range(len(points)) if numbers is None else numbers
+    wide = points.astype(np.float64)
+    broken = ~np.isfinite(wide).all(axis=(1, 2))
+    if broken.any():
+        found = f"cloud {named[int(broken.argmax())]} has NaN or infinite coordinates"
+        raise InputError(place, found, "finite ones")
+    wide /= np.maximum(np.abs(wide).max(axis=(1, 2), keepdims=True), np.finfo(np.float64).tiny)
+    wide -= wide.mean(axis=1, keepdims=True)
+    radius = np.sqrt((wide**2).sum(axis=2).max(axis=1))
+    # Relative to the largest coordinate: what is left below this is rounding noise, not a shape.
+    if (radius < 1e-12).any():
+        found = f"all points of cloud {named[int(radius.argmin())]} coincide"
+        raise InputError(place, found, "a cloud with some extent")
+    scaled: NDArray[np.float32] = (wide / radius[:, None, None]).astype(np.float32)
+    return scaled
+
+
+def z_up(points: Floats, up_axis: str) -> Floats:
+    """`points` `(..., 3)` turned about x so that a stored up axis y becomes z; others are left alone."""
+    if up_axis != "y":
+        return points
+    return np.stack((points[..., 0], -points[..., 2], points[..., 1]), axis=-1)
+
+
+def frame(stored_up_axis: str) -> dict[str, str | bool]:
+    """Provenance of the frame that `z_up` and `unit_sphere` make of clouds stored with this up axis."""
+    up = "z" if stored_up_axis == "y" else stored_up_axis
+    return {"up_axis": up, "stored_up_axis": stored_up_axis, "normalised": True, "normalisation": NORMALISED}
+
+
+def assemble(
+    raw: Floats,
+    labels: NDArray[np.integer],
+    class_names: Sequence[str],
+    *,
+    place: object,
+    up_axis: str,
+    provenance: Provenance,
+) -> PointClouds:
+    """Raw clouds `(N, P, 3)` of any float type as `PointClouds` in the common frame.
+
+    Raises:
+        InputError: naming `place`, for everything `check_set`, `unit_sphere` and `PointClouds` refuse.
+    """
+    check_set(raw.shape, labels, class_names, place)
+    points = np.empty(raw.shape, dtype=np.float32)
+    for low in range(0, len(raw), CHUNK):
+        part = z_up(raw[low : low + CHUNK], up_axis)
+        points[low : low + CHUNK] = unit_sphere(part, place, range(low, low + len(part)))
+    facts = {**provenance, **frame(up_axis)}
+    return PointClouds(
+        torch.from_numpy(points), torch.from_numpy(labels.astype(np.int64)), tuple(class_names), facts
+    )
+
+
+def check_set(
+    shape: tuple[int, ...], labels: NDArray[np.integer], names: Sequence[str], place: object
+) -> None:
+    """Raise InputError unless points of `shape`, labels and class names belong together."""
+    if len(shape) != 3 or shape[-1] != 3:
+        raise InputError(place, f"points of shape {shape}", "(clouds, points, 3)")
+    if shape[0] == 0 or shape[1] == 0:
+        raise InputError(place, f"{shape[0]} clouds of {shape[1]} points", "at least one of each")
+    if labels.shape != shape[:1] or labels.dtype.kind not in "iu":
+        raise InputError(
+            place, f"labels of shape {labels.shape} and type {labels.dtype}", f"{shape[0]} integers"
+        )
+    wrong = (labels < 0) | (labels >= len(names))
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise InputError(
+            place, f"label {labels[at]} of cloud {at}", f"0 to {len(names) - 1} for {len(names)} classes"
+        )
+
+
+def enough(stored: int, points: int | None, place: object) -> int:
+    """How many points to keep of `stored` ones when `points` are asked for (None: all)."""
+    if points is not None and points < 1:
+        raise InputError("points", str(points), "at least 1")
+    if points is not None and points > stored:
+        raise InputError(place, f"{stored} points per cloud", f"at least the {points} asked for")
+    return stored if points is None else points
+
+
+def check_split(split: str) -> None:
+    """Raise InputError unless `split` is "train" or "test"."""
+    if split not in SPLITS:
+        raise InputError("split", nearest(split, SPLITS), "train or test")
+
+
+def lines_of(path: Path) -> list[str]:
+    """The non-empty lines of a text file, stripped; InputError naming it if there are none."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as problem:
+        raise InputError(path, f"unreadable ({problem})", "a list, one entry a line") from problem
+    if not any(lines):
+        raise InputError(path, "empty", "a list, one entry a line")
+    return [line for line in lines if line]
+
+
+def generator_for(name: str, seed: int) -> np.random.Generator:
+    """Random numbers that depend on a file's name and the seed only, not on the order files are read in."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little"))
+
+
+def stratified(labels: NDArray[np.integer], classes: int, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Boolean mask `(N,)`: a seeded draw of `fraction` of each class, at least one in and one out.
+
+    Raises:
+        InputError: for a class of fewer than two clouds (the message gives its number).
+    """
+    if not 0 < fraction < 1:
+        raise InputError("fraction", str(fraction), "a number between 0 and 1")
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label in range(classes):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise InputError(
+                "split", f"class {label} has {len(members)} clouds", "at least two, one for each side"
+            )
+        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        order = generator_for(f"split:{label}", seed).permutation(len(members))
+        chosen[members[order[:count]]] = True
+    return chosen
+
+
+def tracked(items: Sequence[T], title: str) -> Iterator[T]:
+    """`items`, with a progress bar if there are enough of them to wait for."""
+    if len(items) < 32:
+        yield from items
+        return
+    with progress(title, len(items)) as report:
+        for done, item in enumerate(items, start=1):
+            yield item
+            report(done, "")

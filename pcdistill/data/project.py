@@ -1,0 +1,232 @@
+"""This project's HDF5: `{train,test}/{points,labels,ids}` and attributes, whole or a batch at a time.
+
+`points` `(N, P, 3)` float16 or float32, `labels` `(N,)` integers, `ids` `(N,)` bytes (not read);
+attributes `class_names` (needed), `source`, `licence`, `split`, `up_axis` ("z", "y" or free text).
+The order of the points carries no meaning, so the first k of them are a sample as good as any.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcdistill.clouds import PointClouds, Provenance
+from pcdistill.data.hdf5 import dataset, open_hdf5, reading
+from pcdistill.data.layout import Layout
+from pcdistill.data.prepare import (
+    CHUNK,
+    NORMALISED,
+    Floats,
+    check_set,
+    check_split,
+    enough,
+    frame,
+    unit_sphere,
+    z_up,
+)
+from pcdistill.errors import InputError
+from pcdistill.files import atomic
+
+LAYOUT_NAME = "project HDF5"
+KEPT_ATTRIBUTES = ("licence", "split")
+
+
+class H5Clouds:
+    """One split of a project HDF5 file, read a batch at a time: memory does not grow with the file.
+
+    Labels, class names and provenance are in memory. Batches come out as `load` gives them: float32,
+    centred on the mean of the (kept) points, unit sphere, z up where the file says which axis is up.
+
+    Args:
+        path: the file.
+        split: "train" or "test".
+        points: keep the first this many points of each cloud; None keeps all.
+
+    Raises:
+        InputError: naming file and field, for anything that is not this layout. Bad coordinates are
+            met when their batch is read.
+    """
+
+    def __init__(self, path: Path, split: str, points: int | None = None) -> None:
+        check_split(split)
+        self._path, self._split = path, split
+        self._file = open_hdf5(path)
+        with reading(path):
+            self.class_names = class_names_of(self._file, path)
+            group = self._file.get(split)
+            if not isinstance(group, h5py.Group):
+                raise InputError(
+                    f"{path} {split}", "no such group", f"one of {', '.join(self._file) or 'none'}"
+                )
+            self._points = dataset(group, "points", path, "f")
+            labels = dataset(group, "labels", path, "iu")[()]
+            attributes = {name: _plain(value) for name, value in self._file.attrs.items()}
+        check_set(self._points.shape, labels, self.class_names, f"{path} {split}")
+        self.labels = torch.from_numpy(labels.astype(np.int64))
+        self.points_per_cloud = enough(self._points.shape[1], points, f"{path} {split}/points")
+        self._up_axis = str(attributes.get("up_axis", "unspecified"))
+        self.provenance: Provenance = {
+            "name": path.stem,
+            "split": split,
+            "source": path.name,
+            "layout": LAYOUT_NAME,
+            "points_kept": "first",
+            **frame(self._up_axis),
+            **{f"file_{name}": str(attributes[name]) for name in KEPT_ATTRIBUTES if name in attributes},
+        }
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return (
+            f"H5Clouds({self._path.name} {self._split}: {len(self)} clouds x {self.points_per_cloud} points)"
+        )
+
+    def batch(self, index: Tensor) -> Tensor:
+        """Points `(len(index), P, 3)` float32 of the clouds at `index` (int64, 0 to N - 1)."""
+        wanted, back = np.unique(index.cpu().numpy(), return_inverse=True)
+        if len(wanted) == 0:
+            return torch.empty(0, self.points_per_cloud, 3)
+        if wanted[0] < 0 or wanted[-1] >= len(self):
+            raise IndexError(f"clouds {wanted[0]} to {wanted[-1]} of {len(self)}")
+        run = slice(int(wanted[0]), int(wanted[-1]) + 1)
+        # HDF5 reads a run many times faster than a list, so sparse indices only are read as a list.
+        if run.stop - run.start <= 2 * len(wanted):
+            return torch.from_numpy(self._read(run)[wanted - wanted[0]][back])
+        return torch.from_numpy(self._read(wanted)[back])
+
+    def chunks(self) -> Iterator[NDArray[np.float32]]:
+        """All clouds in order, `(<= 256, P, 3)` at a time."""
+        for low in range(0, len(self), CHUNK):
+            yield self._read(slice(low, min(low + CHUNK, len(self))))
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 computed a chunk at a time; equals `PointClouds.fingerprint` of the same set loaded."""
+        shape = (len(self), self.points_per_cloud, 3)
+        digest = hashlib.sha256(repr((shape, self.class_names)).encode())
+        for chunk in self.chunks():
+            digest.update(chunk.data)
+        digest.update(self.labels.numpy().data)
+        return digest.hexdigest()
+
+    def load(self) -> PointClouds:
+        """The whole split in memory."""
+        points = np.empty((len(self), self.points_per_cloud, 3), dtype=np.float32)
+        low = 0
+        for chunk in self.chunks():
+            points[low : low + len(chunk)] = chunk
+            low += len(chunk)
+        return PointClouds(torch.from_numpy(points), self.labels, self.class_names, self.provenance)
+
+    def _read(self, which: "slice | NDArray[np.int64]") -> NDArray[np.float32]:
+        place = f"{self._path} {self._split}/points"
+        with reading(self._path):
+            raw: Floats = self._points[which, : self.points_per_cloud]
+        numbers = range(which.start, which.stop) if isinstance(which, slice) else which.tolist()
+        return unit_sphere(z_up(raw, self._up_axis), place, numbers)
+
+
+def read(path: Path, split: str, points: int | None, seed: int) -> PointClouds:
+    """One split of a project HDF5 file; `seed` is not used: nothing is random here."""
+    return H5Clouds(path, split, points).load()
+
+
+def load_exact(path: Path, group: str) -> PointClouds:
+    """The clouds of `group` bit for bit as `write_splits` stored them in float32, without provenance."""
+    with open_hdf5(path) as file, reading(path):
+        points = dataset(file[group], "points", path, "f")[()]
+        labels = dataset(file[group], "labels", path, "iu")[()]
+        return PointClouds(torch.from_numpy(points), torch.from_numpy(labels), class_names_of(file, path))
+
+
+def recognises(path: Path) -> bool:
+    """Whether `path` is an HDF5 file that is not one of the benchmarks' data/label files."""
+    if not path.is_file() or path.suffix not in (".h5", ".hdf5"):
+        return False
+    try:
+        with h5py.File(path, "r") as file:
+            return not {"data", "label"} & set(file)
+    except OSError:
+        return True  # so that the reader says what is wrong with the file
+
+
+def write_hdf5(train: PointClouds, test: PointClouds, path: Path | str, *, dtype: str = "float16") -> None:
+    """Write both splits in the project layout, atomically, points as `dtype` (float16 or float32).
+
+    Coordinates, up axis and licence are taken over from the clouds; float16 keeps unit-sphere
+    coordinates to 5e-4. `ids` are the split and position of each cloud.
+
+    Raises:
+        InputError: if the two differ in classes or points per cloud, or have soft labels.
+        OSError: if the file cannot be written; an old file at `path` is then still whole.
+    """
+    if dtype not in ("float16", "float32"):
+        raise InputError("dtype", f"'{dtype}'", "float16 or float32")
+    if train.class_names != test.class_names:
+        raise InputError(path, "train and test have different classes", "the same ones in the same order")
+    if train.points_per_cloud != test.points_per_cloud:
+        found = f"{train.points_per_cloud} points per cloud in train, {test.points_per_cloud} in test"
+        raise InputError(path, found, "the same number")
+    facts = train.provenance
+    attributes = {
+        "source": f"{facts.get('name', 'unnamed')} ({facts.get('source', 'unknown source')})",
+        "licence": str(facts.get("file_licence", facts.get("licence", "not stated"))),
+        "split": str(facts.get("file_split", facts.get("split_rule", "as in the source"))),
+        "up_axis": str(facts.get("up_axis", "unspecified")),
+        "normalisation": NORMALISED if facts.get("normalised") else "not stated",
+    }
+    write_splits(path, {"train": train, "test": test}, dtype, attributes)
+
+
+def write_splits(
+    path: Path | str, splits: Mapping[str, PointClouds], dtype: str, attributes: Mapping[str, str]
+) -> None:
+    """Write `splits` of one set with `attributes`; see `write_hdf5`."""
+    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+        for split, clouds in splits.items():
+            if clouds.labels.ndim != 1:
+                raise InputError(path, f"soft labels in {split}", "one class index per cloud")
+            shape = (len(clouds), clouds.points_per_cloud, 3)
+            group = file.create_group(split)
+            points = group.create_dataset(
+                "points",
+                shape,
+                dtype,
+                chunks=(min(64, shape[0]), *shape[1:]),
+                compression="gzip",
+                shuffle=True,
+            )
+            for low in range(0, len(clouds), CHUNK):
+                points[low : low + CHUNK] = clouds.points[low : low + CHUNK].detach().cpu().numpy()
+            group["labels"] = clouds.labels.cpu().numpy()
+            group["ids"] = np.array([f"{split}_{number:06d}" for number in range(len(clouds))], dtype="S")
+            file.attrs["class_names"] = list(clouds.class_names)
+            file.attrs["n_points"] = shape[1]
+        file.attrs["stored_dtype"] = dtype
+        file.attrs["normals"] = False
+        for name, value in attributes.items():
+            file.attrs[name] = value
+
+
+def class_names_of(file: h5py.File, path: Path) -> tuple[str, ...]:
+    """The attribute `class_names`, or InputError."""
+    stored = file.attrs.get("class_names")
+    if stored is None or np.ndim(stored) != 1:
+        raise InputError(
+            f"{path} class_names", "no such attribute" if stored is None else "not a list", "class names"
+        )
+    return tuple(str(_plain(name)) for name in stored)
+
+
+def _plain(value: Any) -> Any:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+LAYOUT = Layout(LAYOUT_NAME, recognises, read)

@@ -1,0 +1,246 @@
+"""The one outer loop: change what a storage has learned until the objective likes the clouds it decodes."""
+
+import hashlib
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pcdistill.clouds import CloudSource
+from pcdistill.errors import InputError
+from pcdistill.files import atomic, check_writable
+from pcdistill.matching import Objective
+from pcdistill.matching.base import step_generator
+from pcdistill.progress import progress
+from pcdistill.storage import Storage
+
+OnStep = Callable[[int, float], None]
+
+
+class DistillSettings(BaseModel):
+    """How the outer loop runs.
+
+    Attributes:
+        steps: of the optimiser (Adam, with a learning rate that falls to zero as a cosine).
+        lr: in units of the unit sphere's radius, for storages that learn coordinates.
+        batch: clouds per step; whole classes are drawn until it is full, and of a class with more clouds
+            than that a random subset.
+        snapshots: decoded clouds are kept this many times, evenly spread, besides start and end.
+        seed: of the draws.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(default=400, ge=0)
+    lr: float = Field(default=0.01, gt=0)
+    batch: int = Field(default=64, ge=1)
+    snapshots: int = Field(default=0, ge=0)
+    seed: int = 0
+
+
+@dataclass
+class Distilled:
+    """What `distill` did; the clouds are in the storage that was given to it."""
+
+    losses: list[float]
+    seconds: float  # in the loop, over all resumed parts
+    prepare_seconds: float  # for what needs the real data, when it was first computed
+    snapshots: list[Tensor] = field(default_factory=list)  # decoded points, from first to last
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; `str()` says where it stopped and where it was saved."""
+
+
+def distill(
+    real: CloudSource,
+    storage: Storage,
+    objective: Objective,
+    settings: DistillSettings,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    on_step: OnStep | None = None,
+) -> Distilled:
+    """Change `storage` in place so that `objective` falls.
+
+    Args:
+        real: the set to condense.
+        storage: holds the first guess when called and the distilled clouds afterwards.
+        objective: is prepared on `real` here.
+        settings: how.
+        checkpoint: file that the state is written to on Ctrl-C, every two minutes and never after the end.
+        resume: go on from `checkpoint` if it exists; the result has the same bits as an uninterrupted run's.
+        on_step: called after every step with its number, from 1, and the loss.
+
+    Raises:
+        InputError: the checkpoint is damaged or of another run, or the loss is no longer finite (the last
+            good state is then in the storage, and in the checkpoint if one was asked for).
+        OSError: the checkpoint cannot be written; found out before the work starts.
+        Interrupted: Ctrl-C, after the state was saved.
+    """
+    if checkpoint is not None:
+        check_writable(checkpoint)
+    run = _Run(storage, settings, identity=_identity(real, storage, objective, settings))
+    if resume and checkpoint is not None and Path(checkpoint).exists():
+        run.load(Path(checkpoint))
+    objective.prepare(real)
+    run.prepare_seconds = objective.seconds
+    with progress("distilling", settings.steps, run.step) as report:
+        try:
+            saved = time.monotonic()
+            while run.step < settings.steps:
+                loss = run.advance(objective)
+                report(run.step, f"loss {loss:.4g}")
+                if on_step is not None:
+                    on_step(run.step, loss)
+                if checkpoint is not None and time.monotonic() - saved > 120:
+                    run.save(Path(checkpoint))
+                    saved = time.monotonic()
+        except (KeyboardInterrupt, InputError) as stop:
+            if checkpoint is not None:
+                run.save(Path(checkpoint))
+            if isinstance(stop, InputError):
+                raise
+            where = f"; saved to {checkpoint}" if checkpoint is not None else ""
+            raise Interrupted(f"stopped after step {run.step} of {settings.steps}{where}") from None
+    if checkpoint is not None:
+        Path(checkpoint).unlink(missing_ok=True)
+    run.snapshot()
+    return Distilled(run.losses, run.seconds, run.prepare_seconds, [run.snapshots[step] for step in sorted(run.snapshots)])
+
+
+class _Run:
+    """The state of one run: everything that a checkpoint holds."""
+
+    def __init__(self, storage: Storage, settings: DistillSettings, identity: str) -> None:
+        self.storage = storage
+        self.settings = settings
+        self.identity = identity
+        self.step = 0
+        self.losses: list[float] = []
+        self.seconds = 0.0
+        self.prepare_seconds = 0.0
+        self.learned = storage.learned()
+        self.moments = {name: torch.zeros(2, *value.shape) for name, value in self.learned.items()}
+        self.snapshots: dict[int, Tensor] = {}  # by step: an interrupted step takes its own again
+        count = settings.snapshots
+        self.snapshot_steps = {round(settings.steps * i / (count + 1)) for i in range(count + 1)} if count else set()
+
+    def advance(self, objective: Objective) -> float:
+        start = time.perf_counter()
+        if self.step in self.snapshot_steps:
+            self.snapshot()
+        index = self._clouds()
+        loss = objective.loss(self.storage.decode(index), self.step)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise InputError(f"distilling, step {self.step + 1}", f"loss {value}", "a finite one (lower --lr)")
+        gradients = torch.autograd.grad(loss, list(self.learned.values()))
+        if not all(gradient.isfinite().all() for gradient in gradients):
+            raise InputError(f"distilling, step {self.step + 1}", "a gradient that is not finite", "a finite one")
+        with _interrupts_held():
+            for (name, parameter), gradient in zip(self.learned.items(), gradients, strict=True):
+                self._adam(parameter, gradient, self.moments[name])
+            self.step += 1
+            self.losses.append(value)
+            self.seconds += time.perf_counter() - start
+        return value
+
+    def snapshot(self) -> None:
+        if self.settings.snapshots:
+            with torch.no_grad():
+                self.snapshots[self.step] = self.storage.decode().points.clone()
+
+    def _clouds(self) -> Tensor | None:
+        """Ascending indices of the clouds of this step; None for all."""
+        if len(self.storage) <= self.settings.batch:
+            return None
+        generator = step_generator("clouds", self.settings.seed, self.step)
+        labels = self.storage.labels
+        chosen: list[Tensor] = []
+        for label in torch.randperm(len(self.storage.class_names), generator=generator):
+            own = (labels == label).nonzero()[:, 0]
+            chosen.append(own[torch.randperm(len(own), generator=generator)[: self.settings.batch]])
+            if sum(map(len, chosen)) + len(own) > self.settings.batch:
+                break
+        return torch.cat(chosen).sort().values
+
+    @torch.no_grad()
+    def _adam(self, parameter: Tensor, gradient: Tensor, moments: Tensor) -> None:
+        """Adam (Kingma & Ba 2015) that leaves elements alone that this step did not touch.
+
+        Clouds outside the minibatch have zero gradient; moving them on old momentum would be noise. The
+        correction for the first steps uses beta2 = 0.99 as few steps touch each cloud.
+        """
+        touched = gradient.flatten(1).any(1)
+        first, second = moments[0], moments[1]
+        part = gradient[touched]
+        first[touched] = m = first[touched].lerp(part, 0.1)
+        second[touched] = v = second[touched].lerp(part.square(), 0.01)
+        count = self.step + 1
+        lr = self.settings.lr * (0.5 + 0.5 * math.cos(math.pi * self.step / self.settings.steps))
+        change = (m / (1 - 0.9**count)) / ((v / (1 - 0.99**count)).sqrt() + 1e-12)
+        parameter[touched] -= lr * change
+
+    def save(self, path: Path) -> None:
+        tensors = {f"learned/{name}": value.detach() for name, value in self.learned.items()}
+        tensors |= {f"moments/{name}": value for name, value in self.moments.items()}
+        tensors |= {f"snapshots/{step}": value for step, value in self.snapshots.items()}
+        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        state = {"identity": self.identity, "step": str(self.step), "seconds": repr(self.seconds)}
+        with atomic(path) as temporary:
+            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, state)
+
+    def load(self, path: Path) -> None:
+        try:
+            with safe_open(path, "pt") as stored:
+                state = stored.metadata() or {}
+                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise InputError(path, f"not a readable checkpoint ({error})") from None
+        if state.get("identity") != self.identity:
+            raise InputError(path, "checkpoint of a run with other data or settings", "one of the same run")
+        for name, value in self.learned.items():
+            with torch.no_grad():
+                value.copy_(tensors[f"learned/{name}"])
+            self.moments[name] = tensors[f"moments/{name}"]
+        taken = [name for name in tensors if name.startswith("snapshots/")]
+        self.snapshots = {int(name.removeprefix("snapshots/")): tensors[name] for name in taken}
+        self.losses = tensors["losses"].tolist()
+        self.step = int(state["step"])
+        self.seconds = float(state["seconds"])
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done: what is saved after half an update cannot be resumed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    held: list[int] = []
+    usual = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if held:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _identity(real: CloudSource, storage: Storage, objective: Objective, settings: DistillSettings) -> str:
+    facts = [real.fingerprint(), storage.name, storage.layout(), len(storage), objective.name]
+    facts += [objective.describe(), settings.model_dump()]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

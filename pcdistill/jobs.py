@@ -1,0 +1,292 @@
+"""The commands as functions: a configuration in, a result out. The command line only prints what they give."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from pcdistill.clouds import PointClouds
+from pcdistill.config import DistillConfig, EvaluateConfig, SelectConfig, TrainConfig, ViewConfig
+from pcdistill.data import load
+from pcdistill.distill import DistillSettings, Interrupted, distill
+from pcdistill.environment import hardware, versions
+from pcdistill.errors import InputError
+from pcdistill.evaluation import Evaluation, as_tested, evaluate, score
+from pcdistill.files import atomic, check_writable
+from pcdistill.matching import BankConfig, Objective, objectives
+from pcdistill.models import Network, build, networks
+from pcdistill.progress import progress
+from pcdistill.selection import network_descriptor, select, selectors
+from pcdistill.storage import Artefact, Budget, Metadata, storages, utc_now
+from pcdistill.training import Protocol, protocol, train
+
+
+def run_select(config: SelectConfig) -> Artefact:
+    """Select a coreset, store it at the budget's bits, and write the artefact.
+
+    Raises:
+        InputError, OSError: before anything is written.
+    """
+    budget, plan = config.budget(), protocol(config.protocol)
+    selectors[config.method]
+    check_writable(config.output)
+    real = load(config.data, "train", root=config.root)
+    artefact = select_artefact(real, budget, config.method, plan, config.seed, config.features, config.data)
+    artefact.save(config.output)
+    return artefact
+
+
+def select_artefact(
+    real: PointClouds, budget: Budget, method: str, plan: Protocol, seed: int, features: str = "raw", dataset: str = ""
+) -> Artefact:
+    """A coreset of `real` as an artefact in memory."""
+    described, kind = None, "raw"
+    if features != "raw":
+        network = build(features, real.num_classes, seed)
+        described, kind = network_descriptor(real, network), f"{features}, random weights, seed {seed}"
+    chosen = select(
+        real, method, budget.clouds_per_class, features=described, features_name=kind, points=budget.points, seed=seed
+    )
+    storage = storages["points"].from_clouds(chosen, budget)
+    metadata = _metadata(real, dataset, storage.name, storage.layout(), budget, plan, seed).model_copy(
+        update={"arm": method, "selection": {"method": method, "features": kind, "seed": seed}}
+    )
+    return Artefact(storage, metadata)
+
+
+def make_objective(config: DistillConfig) -> Objective:
+    """The objective that a configuration names, not yet prepared."""
+    changes: dict[str, Any] = {"networks": config.networks, "network": config.surrogate, "seed": config.seed}
+    networks[config.surrogate]
+    kind = objectives[config.objective]
+    bank = kind.default_bank().model_copy(update=changes)
+    return kind(bank, seed=config.seed)
+
+
+def run_distill(config: DistillConfig) -> Artefact:
+    """Condense a data set as configured and write the artefact.
+
+    The state is saved beside the output on Ctrl-C and every two minutes; `config.resume` goes on from there.
+
+    Raises:
+        InputError, OSError: before hours are spent where that can be known.
+        Interrupted: after Ctrl-C.
+    """
+    budget, plan = config.budget(), protocol(config.protocol)
+    selectors[config.init], storages[config.storage]
+    objective = make_objective(config)
+    check_writable(config.output)
+    checkpoint = config.output.with_name(config.output.name + ".checkpoint")
+    real = load(config.data, "train", root=config.root)
+    first = select(real, config.init, budget.clouds_per_class, points=budget.points, seed=config.seed)
+    storage = storages[config.storage].from_clouds(first, budget)
+    settings = DistillSettings(
+        steps=config.steps, lr=config.lr, batch=config.batch, snapshots=config.snapshots, seed=config.seed
+    )
+    with _log(config.log) as on_step:
+        done = distill(
+            real, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step
+        )
+    metadata = _metadata(real, config.data, storage.name, storage.layout(), budget, plan, config.seed).model_copy(
+        update={
+            "arm": config.objective,
+            "distilled": True,
+            "selection": {"method": config.init, "features": "raw", "seed": config.seed},
+            "objective": {"name": config.objective, **objective.describe()},
+            "settings": settings.model_dump(),
+            "prepare_seconds": done.prepare_seconds,
+            "distill_seconds": done.seconds,
+        }
+    )
+    artefact = Artefact(storage, metadata, done.losses, done.snapshots)
+    artefact.save(config.output)
+    return artefact
+
+
+class Source(NamedTuple):
+    """What a command was pointed at: an artefact's clouds, or a data set's."""
+
+    clouds: PointClouds
+    artefact: Artefact | None
+    dataset: str
+    protocol: Protocol
+
+
+def open_source(name: str, root: Path | None, protocol_name: str | None, network: str | None, points: int | None = None) -> Source:
+    """Training clouds of an artefact or a data set, with the protocol to use on them."""
+    artefact = Artefact.load(name) if Artefact.is_one(name) else None
+    if artefact is not None:
+        plan = Protocol.model_validate(artefact.metadata.protocol)
+        if protocol_name not in (None, plan.name):
+            plan = protocol(str(protocol_name))
+        clouds, dataset = artefact.clouds, artefact.metadata.dataset
+    else:
+        plan, dataset = protocol(protocol_name or "tuned"), name
+        clouds = load(name, "train", root=root, points=points or plan.test_points)
+    if network is not None:
+        networks[network]
+        plan = plan.model_copy(update={"network": network})
+    return Source(clouds, artefact, dataset, plan)
+
+
+def run_train(config: TrainConfig) -> list[float]:
+    """Train a network and write its weights (safetensors) with what is needed to use them; returns the losses."""
+    check_writable(config.output)
+    source = open_source(config.source, config.root, config.protocol, config.network, config.points)
+    network = build(source.protocol.network, source.clouds.num_classes, config.seed)
+    total = source.protocol.recipe.total_steps(len(source.clouds))
+    with progress("training", total) as report:
+        losses = train(
+            network, source.clouds, source.protocol.recipe, config.seed, lambda step, loss: report(step, f"loss {loss:.4g}")
+        )
+    facts = {
+        "format": "pcdistill network 1",
+        "class_names": json.dumps(source.clouds.class_names),
+        "protocol": source.protocol.model_dump_json(),
+        "dataset": source.dataset,
+        "seed": str(config.seed),
+        "versions": json.dumps(versions()),
+        "hardware": hardware(),
+    }
+    with atomic(config.output) as temporary:
+        save_file({name: value.contiguous() for name, value in network.state_dict().items()}, temporary, facts)
+    return losses
+
+
+class Trained(NamedTuple):
+    """A network read from a file."""
+
+    network: Network
+    class_names: tuple[str, ...]
+    protocol: Protocol
+    dataset: str
+
+
+def load_network(path: Path) -> Trained:
+    """A network written by `run_train`.
+
+    Raises:
+        InputError: not such a file, or its weights do not fit its network.
+    """
+    try:
+        with safe_open(path, "pt") as stored:
+            facts = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        if facts.get("format") != "pcdistill network 1":
+            raise InputError(path, f"format {facts.get('format')!r}", "'pcdistill network 1'")
+        plan = Protocol.model_validate_json(facts["protocol"])
+        names = tuple(json.loads(facts["class_names"]))
+        network = build(plan.network, len(names), 0)
+        network.load_state_dict(tensors)
+        return Trained(network.eval(), names, plan, facts["dataset"])
+    except InputError:
+        raise
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(path, f"not a network of this package ({' '.join(str(error).split())[:120]})") from None
+
+
+def run_evaluate(config: EvaluateConfig) -> Evaluation:
+    """Accuracy on the test split of networks trained on the source, or of one trained before."""
+    if config.source.endswith(".safetensors"):
+        trained = load_network(Path(config.source))
+        if config.network not in (None, trained.protocol.network) or config.protocol is not None:
+            raise InputError(config.source, "a trained network with --network or --protocol", "neither")
+        test = load(config.data or trained.dataset, "test", root=config.root)
+        return Evaluation((), (score(trained.network, as_tested(test, trained.class_names, trained.protocol)),), 0.0)
+    source = open_source(config.source, config.root, config.protocol, config.network)
+    test = load(config.data or source.dataset, "test", root=config.root)
+    total = source.protocol.recipe.total_steps(len(source.clouds))
+    with progress("training", total * config.seeds) as report:
+        return evaluate(
+            source.clouds, test, source.protocol, range(config.seeds),
+            lambda run, step, loss: report(run * total + step, f"network {run + 1} of {config.seeds}, loss {loss:.4g}"),
+        )  # fmt: skip
+
+
+def _metadata(
+    real: PointClouds, dataset: str, storage: str, layout: dict[str, int], budget: Budget, plan: Protocol, seed: int
+) -> Metadata:
+    name = dataset or str(real.provenance.get("name", "unnamed"))
+    return Metadata(
+        arm="",
+        distilled=False,
+        dataset=Path(name).name if Path(name).exists() else name,
+        source_fingerprint=real.fingerprint(),
+        source=dict(real.provenance),
+        storage=storage,
+        layout=layout,
+        class_names=real.class_names,
+        clouds_per_class=budget.clouds_per_class,
+        points=budget.points,
+        bits=budget.bits,
+        selection={},
+        objective=None,
+        settings=None,
+        protocol=plan.model_dump(mode="json"),
+        seed=seed,
+        prepare_seconds=0.0,
+        distill_seconds=0.0,
+        versions=versions(),
+        hardware=hardware(),
+        created=utc_now(),
+    )
+
+
+@contextmanager
+def _log(folder: Path | None) -> Iterator[Callable[[int, float], None] | None]:
+    """Yield a function that logs a step's loss to `folder/log.jsonl` and, where installed, TensorBoard."""
+    if folder is None:
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+
+        events = SummaryWriter(str(folder))
+    except ImportError:
+        events = None
+    with (folder / "log.jsonl").open("a") as lines:
+
+        def on_step(step: int, loss: float) -> None:
+            lines.write(json.dumps({"step": step, "loss": loss}) + "\n")
+            lines.flush()
+            if events is not None:
+                events.add_scalar("loss", loss, step)
+
+        try:
+            yield on_step
+        finally:
+            if events is not None:
+                events.close()
+
+
+
+class View(NamedTuple):
+    """What `pcdistill view` draws."""
+
+    clouds: PointClouds
+    title: str
+    initial: PointClouds | None
+
+
+def open_view(config: ViewConfig) -> View:
+    """The clouds of an artefact or a data set, and where the artefact's clouds started if that is asked for.
+
+    Raises:
+        InputError: no such source, or an artefact without snapshots where `initial` needs them.
+    """
+    if not Artefact.is_one(config.source):
+        if config.initial:
+            raise InputError(config.source, "a data set with --initial", "an artefact")
+        return View(load(config.source, config.split, root=config.root), f"{config.source}, {config.split}", None)
+    artefact = Artefact.load(config.source)
+    facts = artefact.metadata
+    if config.initial and not artefact.snapshots:
+        raise InputError(config.source, "no snapshots", "an artefact distilled with --snapshots 1 or more")
+    initial = artefact.clouds.with_points(artefact.snapshots[0].float()) if config.initial else None
+    title = f"{facts.dataset}: {facts.arm}, {artefact.bytes_per_class:,.0f} bytes per class"
+    return View(artefact.clouds, title, initial)

@@ -1,0 +1,8 @@
+"""Matching objectives and the bank of surrogate networks that they share."""
+
+from pcdistill.matching.bank import Bank, BankConfig
+from pcdistill.matching.base import Objective, objectives
+from pcdistill.matching.dm import DistributionMatching
+from pcdistill.matching.quantile import QuantileMatching
+
+__all__ = ["Bank", "BankConfig", "DistributionMatching", "Objective", "QuantileMatching", "objectives"]

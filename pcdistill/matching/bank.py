@@ -1,0 +1,269 @@
+"""The network bank: surrogate networks and what the whole real set looks like to them.
+
+Published distribution matching draws a network and a handful of real clouds at every step. The real side
+is always the same set, so the bank passes it once through a fixed number of networks and keeps class
+statistics; a step of the outer loop then touches synthetic clouds only. Memory during the pass depends on
+the number of networks, classes and features, not on the size of the real set.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pcdistill.augment import Augmentation
+from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.errors import InputError
+from pcdistill.files import atomic, cache_root
+from pcdistill.matching.sorting import _shares
+from pcdistill.models import Network, build, seeded
+from pcdistill.progress import progress
+from pcdistill.training import Recipe, train
+
+FORMAT = 1  # raise when what is computed changes, so that old caches are not read
+BATCH = 32
+
+
+class BankConfig(BaseModel):
+    """Which networks see the real set, and how.
+
+    Attributes:
+        networks: how many.
+        network: registered name; it must offer point features.
+        points: of every real cloud whose features are sorted (its first ones: a cloud is a sample without order).
+        pooled_points: of every real cloud that global features are made from: those of test clouds, since a
+            synthetic cloud of few points should excite a network as a real one of many does.
+        quantiles: Q, the resolution at which a class's feature distributions are kept.
+        trained_steps: networks are trained on real clouds for a number of batches between these two, evenly
+            spread; (0, 0) leaves them random (IDM's semi-trained networks; Zhao et al. 2023).
+        trained_clouds: real clouds per class that they are trained on; up to 512 of them calibrate batch norm.
+        pooled_samples: real global features kept per class, for kernels over single clouds.
+        seed: of networks and subsets.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    networks: int = Field(default=10, ge=1)
+    network: str = "pointnet-small"
+    points: int = Field(default=256, ge=1)
+    pooled_points: int = Field(default=1024, ge=1)
+    quantiles: int = Field(default=16, ge=1)
+    trained_steps: tuple[int, int] = (20, 200)
+    trained_clouds: int = Field(default=64, ge=2)
+    pooled_samples: int = Field(default=64, ge=1)
+    seed: int = 0
+
+
+class Member(NamedTuple):
+    """One network and its view of the real set of C classes."""
+
+    network: Network  # in evaluation mode, without gradients of its own
+    profiles: list[Tensor]  # per layer (C, F, Q): class mean of the quantile profiles of point features
+    spreads: list[Tensor]  # per layer (F,): variance of a point feature over the real set
+    pooled_mean: Tensor  # (C, G): class mean of the global features
+    pooled: Tensor  # (C, S, G): global features of S real clouds of each class
+
+
+class Bank(NamedTuple):
+    """Surrogate networks with real class statistics."""
+
+    members: list[Member]
+    seconds: float  # that it took to build, once
+
+    @classmethod
+    def of(cls, real: CloudSource, config: BankConfig, cache: bool = True) -> "Bank":
+        """The bank of a real set: read from the cache, or built in one pass and cached.
+
+        Raises:
+            InputError: soft labels, fewer than two clouds, or a class without clouds.
+        """
+        _check(real)
+        key = hashlib.sha256(f"{FORMAT} {config.model_dump_json()} {real.fingerprint()}".encode()).hexdigest()
+        path = cache_root() / "banks" / f"{key[:32]}.safetensors"
+        classes = len(real.class_names)
+        if cache and path.exists():
+            try:
+                with safe_open(path, "pt") as stored:
+                    tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+                    return cls(_from_tensors(tensors, config, classes), json.loads(stored.metadata()["seconds"]))
+            except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError):
+                path.unlink(missing_ok=True)  # damaged: build it again
+        start = time.perf_counter()
+        members = _build(real, config)
+        bank = cls(members, time.perf_counter() - start)
+        if cache:
+            with atomic(path) as temporary:
+                save_file(_to_tensors(members), temporary, {"seconds": json.dumps(bank.seconds)})
+        return bank
+
+
+def _check(real: CloudSource) -> None:
+    if real.labels.ndim != 1:
+        raise InputError("real set", f"labels of shape {tuple(real.labels.shape)}", "one class index per cloud")
+    counts = torch.bincount(real.labels, minlength=len(real.class_names))
+    if int(counts.min()) == 0:
+        raise InputError("real set", f"class '{real.class_names[int(counts.argmin())]}' is empty", "at least one cloud")
+    if len(real.labels) < 2:
+        raise InputError("real set", "1 cloud", "at least 2")
+
+
+def frozen_network(name: str, sample: PointClouds, steps: int, seed: int) -> Network:
+    """A network trained for `steps` batches on real clouds, its batch norm calibrated on them, then frozen."""
+    network = build(name, sample.num_classes, seed)
+    if steps:
+        recipe = Recipe(name="semi-trained", steps=steps, label_smoothing=0.1, augmentation=Augmentation(scale=1.25, shift=0.1))
+        train(network, sample, recipe, seed)
+    _calibrate(network, sample.points)
+    return network.eval().requires_grad_(False)
+
+
+def _calibrate(network: Network, points: Tensor) -> None:
+    """Set batch norm's running statistics to those of `points`; of more than 512 clouds the first count."""
+    norms: list[Any] = [module for module in network.modules() if hasattr(module, "running_mean")]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad(), seeded(0):  # dropout draws from the global generator
+        network.train()(points[:512])
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+
+
+def _build(real: CloudSource, config: BankConfig) -> list[Member]:
+    generator = torch.Generator().manual_seed(config.seed)
+    sample = _sample(real, config.trained_clouds, config, generator)
+    low, high = config.trained_steps
+    steps = np.linspace(low, high, config.networks).round().astype(int).tolist()
+    networks = []
+    with progress("preparing networks", config.networks) as report:
+        for k, count in enumerate(steps):
+            networks.append(frozen_network(config.network, sample, count, config.seed * 1000 + k))
+            report(k + 1, "")
+    kept = _places(real.labels, config.pooled_samples, generator)
+    gathering = [_Gathering(network, len(real.class_names), config) for network in networks]
+    with progress("passing the real set", len(real.labels)) as report:
+        for index in torch.arange(len(real.labels)).split(BATCH):
+            points = real.batch(index)[:, : config.pooled_points]
+            for gathered in gathering:
+                gathered.add(points, real.labels[index], torch.isin(index, kept))
+            report(int(index[-1]) + 1, "")
+    return [gathered.member() for gathered in gathering]
+
+
+def _places(labels: Tensor, per_class: int, generator: torch.Generator) -> Tensor:
+    """Ascending indices of up to `per_class` random clouds of each class."""
+    chosen = []
+    for label in labels.unique():
+        own = (labels == label).nonzero()[:, 0]
+        chosen.append(own[torch.randperm(len(own), generator=generator)[:per_class]])
+    return torch.cat(chosen).sort().values
+
+
+def _sample(real: CloudSource, per_class: int, config: BankConfig, generator: torch.Generator) -> PointClouds:
+    index = _places(real.labels, per_class, generator)
+    index = index[torch.randperm(len(index), generator=generator)]
+    order = index.argsort()
+    points = torch.empty(len(index), min(config.points, real.points_per_cloud), 3)
+    points[order] = real.batch(index[order])[:, : config.points]
+    return PointClouds(points, real.labels[index], real.class_names)
+
+
+class _Gathering:
+    """Running class sums of one network's statistics."""
+
+    def __init__(self, network: Network, classes: int, config: BankConfig) -> None:
+        self.network = network
+        self.classes = classes
+        self.config = config
+        self.counts = torch.zeros(classes)
+        self.profiles: list[Tensor] = []
+        self.squares: list[Tensor] = []
+        self.pooled_sum = torch.zeros(())
+        self.pooled: list[list[Tensor]] = [[] for _ in range(classes)]
+
+    @torch.no_grad()
+    def add(self, points: Tensor, labels: Tensor, keep: Tensor) -> None:
+        features = self.network.point_features(points[:, : self.config.points])
+        pooled = self.network(points).global_feature
+        if not self.profiles:
+            sizes = [layer.shape[-1] for layer in features]
+            self.profiles = [torch.zeros(self.classes, size, self.config.quantiles) for size in sizes]
+            self.squares = [torch.zeros(size) for size in sizes]
+            self.pooled_sum = torch.zeros(self.classes, pooled.shape[-1])
+        for total, squares, layer in zip(self.profiles, self.squares, features, strict=True):
+            total.index_add_(0, labels, profiles_fast(layer, self.config.quantiles))
+            squares += layer.square().mean(1).sum(0)
+        self.pooled_sum.index_add_(0, labels, pooled)
+        self.counts += torch.bincount(labels, minlength=self.classes)
+        for row in keep.nonzero()[:, 0].tolist():
+            self.pooled[labels[row]].append(pooled[row])
+
+    def member(self) -> Member:
+        total = self.counts.sum()
+        means = [profile.mean(2).sum(0) / total for profile in self.profiles]
+        samples = max(len(own) for own in self.pooled)
+        return Member(
+            self.network,
+            [profile / self.counts[:, None, None] for profile in self.profiles],
+            [squares / total - mean.square() for squares, mean in zip(self.squares, means, strict=True)],
+            self.pooled_sum / self.counts[:, None],
+            torch.stack([_repeat_to(torch.stack(own), samples) for own in self.pooled]),
+        )
+
+
+def _repeat_to(rows: Tensor, count: int) -> Tensor:
+    return rows[torch.arange(count) % len(rows)]
+
+
+def profiles_fast(features: Tensor, quantiles: int) -> Tensor:
+    """`quantile_profile` of `(B, N, F)` point features over the points, `(B, F, Q)`, without gradient.
+
+    NumPy's values-only sort is vectorised (AVX-512, AVX2, NEON) and lets go of the interpreter lock.
+    """
+    rows = features.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # is sorted in place
+    parts: Sequence[Tensor] = rows.view(-1, rows.shape[-1]).chunk(max(1, torch.get_num_threads()))
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(lambda part: part.numpy().sort(axis=-1), parts))
+    return rows @ _shares(rows.shape[-1], quantiles).to(rows)
+
+
+def _to_tensors(members: list[Member]) -> dict[str, Tensor]:
+    tensors = {}
+    for k, member in enumerate(members):
+        for name, value in member.network.state_dict().items():
+            tensors[f"{k}/network/{name}"] = value
+        for layer, (profile, spread) in enumerate(zip(member.profiles, member.spreads, strict=True)):
+            tensors[f"{k}/profiles/{layer}"] = profile
+            tensors[f"{k}/spreads/{layer}"] = spread
+        tensors[f"{k}/pooled_mean"] = member.pooled_mean
+        tensors[f"{k}/pooled"] = member.pooled
+    return {name: value.contiguous() for name, value in tensors.items()}
+
+
+def _from_tensors(tensors: dict[str, Tensor], config: BankConfig, classes: int) -> list[Member]:
+    members = []
+    for k in range(config.networks):
+        network = build(config.network, classes, 0)
+        own = f"{k}/network/"
+        network.load_state_dict({name[len(own) :]: value for name, value in tensors.items() if name.startswith(own)})
+        layers = sum(name.startswith(f"{k}/profiles/") for name in tensors)
+        members.append(
+            Member(
+                network.eval().requires_grad_(False),
+                [tensors[f"{k}/profiles/{layer}"] for layer in range(layers)],
+                [tensors[f"{k}/spreads/{layer}"] for layer in range(layers)],
+                tensors[f"{k}/pooled_mean"],
+                tensors[f"{k}/pooled"],
+            )
+        )
+    return members
+

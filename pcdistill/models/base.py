@@ -1,0 +1,54 @@
+"""What every network offers, and the table of networks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pcdistill.registry import Registry
+
+
+class Output(NamedTuple):
+    """What a network says of a batch of clouds."""
+
+    logits: Tensor  # (B, C)
+    global_feature: Tensor  # (B, G), after pooling over points
+
+
+class Network(nn.Module):
+    """Base of all networks: `(B, N, 3)` float32 in the unit sphere, z up, to `Output`."""
+
+    def forward(self, points: Tensor) -> Output:
+        raise NotImplementedError
+
+    def classify(self, global_feature: Tensor) -> Tensor:
+        """Logits `(B, C)` of global features `(B, G)`."""
+        raise NotImplementedError
+
+    def point_features(self, points: Tensor) -> list[Tensor]:
+        """Features of every point after each shared layer, `(B, N, F_l)`; twice differentiable in evaluation mode."""
+        raise NotImplementedError
+
+
+NetworkFactory = Callable[[int], Network]
+networks: Registry[NetworkFactory] = Registry("network")
+
+
+def build(name: str, num_classes: int, seed: int) -> Network:
+    """A freshly initialised network of the registry; the same seed gives the same weights."""
+    factory = networks[name]
+    with seeded(seed):
+        return factory(num_classes)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run a block on the seeded global generators and put their state back afterwards.
+
+    Initialisers and dropout draw from torch's global generator, which cannot be passed to them.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,163 @@
+"""A linear layer, batch norm and what follows it (ReLU, or the max over points) as one operation.
+
+A PointNet spends its training time on batch norm over `(B * N, F)` activations and on the widest layer,
+whose activations exist only to have their maximum taken. Batch norm's statistics are functions of the
+*input's* mean and covariance: for `x = h W'`, `mean(x) = W mean(h)` and `var(x) = diag(W cov(h) W')`. So the
+norm can be folded into the weights before the product, and its gradient needs no pass over activations:
+with `g` the gradient after the norm, `m = mean(h)`, `z` the normalised value, `a = scale / deviation`,
+
+    d bias = sum g                    d scale = sum g z = diag(G W') / deviation,  G = sum g (h - m)'
+    d W = a G - (a d_scale / deviation) W cov(h)
+    d h = (a g) W - (a d_bias / M) W - (h - m) W' diag(a d_scale / (M deviation)) W
+
+(Ioffe & Szegedy 2015, written for the input side). Behind a max over points, `g` has one entry per cloud
+and channel, so that the wide layer's backward pass costs next to nothing and its activations are made in
+pieces that fit the cache. Results equal the separate layers up to rounding. First derivatives only: use
+the plain layers where a gradient must itself be differentiated (the fused ones raise).
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_ELEMENTS = 2**21  # activations held at a time: 8 MiB, so that they stay in the cache
+
+
+def bf16_available() -> bool:
+    """Whether this processor multiplies bfloat16 matrices in hardware."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+class Statistics(NamedTuple):
+    """Of a linear layer's output over M rows, from its input `(M, K)`."""
+
+    centre: Tensor  # (K,) mean of the input
+    projected: Tensor  # (F, K) weight @ cov(input)
+    mean: Tensor  # (F,)
+    variance: Tensor  # (F,) biased
+
+
+def statistics(rows: Tensor, weight: Tensor) -> Statistics:
+    """Mean and variance of `rows @ weight.T` without computing it."""
+    centre = rows.mean(0)
+    covariance = torch.addmm(torch.outer(centre, centre), rows.T, rows, beta=-1, alpha=1 / len(rows))
+    projected = weight @ covariance
+    return Statistics(centre, projected, weight @ centre, (projected * weight).sum(1).clamp_min(0))
+
+
+def _input_gradient(
+    rows: Tensor, weight: Tensor, found: Statistics, deviation: Tensor, scale: Tensor, grad_scale: Tensor, grad_bias: Tensor
+) -> Tensor:
+    """The part of the gradient of `(M, K)` rows that comes through batch norm's own mean and variance."""
+    factor = scale / deviation / len(rows)
+    inner = weight.T @ (weight * (factor * grad_scale / deviation)[:, None])
+    constant = inner @ found.centre - (factor * grad_bias) @ weight
+    return torch.addmm(constant, rows, inner, alpha=-1)
+
+
+class LinearNormReLU(torch.autograd.Function):
+    """`relu(batch_norm(rows @ weight.T))` in training mode; also returns batch mean and variance."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        found = statistics(rows, weight)
+        deviation = (found.variance + eps).sqrt()
+        factor = scale / deviation
+        out = torch.addmm(bias - factor * found.mean, rows, (weight * factor[:, None]).T).relu_()
+        ctx.save_for_backward(rows, weight, scale, deviation, out, *found)
+        ctx.mark_non_differentiable(found.mean, found.variance)
+        return out, found.mean, found.variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        rows, weight, scale, deviation, out, *kept = ctx.saved_tensors
+        found = Statistics(*kept)
+        gradient = torch.ops.aten.threshold_backward(gradients[0], out, 0)
+        grad_bias = gradient.sum(0)
+        moment = torch.addmm(torch.outer(grad_bias, found.centre), gradient.T, rows, beta=-1)
+        grad_scale = (moment * weight).sum(1) / deviation
+        factor = (scale / deviation)[:, None]
+        grad_weight = factor * (moment - (grad_scale / deviation)[:, None] * found.projected)
+        grad_rows = None
+        if ctx.needs_input_grad[0]:
+            grad_rows = _input_gradient(rows, weight, found, deviation, scale, grad_scale, grad_bias)
+            grad_rows.addmm_(gradient, factor * weight)
+        return grad_rows, grad_weight, grad_scale, grad_bias, None
+
+
+class LinearNormMax(torch.autograd.Function):
+    """`max over points of batch_norm(hidden @ weight.T)` in training mode, with batch mean and variance."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float, bf16: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        rows = hidden.reshape(-1, hidden.shape[2])
+        found = statistics(rows, weight)
+        deviation = (found.variance + eps).sqrt()
+        sign = torch.where(scale >= 0, 1.0, -1.0).to(hidden.dtype)
+        values, places = extreme_points(hidden, weight, sign, bf16)
+        normalised = (values - found.mean) / deviation
+        flat = (torch.arange(len(places), device=places.device)[:, None] * hidden.shape[1] + places).flatten()
+        ctx.save_for_backward(rows, weight, scale, deviation, normalised, flat, *found)
+        ctx.mark_non_differentiable(found.mean, found.variance)
+        return normalised * scale + bias, found.mean, found.variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        rows, weight, scale, deviation, normalised, flat, *kept = ctx.saved_tensors
+        found = Statistics(*kept)
+        gradient = gradients[0]
+        grad_bias = gradient.sum(0)
+        grad_scale = (gradient * normalised).sum(0)
+        factor = scale / deviation
+        chosen = rows[flat].view(len(gradient), *weight.shape)
+        moment = torch.einsum("bf,bfk->fk", gradient, chosen) - torch.outer(grad_bias, found.centre)
+        grad_weight = factor[:, None] * (moment - (grad_scale / deviation)[:, None] * found.projected)
+        grad_rows = _input_gradient(rows, weight, found, deviation, scale, grad_scale, grad_bias)
+        grad_rows.index_add_(0, flat, ((gradient * factor)[..., None] * weight).view(-1, weight.shape[1]))
+        return grad_rows.view(len(gradient), -1, weight.shape[1]), grad_weight, grad_scale, grad_bias, None, None
+
+
+def extreme_points(hidden: Tensor, weight: Tensor, sign: Tensor, bf16: bool = False) -> tuple[Tensor, Tensor]:
+    """Largest value over points of `sign * (hidden @ weight.T)` and where it is.
+
+    Args:
+        hidden: `(B, N, K)`.
+        weight: `(F, K)`.
+        sign: `(F,)` of +1 and -1.
+        bf16: multiply in bfloat16 to find the place; the value is then computed again in full precision.
+
+    Returns:
+        values `(B, F)` of `hidden @ weight.T` at the extreme (sign taken off again) and indices `(B, F)` int64.
+    """
+    clouds, points, width = hidden.shape
+    signed = weight * sign[:, None]
+    chunk = max(1, CHUNK_ELEMENTS // (points * len(weight)))
+    values = hidden.new_empty(clouds, len(weight))
+    places = torch.empty(clouds, len(weight), dtype=torch.int64, device=hidden.device)
+    for start in range(0, clouds, chunk):
+        part = hidden[start : start + chunk]
+        if bf16:
+            place = _argmax((signed.bfloat16() @ part.bfloat16().transpose(1, 2)).float())
+            spots = place[..., None].expand(-1, -1, width)
+            values[start : start + chunk] = (part.gather(1, spots) * signed).sum(-1)
+        else:
+            product = signed @ part.transpose(1, 2)
+            place = _argmax(product)
+            values[start : start + chunk] = product.gather(2, place[..., None])[..., 0]
+        places[start : start + chunk] = place
+    return values * sign, places
+
+
+def _argmax(values: Tensor) -> Tensor:
+    if values.is_cuda:
+        return values.argmax(-1)
+    # NumPy's argmax is vectorised, torch's on the CPU is not: 1.5 ms against 7.7 ms for 8 clouds of 1024 x 1024.
+    return torch.from_numpy(values.numpy().argmax(-1))

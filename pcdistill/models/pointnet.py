@@ -1,0 +1,223 @@
+"""PointNet (Qi, Su, Mo, Guibas, CVPR 2017) in the layout that is fast on a processor.
+
+Shared layers are linear layers on `(B * N, C)`; the widest one is fused with its norm and the max-pool
+while training and predicting (`pcdistill.models.fused`). We follow the paper's classifier without the
+feature T-Net (as SADM does), with ReLU after the max-pool: the two commute.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from pcdistill.models.base import Network, Output, networks
+from pcdistill.models.fused import LinearNormMax, LinearNormReLU, bf16_available, extreme_points
+
+Norm = Literal["batch", "layer", "instance", "group", "none"]
+
+
+class PointNorm(nn.Module):
+    """Normalisation of point features `(B, N, C)` (or `(B, C)`), with a learned scale and bias.
+
+    `batch`: over clouds and points; `layer`: over the channels of a point; `instance`: over the points of
+    a cloud, per channel; `group`: over the points and channels of 8 groups. On `(B, C)` input `instance`
+    and `group` act as `layer` does.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, kind: Norm, channels: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.eps = 1e-5
+        self.momentum = 0.1
+        if kind != "none":
+            self.scale = nn.Parameter(torch.ones(channels))
+            self.bias = nn.Parameter(torch.zeros(channels))
+        if kind == "batch":
+            self.register_buffer("running_mean", torch.zeros(channels))
+            self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, values: Tensor) -> Tensor:
+        if self.kind == "none":
+            return values
+        if self.kind == "batch":
+            flat = nn.functional.batch_norm(
+                values.reshape(-1, values.shape[-1]), self.running_mean, self.running_var, self.scale, self.bias,
+                self.training, self.momentum, self.eps,
+            )  # fmt: skip
+            return flat.view(values.shape)
+        if self.kind == "layer" or values.ndim == 2:
+            return nn.functional.layer_norm(values, values.shape[-1:], self.scale, self.bias, self.eps)
+        groups = values.shape[-1] if self.kind == "instance" else 8
+        normed = nn.functional.group_norm(values.transpose(1, 2), groups, self.scale, self.bias, self.eps)
+        return normed.transpose(1, 2)
+
+    def update(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Move the running statistics as batch norm does (unbiased variance)."""
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * (count / max(1, count - 1)), self.momentum)
+
+
+class SharedLayer(nn.Module):
+    """Linear layer shared by all points, norm, and (unless told otherwise) ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, norm: Norm, activate: bool = True) -> None:
+        super().__init__()
+        # Batch and instance norm take any bias out again.
+        self.linear = nn.Linear(inputs, outputs, bias=norm not in ("batch", "instance"))
+        self.norm = PointNorm(norm, outputs)
+        self.activate = activate
+
+    def forward(self, values: Tensor) -> Tensor:
+        values = self.norm(self.linear(values))
+        return values.relu() if self.activate else values
+
+    def fused(self, values: Tensor) -> Tensor:
+        """`forward` with ReLU, in one operation where batch norm is being trained."""
+        norm = self.norm
+        if not (self.training and norm.kind == "batch"):
+            return self.forward(values)
+        rows = values.reshape(-1, values.shape[-1])
+        out, mean, variance = LinearNormReLU.apply(  # type: ignore[no-untyped-call]
+            rows, self.linear.weight, norm.scale, norm.bias, norm.eps
+        )
+        with torch.no_grad():
+            norm.update(mean, variance, len(rows))
+        activated: Tensor = out.view(*values.shape[:-1], -1)
+        return activated
+
+    def max_pool(self, values: Tensor, bf16: bool) -> Tensor:
+        """`forward` without the ReLU, then the max over points: `(B, N, K)` to `(B, F)`."""
+        norm, weight = self.norm, self.linear.weight
+        if norm.kind != "batch" or (not self.training and torch.is_grad_enabled()):
+            plain: Tensor = norm(self.linear(values)).amax(1)
+            return plain
+        if self.training:
+            pooled, mean, variance = LinearNormMax.apply(  # type: ignore[no-untyped-call]
+                values, weight, norm.scale, norm.bias, norm.eps, bf16
+            )
+            with torch.no_grad():
+                norm.update(mean, variance, values.shape[0] * values.shape[1])
+            fused: Tensor = pooled
+            return fused
+        factor = norm.scale / (norm.running_var + norm.eps).sqrt()
+        sign = torch.where(factor >= 0, 1.0, -1.0)
+        extremes, _ = extreme_points(values, weight, sign, bf16)
+        return (extremes - norm.running_mean) * factor + norm.bias
+
+
+class Trunk(nn.Module):
+    """Shared layers and max-pool: `(B, N, inputs)` to `(B, widths[-1])`."""
+
+    def __init__(self, inputs: int, widths: Sequence[int], norm: Norm) -> None:
+        super().__init__()
+        sizes = [inputs, *widths]
+        self.layers = nn.ModuleList(
+            SharedLayer(sizes[i], sizes[i + 1], norm, activate=i + 2 < len(sizes)) for i in range(len(widths))
+        )
+
+    def forward(self, points: Tensor, bf16: bool) -> Tensor:
+        *shared, last = cast(list[SharedLayer], list(self.layers))
+        for layer in shared:
+            points = layer.fused(points)
+        return last.max_pool(points, bf16).relu()
+
+    def point_features(self, points: Tensor) -> list[Tensor]:
+        features = []
+        for layer in self.layers:
+            points = layer(points)
+            features.append(points)
+        return features
+
+
+class TNet(nn.Module):
+    """Input transform: predicts a 3 x 3 matrix as an offset from the identity."""
+
+    def __init__(self, norm: Norm) -> None:
+        super().__init__()
+        self.trunk = Trunk(3, (64, 128, 1024), norm)
+        self.head = nn.Sequential(SharedLayer(1024, 512, norm), SharedLayer(512, 256, norm), nn.Linear(256, 9))
+
+    def forward(self, points: Tensor, bf16: bool) -> Tensor:
+        offset: Tensor = self.head(self.trunk(points, bf16)).view(-1, 3, 3)
+        return offset + torch.eye(3, device=points.device, dtype=points.dtype)
+
+
+class PointNet(Network):
+    """PointNet's classifier.
+
+    Args:
+        num_classes: number of logits.
+        widths: of the shared layers; the last one is the global feature's.
+        head: widths of the fully connected layers.
+        tnet: predict and apply a 3 x 3 input transform.
+        norm: normalisation after every layer but the last.
+        dropout: before the last layer.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        widths: Sequence[int] = (64, 128, 1024),
+        head: Sequence[int] = (512, 256),
+        tnet: bool = True,
+        norm: Norm = "batch",
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.bf16 = False
+        self.tnet = TNet(norm) if tnet else None
+        self.trunk = Trunk(3, widths, norm)
+        sizes = [widths[-1], *head]
+        self.head = nn.Sequential(
+            *(SharedLayer(sizes[i], sizes[i + 1], norm) for i in range(len(head))),
+            nn.Dropout(dropout),
+            nn.Linear(sizes[-1], num_classes),
+        )
+
+    def align(self, points: Tensor) -> Tensor:
+        """The cloud in the frame that the T-Net chose, `(B, N, 3)`."""
+        return points if self.tnet is None else points @ self.tnet(points, self._use_bf16())
+
+    def forward(self, points: Tensor) -> Output:
+        pooled = self.trunk(self.align(points), self._use_bf16())
+        return Output(self.classify(pooled), pooled)
+
+    def classify(self, global_feature: Tensor) -> Tensor:
+        logits: Tensor = self.head(global_feature)
+        return logits
+
+    def point_features(self, points: Tensor) -> list[Tensor]:
+        features: list[Tensor] = self.trunk.point_features(self.align(points))
+        return features
+
+    def _use_bf16(self) -> bool:
+        return self.bf16 and bf16_available()
+
+
+@networks.register("pointnet")
+def pointnet(num_classes: int) -> Network:
+    """PointNet with input T-Net and batch norm: the network of the papers' tables (1.6 M parameters)."""
+    return PointNet(num_classes)
+
+
+@networks.register("pointnet-plain")
+def pointnet_plain(num_classes: int) -> Network:
+    """PointNet without T-Net ("vanilla" in the paper; 0.8 M parameters)."""
+    return PointNet(num_classes, tnet=False)
+
+
+@networks.register("pointnet-layernorm")
+def pointnet_layernorm(num_classes: int) -> Network:
+    """PointNet without T-Net and with layer norm: no running statistics."""
+    return PointNet(num_classes, tnet=False, norm="layer")
+
+
+@networks.register("pointnet-small")
+def pointnet_small(num_classes: int) -> Network:
+    """Narrow PointNet without T-Net: the surrogate that the network bank is made of."""
+    return PointNet(num_classes, widths=(64, 128, 256), head=(128,), tnet=False, dropout=0.0)

@@ -1,0 +1,7 @@
+"""Parameterisations: what is stored, how it decodes into clouds, how many bytes it takes; the artefact file."""
+
+from pcdistill.storage.artefact import Artefact, Metadata, Sizes, utc_now
+from pcdistill.storage.base import Budget, Storage, storages
+from pcdistill.storage.points import StoredPoints
+
+__all__ = ["Artefact", "Budget", "Metadata", "Sizes", "Storage", "StoredPoints", "storages", "utc_now"]

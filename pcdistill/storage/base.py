@@ -1,0 +1,131 @@
+"""What a storage (a parameterisation) is: the numbers that are kept, learned and counted in bytes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from pcdistill.clouds import PointClouds
+from pcdistill.errors import InputError
+from pcdistill.registry import Registry
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+class Budget(BaseModel):
+    """How much a synthetic set may hold: the same number of clouds for every class.
+
+    Attributes:
+        clouds_per_class: n.
+        points: P, points per cloud.
+        bits: per coordinate; 32 is float32, 16 is float16, 2 to 12 are fixed-point codes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clouds_per_class: int = Field(ge=1)
+    points: int = Field(ge=1)
+    bits: int = 8
+
+    def model_post_init(self, _: object) -> None:
+        check_bits(self.bits)
+
+    @property
+    def cloud_bytes(self) -> int:
+        """Bytes of one cloud's coordinates."""
+        return -(-self.points * 3 * self.bits // 8)
+
+    @classmethod
+    def from_bytes(cls, bytes_per_class: int, points: int, bits: int) -> "Budget":
+        """As many clouds as fit in `bytes_per_class`.
+
+        Raises:
+            InputError: not even one cloud fits.
+        """
+        check_bits(bits)
+        if points < 1:
+            raise InputError("points", f"{points} per cloud", "at least 1")
+        one = -(-points * 3 * bits // 8)
+        if bytes_per_class < one:
+            raise InputError(
+                "bytes_per_class", str(bytes_per_class), f"at least {one}, the size of one {points}-point {bits}-bit cloud"
+            )
+        return cls(clouds_per_class=bytes_per_class // one, points=points, bits=bits)
+
+
+def check_bits(bits: int) -> None:
+    """Raise `InputError` unless coordinates can be stored in `bits` bits."""
+    if bits not in (16, 32) and not 2 <= bits <= 12:
+        raise InputError("bits", str(bits), "2 to 12 (fixed point), 16 or 32 (floating point)")
+
+
+class Storage(ABC):
+    """Numbers that decode into labelled clouds.
+
+    A subclass is one file and one `storages.register(name)`. Class names and the order of clouds (class by
+    class) are the container's business; a storage holds coordinates and, where it learns them, labels.
+    """
+
+    name: ClassVar[str]
+    labels: Tensor  # (n * C,) int64: hard labels, class by class
+    class_names: tuple[str, ...]
+
+    @classmethod
+    @abstractmethod
+    def from_clouds(cls, initial: PointClouds, budget: Budget) -> Self:
+        """Storage whose decoded clouds are (as nearly as it can) `initial`.
+
+        Raises:
+            InputError: `initial` has not the number of clouds or points that `budget` asks for.
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int], class_names: tuple[str, ...]
+    ) -> Self:
+        """The inverse of `arrays` and `layout`; trusts neither.
+
+        Raises:
+            InputError: naming the array or field that does not fit.
+        """
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """Exactly the arrays that the artefact holds."""
+
+    @abstractmethod
+    def layout(self) -> dict[str, int]:
+        """The few integers needed to read `arrays` again; constant size, part of the fixed overhead."""
+
+    @abstractmethod
+    def learned(self) -> dict[str, Tensor]:
+        """Leaf tensors that an optimiser may change in place, by name."""
+
+    @abstractmethod
+    def decode(self, index: Tensor | None = None) -> PointClouds:
+        """Clouds `(len(index), P, 3)` in the unit sphere's frame, all of them by default.
+
+        Differentiable with respect to `learned`; without gradient it is what a reader of the artefact gets.
+        """
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored arrays, exactly as in the artefact."""
+        return sum(array.nbytes for array in self.arrays().values())
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+storages: Registry[type[Storage]] = Registry("storage")
+
+
+def class_major(clouds: PointClouds) -> bool:
+    """Whether clouds stand class by class, the same number of each."""
+    count = len(clouds) // clouds.num_classes
+    return torch.equal(clouds.hard_labels, torch.arange(clouds.num_classes).repeat_interleave(count))

@@ -1,0 +1,72 @@
+"""Fixtures shared by all tests: one thread, an empty cache, real data where there is some, a tiny set."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before torch and NumPy start their thread pools, and for the commands that tests run.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import hypothesis
+import pytest
+import torch
+
+from pcdistill.clouds import PointClouds
+
+REPOSITORY = Path(__file__).parent.parent
+
+# Shared processors make the time of one example meaningless.
+hypothesis.settings.register_profile("pcdistill", deadline=None)
+hypothesis.settings.load_profile("pcdistill")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PCDISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Folder with real data sets: `PCDISTILL_DATA`, or `../shared/data` beside the repository."""
+    root = Path(os.environ.get("PCDISTILL_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not root.is_dir():
+        pytest.skip(f"no real data: {root} is missing; PCDISTILL_DATA can name another folder")
+    return root
+
+
+@pytest.fixture
+def tiny_clouds() -> PointClouds:
+    """3 classes (ball, box, ring) × 8 clouds × 64 points on the unit sphere, cloud after cloud."""
+    random = torch.Generator().manual_seed(0)
+    shapes = (_ball, _box, _ring)
+    points = torch.cat([shape(8, 64, random) for shape in shapes])
+    points = points - points.mean(dim=1, keepdim=True)
+    points = points / points.norm(dim=2).amax(dim=1)[:, None, None]
+    labels = torch.arange(3).repeat_interleave(8)
+    return PointClouds(points, labels, ("ball", "box", "ring"), {"name": "tiny", "up_axis": "z"})
+
+
+def _ball(clouds: int, points: int, random: torch.Generator) -> torch.Tensor:
+    """Surfaces of ellipsoids with half axes of 0.6 to 1."""
+    directions = torch.randn(clouds, points, 3, generator=random)
+    axes = 0.6 + 0.4 * torch.rand(clouds, 1, 3, generator=random)
+    return axes * directions / directions.norm(dim=2, keepdim=True)
+
+
+def _box(clouds: int, points: int, random: torch.Generator) -> torch.Tensor:
+    """Surfaces of boxes with half edges of 0.6 to 1."""
+    inside = 2 * torch.rand(clouds, points, 3, generator=random) - 1
+    edges = 0.6 + 0.4 * torch.rand(clouds, 1, 3, generator=random)
+    return edges * inside / inside.abs().amax(dim=2, keepdim=True)
+
+
+def _ring(clouds: int, points: int, random: torch.Generator) -> torch.Tensor:
+    """Flat rings around z of radius 1, as thick as 0.1 to 0.3."""
+    around, across = 2 * torch.pi * torch.rand(2, clouds, points, generator=random)
+    thickness = 0.1 + 0.2 * torch.rand(clouds, 1, generator=random)
+    radius = 1 + thickness * across.cos()
+    return torch.stack([radius * around.cos(), radius * around.sin(), thickness * across.sin()], dim=2)

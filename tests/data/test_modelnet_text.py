@@ -1,0 +1,72 @@
+"""modelnet40_normal_resampled: text with normals, split lists, both families."""
+
+import numpy as np
+import pytest
+
+from pcdistill.data import load
+from pcdistill.errors import InputError
+
+CLASSES = ["bed", "night_stand", "vase"]
+
+
+@pytest.fixture
+def folder(tmp_path, random_points):
+    root = tmp_path / "modelnet40_normal_resampled"
+    points = iter(random_points(9, 50))
+    for name in CLASSES:
+        (root / name).mkdir(parents=True)
+        for number in (1, 2, 3):
+            rows = np.hstack([next(points), np.full((50, 3), 0.5)])
+            np.savetxt(root / name / f"{name}_{number:04d}.txt", rows, fmt="%.6f", delimiter=",")
+    for family, names in (("modelnet40", CLASSES), ("modelnet10", CLASSES[:2])):
+        (root / f"{family}_shape_names.txt").write_text("\n".join(names))
+        for split, numbers in (("train", (1, 2)), ("test", (3,))):
+            lines = [f"{name}_{number:04d}" for name in names for number in numbers]
+            (root / f"{family}_{split}.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_listed_objects_without_normals_turned_to_z_up(folder, random_points, reference, to_z_up):
+    clouds = load(folder)
+    expected = to_z_up(reference(random_points(9, 50)[[0, 1, 3, 4, 6, 7]]))
+    np.testing.assert_allclose(clouds.points, expected, atol=1e-5)
+    assert clouds.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert clouds.class_names == tuple(CLASSES)
+    assert clouds.provenance["stored_up_axis"] == "y"
+    first = load(folder, "test", points=20)
+    np.testing.assert_allclose(
+        first.points, to_z_up(reference(random_points(9, 50)[[2, 5, 8], :20])), atol=1e-5
+    )
+
+
+def test_the_ten_class_lists(folder):
+    from pcdistill.data.modelnet_text import MODELNET10
+
+    clouds = MODELNET10.read(folder, "train", 20, 0)
+    assert clouds.class_names == ("bed", "night_stand")
+    assert clouds.labels.tolist() == [0, 0, 1, 1]
+    assert clouds.provenance["name"] == "modelnet10"
+
+
+def test_bad_text(folder):
+    with pytest.raises(InputError, match=r"bed_0001\.txt: 50 points per cloud, expected at least the 51"):
+        load(folder, points=51)
+    (folder / "vase" / "vase_0002.txt").write_text("1,2,3,0,0,1\n1,2,x,0,0,1\n")
+    with pytest.raises(InputError, match=r"vase_0002\.txt: unreadable"):
+        load(folder)
+    (folder / "vase" / "vase_0002.txt").write_text("1,2,3,0,0,1\n1,nan,3,0,0,1\n")
+    with pytest.raises(InputError, match=r"vase_0002\.txt: NaN or infinite coordinates"):
+        load(folder)
+    (folder / "vase" / "vase_0002.txt").unlink()
+    with pytest.raises(InputError, match=r"vase_0002\.txt: unreadable \(No such file"):
+        load(folder)
+    (folder / "modelnet40_train.txt").write_text("bed_0001\nhat_0001\n")
+    with pytest.raises(InputError, match=r"modelnet40_train\.txt: object 'hat_0001' of no known class"):
+        load(folder)
+
+
+def test_a_short_file_without_a_number_of_points(folder):
+    rows = np.loadtxt(folder / "bed" / "bed_0002.txt", delimiter=",")
+    np.savetxt(folder / "bed" / "bed_0002.txt", rows[:30], fmt="%.6f", delimiter=",")
+    with pytest.raises(InputError, match=r"bed_0002\.txt: 30 points, expected 50 as in .*bed_0001\.txt"):
+        load(folder)

@@ -1,0 +1,110 @@
+"""What is installed: the wheel's content, its version, its command, and a core that needs no extra."""
+
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+REPOSITORY = Path(__file__).parent.parent
+PACKAGE = REPOSITORY / "pcdistill"
+SETUP = (REPOSITORY / "scripts" / "setup.sh").read_text()
+OPTIONAL = (
+    "open3d",
+    "torch_geometric",
+    "matplotlib",
+    "tensorboard",
+    "onnx",
+    "scipy",
+    "sklearn",
+    "hypothesis",
+)
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as users would get it, built without network by the backend itself."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True, timeout=60)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    packed = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    sources = {str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.py")}
+    assert packed >= sources | {"pcdistill/py.typed"}
+    assert {name.split("/")[0] for name in packed} == {"pcdistill"}
+
+
+def test_the_wheel_holds_no_data(wheel: Path) -> None:
+    data = {".h5", ".hdf5", ".npy", ".npz", ".off", ".ply", ".pcd", ".safetensors", ".pt", ".pkl", ".jsonl"}
+    assert not [name for name in ZipFile(wheel).namelist() if Path(name).suffix in data]
+    assert wheel.stat().st_size < 1 << 20
+
+
+def test_the_wheel_carries_licence_and_types(wheel: Path, project: dict[str, Any]) -> None:
+    with ZipFile(wheel) as archive:
+        info = f"pcdistill-{project['version']}.dist-info"
+        assert "MIT License" in archive.read(f"{info}/licenses/LICENSE").decode()
+        assert "Typing :: Typed" in archive.read(f"{info}/METADATA").decode()
+
+
+def test_the_version_is_the_newest_in_the_changelog(project: dict[str, Any]) -> None:
+    released = re.findall(r"^## \[(\d[^]]*)\]", (REPOSITORY / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert released == sorted(released, key=Version, reverse=True)
+    assert project["version"] == released[0]
+
+
+def test_every_command_resolves(project: dict[str, Any]) -> None:
+    assert set(project["scripts"]) == {"pcdistill"}
+    for name, target in project["scripts"].items():
+        assert callable(EntryPoint(name, target, "console_scripts").load())
+
+
+def test_the_setup_installs_known_extras_and_an_allowed_torch(project: dict[str, Any]) -> None:
+    extras = re.search(r"^extras=(\S+)$", SETUP, flags=re.MULTILINE)
+    pinned = re.search(r"^torch=(\S+)$", SETUP, flags=re.MULTILINE)
+    assert extras is not None
+    assert pinned is not None
+    assert set(extras[1].split(",")) <= set(project["optional-dependencies"])
+    allowed = next(need for need in map(Requirement, project["dependencies"]) if need.name == "torch")
+    assert pinned[1] in allowed.specifier
+
+
+def test_every_module_loads_without_extras() -> None:
+    """In a fresh interpreter where importing an optional package fails as if it were not installed."""
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r}))\n"
+        "import importlib, pkgutil, pcdistill\n"
+        "for module in pkgutil.walk_packages(pcdistill.__path__, 'pcdistill.'):\n"
+        "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_dependency_is_used(project: dict[str, Any]) -> None:
+    modules = {"pillow": "PIL"}
+    source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    for need in map(Requirement, project["dependencies"]):
+        name = modules.get(need.name, need.name)
+        importlib.import_module(name)
+        assert re.search(rf"^\s*(import|from) {name}\b", source, flags=re.MULTILINE), (
+            f"{need.name} is not used"
+        )

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcdistill.viewing import scene
+
+
+def cloud(points: int = 200, seed: int = 0) -> scene.Floats:
+    return np.random.default_rng(seed).normal(size=(points, 3)).astype(np.float32)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* (D65) of sRGB: another colour space than the one the map is built in."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089])
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+
+
+def test_the_view_is_a_rotation_with_up_upwards_and_seen_from_above() -> None:
+    rotation = scene.view_rotation()
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-6)
+    assert np.linalg.det(rotation) == pytest.approx(1, abs=1e-6)
+    right, up, backward = rotation @ np.array([0.0, 0.0, 1.0])
+    assert right == pytest.approx(0, abs=1e-6)
+    assert up > 0.8
+    assert 0.2 < backward < 0.6
+
+
+def test_the_colour_map_is_perceptually_even_and_grows_lighter() -> None:
+    colours = scene.colour_map(np.linspace(0, 1, 65, dtype=np.float32))
+    assert colours.min() >= 0
+    assert colours.max() <= 1
+    seen = lab(colours.astype(np.float64))
+    assert (np.diff(seen[:, 0]) > 0).all()
+    steps = np.linalg.norm(np.diff(seen, axis=0), axis=1)
+    assert steps.max() < 3 * steps.min()
+
+
+def test_higher_points_have_lighter_colours() -> None:
+    height = np.random.default_rng(1).uniform(-1, 1, 100).astype(np.float32)
+    light = lab(scene.height_colours(height).astype(np.float64))[:, 0]
+    assert (np.argsort(light) == np.argsort(height)).all()
+
+
+def test_a_flat_cloud_has_one_colour() -> None:
+    colours = scene.height_colours(np.full(5, 0.3, dtype=np.float32))
+    assert np.isfinite(colours).all()
+    assert (colours == colours[0]).all()
+
+
+@given(scale=st.floats(1e-3, 1e4), shift=st.floats(-1, 1))
+def test_tiles_depend_on_neither_position_nor_unit(scale: float, shift: float) -> None:
+    points = cloud()
+    plain, focal = scene.make_tiles([points])
+    moved, same_focal = scene.make_tiles([((points + shift) * scale).astype(np.float32)])
+    np.testing.assert_allclose(moved[0].points, plain[0].points, atol=1e-4)
+    np.testing.assert_allclose(moved[0].colours, plain[0].colours, atol=1e-2)
+    assert same_focal == pytest.approx(focal, rel=1e-3)
+
+
+def test_the_largest_cloud_fills_its_tile_up_to_the_margin_and_sizes_stay_relative() -> None:
+    small, large = cloud(seed=2) * 0.5, cloud(seed=2)
+    tiles, focal = scene.make_tiles([small, large])
+    reach = [
+        (
+            focal * (np.abs(tile.points[:, :2]).max(1) + tile.radius) / (scene.DISTANCE - tile.points[:, 2])
+        ).max()
+        for tile in tiles
+    ]
+    assert reach[1] == pytest.approx(scene.MARGIN, rel=1e-5)
+    assert reach[0] < 0.6 * scene.MARGIN
+    np.testing.assert_allclose(tiles[0].points, tiles[1].points / 2, atol=1e-6)
+
+
+def test_coincident_points_make_a_small_sphere_in_the_middle() -> None:
+    tiles, focal = scene.make_tiles([np.full((7, 3), 4.0, dtype=np.float32)])
+    assert (tiles[0].points == 0).all()
+    assert focal * tiles[0].radius / scene.DISTANCE < 0.1
+
+
+def test_what_lies_behind_fades_into_the_paper() -> None:
+    near_and_far = np.array([[0.5, -1, 0], [-0.5, 1, 0]], dtype=np.float32)
+    (on_white,), _ = scene.make_tiles([near_and_far])
+    (on_black,), _ = scene.make_tiles([near_and_far], (0, 0, 0))
+    front, back = np.argsort(-on_white.points[:, 2])
+    np.testing.assert_array_equal(on_white.colours[front], on_black.colours[front])
+    assert (on_white.colours[back] > on_black.colours[back]).all()
+
+
+def test_the_shadow_lies_where_the_cloud_meets_the_floor() -> None:
+    high = np.array([[0, 0, 1.0], [0, 0, -1]], dtype=np.float32)
+    (tile,), focal = scene.make_tiles([high])
+    dark = scene.shadow(tile, focal, 100)
+    row, column = np.unravel_index(dark.argmax(), dark.shape)
+    foot = tile.points[1] - tile.radius * scene.UP
+    expected = 50 - 50 * focal * foot[1] / (scene.DISTANCE - foot[2])
+    assert column == pytest.approx(50, abs=2)
+    assert row == pytest.approx(expected, abs=6)  # the edge of the tile fades, which pulls the peak inwards
+    assert 0 <= dark.min() < 0.01
+    assert 0.05 < dark.max() <= 0.5
+
+
+def test_shrinking_averages_blocks() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (6, 6, 4), dtype=np.uint8)
+    expected = image.reshape(3, 2, 3, 2, 4).mean((1, 3))
+    np.testing.assert_allclose(scene.shrink(image), expected, atol=0.51)
