@@ -1,7 +1,7 @@
 """Write the tables in README.md and benchmarks/README.md from the committed records, or check that they agree.
 
-    python benchmarks/tables.py           # rewrite the marked blocks
-    python benchmarks/tables.py --check   # exit 1 if a block differs from its records
+python benchmarks/tables.py           # rewrite the marked blocks
+python benchmarks/tables.py --check   # exit 1 if a block differs from its records
 """
 
 import argparse
@@ -23,8 +23,10 @@ def summary(records: list[Record]) -> str:
     lines = []
     sizes = sorted({(r.dataset, r.clouds_per_class, r.points, r.bits) for r in records if r.clouds_per_class})
     for dataset, clouds, points, bits in sizes:
-        cells = [f"{NAMES[dataset]}, {clouds} x {points}, {bits} bits"]
-        own = [r for r in records if (r.dataset, r.clouds_per_class, r.points, r.bits) == (dataset, clouds, points, bits)]
+        cells = [f"{NAMES.get(dataset, dataset)}, {clouds} x {points}, {bits} bits"]
+        own = [
+            r for r in records if (r.dataset, r.clouds_per_class, r.points, r.bits) == (dataset, clouds, points, bits)
+        ]
         cells.append(f"{own[0].bytes_per_class:,.0f}")
         for arm in ("random", "herding", "kcenter", "medoid", "quantile"):
             found = [r for r in own if r.arm == arm and r.protocol.startswith("tuned")]
@@ -33,26 +35,36 @@ def summary(records: list[Record]) -> str:
         whole = [r for r in records if r.dataset == dataset and r.arm == "whole" and r.protocol.startswith("tuned")]
         cells.append(accuracy_cell(whole[0]) if whole else "–")
         lines.append(cells)
-    header = ["clouds x points per class", "bytes per class", "random", "herding", "k-center", "medoids", "**distilled**", "whole set"]
+    header = [
+        "clouds x points per class",
+        "bytes per class",
+        "random",
+        "herding",
+        "k-center",
+        "medoids",
+        "**distilled**",
+        "whole set",
+    ]
     return markdown_table(header, lines)
 
 
 def details(records: list[Record]) -> str:
     """Every record: accuracy, spread, seeds, cost."""
+
     def place(record: Record) -> tuple[str, int, str, int]:
         return record.dataset, record.clouds_per_class or 10**6, record.protocol, ORDER.index(record.arm)
 
     rows = [
         [
-            NAMES[r.dataset], r.arm, "all" if r.clouds_per_class is None else str(r.clouds_per_class), str(r.points),
-            str(r.bits), f"{r.bytes_per_class:,.0f}", r.protocol, accuracy_cell(r), str(len(r.accuracy)),
+            NAMES.get(r.dataset, r.dataset), r.arm, "all" if r.clouds_per_class is None else str(r.clouds_per_class),
+            str(r.points), str(r.bits), f"{r.bytes_per_class:,.0f}", r.protocol, accuracy_cell(r), str(len(r.accuracy)),
             f"{100 * r.class_accuracy_mean:.1f}", f"{r.distill_seconds:.0f}", f"{r.prepare_seconds:.0f}",
             f"{r.train_seconds:.0f}", str(r.peak_mib),
         ]
         for r in sorted(records, key=place)
     ]  # fmt: skip
-    header = ["data", "arm", "clouds / class", "points", "bits", "bytes / class", "protocol", "accuracy %", "runs", "class mean %",
-              "distil s", "bank s", "train s", "peak MiB"]  # fmt: skip
+    header = ["data", "arm", "clouds / class", "points", "bits", "bytes / class", "protocol", "accuracy %", "runs",
+              "class mean %", "distil s", "bank s", "train s", "peak MiB"]  # fmt: skip
     return markdown_table(header, rows)
 
 

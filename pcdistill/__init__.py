@@ -1,9 +1,9 @@
 """Condense labelled sets of 3D point clouds into a few kilobytes per class.
 
-    >>> import pcdistill as pcd
-    >>> clouds = pcd.load("shapes", "test", points=64)
-    >>> clouds
-    PointClouds(shapes: 400 clouds x 64 points, 10 classes)
+>>> import pcdistill as pcd
+>>> clouds = pcd.load("shapes", "test", points=64)
+>>> clouds
+PointClouds(shapes: 400 clouds x 64 points, 10 classes)
 """
 
 from pcdistill.clouds import PointClouds

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 import types
@@ -13,12 +14,23 @@ from pydantic.fields import FieldInfo
 
 from pcdistill import jobs
 from pcdistill.config import (
-    Config, DataConfig, DemoConfig, DistillConfig, EvaluateConfig, SelectConfig, ShowConfig, TrainConfig, ViewConfig, read_toml,
+    Config,
+    DataConfig,
+    DemoConfig,
+    DistillConfig,
+    EvaluateConfig,
+    SelectConfig,
+    ShowConfig,
+    TrainConfig,
+    ViewConfig,
+    read_toml,
 )  # fmt: skip
 from pcdistill.data import catalog, info, load, write_hdf5
 from pcdistill.demo import run_demo
+from pcdistill.environment import versions
 from pcdistill.errors import InputError
-from pcdistill.evaluation import Evaluation, mean_std
+from pcdistill.evaluation import mean_std
+from pcdistill.files import check_writable
 from pcdistill.registry import nearest
 from pcdistill.storage import Artefact
 from pcdistill.viewing import gallery, open_window
@@ -45,8 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str]) -> tuple[str, Config]:
     """The command and its configuration: defaults, then the TOML file of `--config`, then flags."""
+    word = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if word is not None and word not in COMMANDS:
+        raise InputError("pcdistill", f"unknown command {nearest(word, COMMANDS)}", "one of " + ", ".join(COMMANDS))
     parser = _Parser(prog="pcdistill", description="Condense labelled sets of 3D point clouds.")
-    parser.add_argument("--version", action="version", version=f"pcdistill {jobs.versions()['pcdistill']}")
+    parser.add_argument("--version", action="version", version=f"pcdistill {versions()['pcdistill']}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     for name, (kind, _) in COMMANDS.items():
         text = " ".join((kind.__doc__ or "").split())
@@ -58,10 +73,9 @@ def parse(arguments: Sequence[str]) -> tuple[str, Config]:
         raise SystemExit(2)
     kind = COMMANDS[command][0]
     file = found.pop("config", None)
-    values = read_toml(Path(file)) if file else {}
-    if file:
-        kind.checked({**values, **found}, place=file)
-    return command, kind.checked({**values, **found}, place=f"pcdistill {command}")
+    values = {} if file is None else read_toml(Path(file), kind)
+    places = dict.fromkeys(values.keys() - found.keys(), file)
+    return command, kind.checked({**values, **found}, f"pcdistill {command}", places)
 
 
 def show_data(config: DataConfig) -> None:
@@ -69,7 +83,7 @@ def show_data(config: DataConfig) -> None:
     if config.action == "list":
         for row in catalog(config.root):
             where = row.found or "not found (see datasets/)"
-            print(f"{row.name:24} {row.classes:3} classes {row.train:6} train {row.test:6} test   {where}")
+            print(f"{row.name:27} {row.classes:3} classes {row.train:6} train {row.test:6} test   {where}")
         return
     if config.name is None:
         raise InputError(f"data {config.action}", "no data set named", "a catalog name, file or folder")
@@ -78,8 +92,10 @@ def show_data(config: DataConfig) -> None:
         return
     if config.output is None:
         raise InputError("data convert", "no --output", "the HDF5 file to write")
+    check_writable(config.output)
     train, test = (
-        load(config.name, split, root=config.root, points=config.points, seed=config.seed) for split in ("train", "test")
+        load(config.name, split, root=config.root, points=config.points, seed=config.seed)
+        for split in ("train", "test")
     )
     write_hdf5(train, test, config.output)
     print(f"wrote {config.output}: {len(train)} + {len(test)} clouds x {train.points_per_cloud} points")
@@ -94,10 +110,14 @@ def show_artefact(config: ShowConfig) -> None:
         print(json.dumps({**facts, "sizes": sizes._asdict()}))
         return
     print(_summary(artefact))
-    print("  sizes      " + ", ".join(f"{name.removesuffix('_bytes')} {value:,}" for name, value in sizes._asdict().items()))
+    print(
+        "  sizes      "
+        + ", ".join(f"{name.removesuffix('_bytes')} {value:,}" for name, value in sizes._asdict().items())
+    )
     for key in ("arm", "dataset", "selection", "objective", "settings", "seed", "created", "versions", "hardware"):
         print(f"  {key:10} {facts[key] if not isinstance(facts[key], dict) else json.dumps(facts[key])}")
-    print(f"  protocol   {facts['protocol']['name']} v{facts['protocol']['version']}, network {facts['protocol']['network']}")
+    plan = facts["protocol"]
+    print(f"  protocol   {plan.get('name')} v{plan.get('version')}, network {plan.get('network')}")
     if artefact.losses:
         print(f"  loss       {artefact.losses[0]:.4g} -> {artefact.losses[-1]:.4g} in {len(artefact.losses)} steps")
 
@@ -125,7 +145,9 @@ def evaluate(config: EvaluateConfig) -> None:
     """`pcdistill evaluate`."""
     found = jobs.run_evaluate(config)
     if config.json_:
-        print(json.dumps({"seeds": found.seeds, "seconds": found.train_seconds, "runs": [vars(run) for run in found.runs]}))
+        # A class without test clouds has no accuracy: null, as JSON has no NaN.
+        runs = [{**vars(run), "per_class": [None if math.isnan(a) else a for a in run.per_class]} for run in found.runs]
+        print(json.dumps({"seeds": found.seeds, "seconds": found.train_seconds, "runs": runs}))
         return
     print(f"accuracy        {_percent(found.accuracies)}")
     print(f"class accuracy  {_percent([run.class_accuracy for run in found.runs])}")
@@ -138,7 +160,7 @@ def view(config: ViewConfig) -> None:
     if config.window:
         open_window(source.clouds)
         return
-    png = config.png or Path(Path(config.source).name).with_suffix(".png")
+    png = config.png or Path(Path(config.source).resolve().name).with_suffix(".png")
     used = gallery(
         source.clouds, png, columns=config.columns, background=config.background, renderer=config.renderer,
         title=source.title, initial=source.initial,
@@ -167,43 +189,46 @@ class _Parser(argparse.ArgumentParser):
     """Errors in one line, with a suggestion for unknown flags."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             command = getattr(found, "command", None)
-            fields = COMMANDS[command][0].model_fields.values() if command else []
-            flags = [_flag(name, field) for name, field in zip(_names(command), fields, strict=True)]
-            raise InputError(f"pcdistill {command or ''}", f"unknown argument {nearest(unknown[0], flags)}")
+            fields = COMMANDS[command][0].by_key() if command else {}
+            flags = [_flag(key) for key, field in fields.items() if not _positional(field)]
+            word = nearest(unknown[0].partition("=")[0], [*flags, "--config", "--debug"])
+            raise InputError(f"pcdistill {command or ''}".strip(), f"unknown argument {word}")
         return found
 
     def error(self, message: str) -> NoReturn:
         raise InputError(self.prog, message)
 
 
-def _names(command: str | None) -> list[str]:
-    return list(COMMANDS[command][0].model_fields) if command else []
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
 
 
-def _flag(name: str, field: FieldInfo) -> str:
-    return "--" + (field.alias or name).replace("_", "-")
+def _positional(field: FieldInfo) -> bool:
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("positional"))
 
 
 def _add_fields(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
-    for name, field in kind.model_fields.items():
-        default = "" if field.is_required() or field.default is None else f" (default: {field.default})"
-        keywords: dict[str, Any] = {"help": f"{field.description or ''}{default}".replace("%", "%%")}
+    for key, field in kind.by_key().items():
+        default = "" if field.default is None else f" (default: {field.default})"
+        note = " (required)" if field.is_required() else default
+        keywords: dict[str, Any] = {"help": f"{field.description or ''}{note}".replace("%", "%%")}
         keywords["default"] = argparse.SUPPRESS
-        extra = field.json_schema_extra
-        key = field.alias or name
-        if isinstance(extra, dict) and extra.get("positional"):
-            parser.add_argument(key, nargs=None if field.is_required() else "?", metavar=key.upper(), **keywords)
+        if _positional(field):
+            # Never required here: a TOML file may give it.
+            parser.add_argument(key, nargs="?", metavar=key.upper(), **keywords)
         elif field.annotation is bool:
-            parser.add_argument(_flag(name, field), dest=key, action="store_true", **keywords)
+            parser.add_argument(_flag(key), dest=key, action="store_true", **keywords)
         else:
-            parser.add_argument(_flag(name, field), dest=key, metavar=_metavar(field.annotation), **keywords)
-    parser.add_argument("--config", metavar="TOML", default=argparse.SUPPRESS, help="file with any of these keys; flags win")
+            parser.add_argument(_flag(key), dest=key, metavar=_metavar(field.annotation), **keywords)
+    parser.add_argument(
+        "--config", metavar="TOML", default=argparse.SUPPRESS, help="file with any of these keys; flags win"
+    )
     parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
 
 
@@ -218,8 +243,8 @@ def _metavar(annotation: Any) -> str:
 def _summary(artefact: Artefact) -> str:
     facts = artefact.metadata
     return (
-        f"{len(facts.class_names)} classes x {facts.clouds_per_class} clouds x {facts.points} points at {facts.bits} bits, "
-        f"{artefact.bytes_per_class:,.0f} bytes per class"
+        f"{len(facts.class_names)} classes x {facts.clouds_per_class} clouds x {facts.points} points "
+        f"at {facts.bits} bits, {artefact.bytes_per_class:,.0f} bytes per class"
     )
 
 

@@ -1,15 +1,18 @@
 """One typed configuration per command, shared by the Python API, the flags and TOML files."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from pcdistill.errors import InputError
 from pcdistill.registry import nearest
 from pcdistill.storage import Budget
+from pcdistill.storage.base import check_bits
 
 Positional = Field(json_schema_extra={"positional": True})
 
@@ -20,8 +23,15 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
-    def checked(cls, values: Mapping[str, Any], place: object = "configuration") -> Self:
-        """The configuration with `values`.
+    def by_key(cls) -> dict[str, FieldInfo]:
+        """The fields under the names that flags, TOML files and keywords have for them."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
+
+    @classmethod
+    def checked(
+        cls, values: Mapping[str, Any], place: object = "configuration", places: Mapping[str, object] | None = None
+    ) -> Self:
+        """The configuration with `values`; `places` says where a key came from if that is not `place`.
 
         Raises:
             InputError: naming the first key that is unknown (with a suggestion), missing or ill-typed.
@@ -31,35 +41,51 @@ class Config(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"])) or "values"
+            where = (places or {}).get(key, place)
             if first["type"] == "extra_forbidden":
-                raise InputError(place, f"unknown key {nearest(key, cls.model_fields)}") from None
+                raise InputError(where, f"unknown key {nearest(key, cls.by_key())}") from None
             if first["type"] == "missing":
-                raise InputError(place, f"'{key}' is missing") from None
-            raise InputError(place, f"{key} = {first['input']!r}", first["msg"].removeprefix("Input should be ")) from None
+                raise InputError(where, f"'{key}' is missing") from None
+            wanted = first["msg"].removeprefix("Input should be ")
+            raise InputError(where, f"{key} = {first['input']!r}", wanted) from None
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The keys of a TOML file.
+def read_toml(path: Path, kind: type[Config]) -> dict[str, Any]:
+    """The values of a TOML file for a configuration of this kind; types are taken strictly: 400 is no text.
 
     Raises:
-        InputError: unreadable, or not TOML.
+        InputError: not TOML, an unknown key (with a suggestion), or a value of the wrong type.
+        OSError: unreadable.
     """
     try:
         with path.open("rb") as stream:
-            return tomllib.load(stream)
+            values = tomllib.load(stream)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(path, f"not TOML ({error})") from None
+    fields = kind.by_key()
+    for key, value in values.items():
+        if key not in fields:
+            raise InputError(path, f"unknown key {nearest(key, fields)}")
+        annotation: Any = fields[key].annotation
+        try:
+            TypeAdapter(annotation).validate_json(json.dumps(value, default=str), strict=True)
+        except ValidationError as error:
+            wanted = error.errors()[0]["msg"].removeprefix("Input should be ")
+            raise InputError(path, f"{key} = {value!r}", wanted) from None
+    return values
 
 
 Root = Annotated[Path | None, Field(description="folder of data sets (default: PCDISTILL_DATA, else ./data)")]
-Seed = Annotated[int, Field(ge=0, description="of everything random")]
+Seed = Annotated[int, Field(ge=0, lt=2**32, description="of everything random")]
 
 
 class BudgetConfig(Config):
     """How large a synthetic or selected set is; clouds or bytes, not both."""
 
     clouds_per_class: Annotated[int | None, Field(ge=1, description="clouds per class")] = None
-    bytes_per_class: Annotated[int | None, Field(ge=1, description="bytes per class, as stored: as many clouds as fit")] = None
+    bytes_per_class: Annotated[
+        int | None, Field(ge=1, description="bytes per class, as stored: as many clouds as fit")
+    ] = None
     points: Annotated[int, Field(ge=1, description="points per cloud")] = 128
     bits: Annotated[int, Field(description="per coordinate: 2 to 12, 16 (float16) or 32 (float32)")] = 8
 
@@ -67,8 +93,10 @@ class BudgetConfig(Config):
         """The budget in clouds.
 
         Raises:
-            InputError: clouds and bytes both given or both missing, or less than one cloud.
+            InputError: clouds and bytes both given or both missing, less than one cloud, or a number of bits
+                that is not offered.
         """
+        check_bits(self.bits)
         if (self.clouds_per_class is None) == (self.bytes_per_class is None):
             raise InputError("budget", "clouds_per_class and bytes_per_class " + (
                 "both missing" if self.clouds_per_class is None else "both given"), "one of them")  # fmt: skip
@@ -100,7 +128,9 @@ class DistillConfig(BudgetConfig):
     storage: Annotated[str, Field(description="parameterisation")] = "points"
     objective: Annotated[str, Field(description="matching objective: quantile or dm")] = "quantile"
     steps: Annotated[int, Field(ge=0, description="of the outer loop")] = 400
-    lr: Annotated[float, Field(gt=0, description="of the clouds' coordinates (unit sphere)")] = 0.01
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of the clouds' coordinates (unit sphere)")] = (
+        0.01
+    )
     batch: Annotated[int, Field(ge=1, description="clouds per step")] = 64
     networks: Annotated[int, Field(ge=1, description="in the bank")] = 10
     surrogate: Annotated[str, Field(description="network that the bank is made of")] = "pointnet-small"
@@ -108,7 +138,9 @@ class DistillConfig(BudgetConfig):
     protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned or published")] = "tuned"
     seed: Seed = 0
     resume: Annotated[bool, Field(description="go on from the checkpoint beside the output")] = False
-    log: Annotated[Path | None, Field(description="folder for log.jsonl and, where installed, TensorBoard events")] = None
+    log: Annotated[Path | None, Field(description="folder for log.jsonl and, where installed, TensorBoard events")] = (
+        None
+    )
 
 
 class TrainConfig(Config):
@@ -118,8 +150,12 @@ class TrainConfig(Config):
     output: Annotated[Path, Field(description="network to write (.safetensors)")]
     root: Root = None
     points: Annotated[int | None, Field(ge=1, description="points per cloud of a data set (default: 1024)")] = None
-    network: Annotated[str | None, Field(description="network (default: the artefact's protocol's, else pointnet)")] = None
-    protocol: Annotated[str | None, Field(description="tuned or published (default: the artefact's, else tuned)")] = None
+    network: Annotated[str | None, Field(description="network (default: the artefact's protocol's, else pointnet)")] = (
+        None
+    )
+    protocol: Annotated[str | None, Field(description="tuned or published (default: the artefact's, else tuned)")] = (
+        None
+    )
     seed: Seed = 0
 
 
@@ -130,7 +166,9 @@ class EvaluateConfig(Config):
     data: Annotated[str | None, Field(description="data set to test on (default: the one it was made from)")] = None
     root: Root = None
     network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
-    protocol: Annotated[str | None, Field(description="tuned or published (default: the artefact's, else tuned)")] = None
+    protocol: Annotated[str | None, Field(description="tuned or published (default: the artefact's, else tuned)")] = (
+        None
+    )
     seeds: Annotated[int, Field(ge=1, description="number of networks trained")] = 3
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
 

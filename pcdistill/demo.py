@@ -10,17 +10,18 @@ from pcdistill.data import load
 from pcdistill.evaluation import evaluate
 from pcdistill.progress import progress
 from pcdistill.storage import Artefact
-from pcdistill.training import Protocol, protocol
+from pcdistill.training import Protocol, protocol, recipe
 from pcdistill.viewing import gallery
 
 CLOUDS, POINTS, BITS = 2, 128, 8
+STEPS = 300  # per network: the whole set sets the pace
 
 
 def run_demo(config: DemoConfig, say: Callable[[str], None]) -> None:
     """Condense `shapes`, print what it cost and what it gives beside selection and the whole set, and draw it."""
     folder = Path(config.output)
-    plan = protocol("tuned")
-    say("shapes: ten procedural families of objects, made here; the network is a PointNet")
+    plan = protocol("tuned").model_copy(update={"recipe": recipe("tuned", steps=STEPS)})
+    say(f"shapes: ten procedural families of objects; a PointNet is trained for {STEPS} steps on each training set")
     train, test = load("shapes", "train"), load("shapes", "test")
     distilled = jobs.run_distill(
         DistillConfig(

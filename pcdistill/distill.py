@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from pcdistill.clouds import CloudSource
@@ -119,7 +119,9 @@ def distill(
     if checkpoint is not None:
         Path(checkpoint).unlink(missing_ok=True)
     run.snapshot()
-    return Distilled(run.losses, run.seconds, run.prepare_seconds, [run.snapshots[step] for step in sorted(run.snapshots)])
+    return Distilled(
+        run.losses, run.seconds, run.prepare_seconds, [run.snapshots[step] for step in sorted(run.snapshots)]
+    )
 
 
 class _Run:
@@ -201,8 +203,9 @@ class _Run:
         tensors |= {f"snapshots/{step}": value for step, value in self.snapshots.items()}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         state = {"identity": self.identity, "step": str(self.step), "seconds": repr(self.seconds)}
+        content = serialised({name: value.contiguous() for name, value in tensors.items()}, state)
         with atomic(path) as temporary:
-            save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, state)
+            temporary.write_bytes(content)
 
     def load(self, path: Path) -> None:
         try:

@@ -13,7 +13,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` if the block succeeds.
 
     The content is flushed to disk before the rename, and the temporary file is removed when the
-    block raises, so a full disk or Ctrl-C leaves no debris. Missing parent folders are created.
+    block raises, so a full disk or Ctrl-C leaves no debris. Missing parent folders are created. An `OSError`
+    that names no other file names `path`.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -26,6 +27,11 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
+    except OSError as error:
+        # Of a full disk the system tells no name, else that of the temporary file.
+        if error.errno is None or error.filename not in (None, name):
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -6,19 +6,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 
 from pcdistill.clouds import PointClouds
 from pcdistill.config import DistillConfig, EvaluateConfig, SelectConfig, TrainConfig, ViewConfig
-from pcdistill.data import load
-from pcdistill.distill import DistillSettings, Interrupted, distill
+from pcdistill.data import catalog, load
+from pcdistill.distill import DistillSettings, distill
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, as_tested, evaluate, score
 from pcdistill.files import atomic, check_writable
-from pcdistill.matching import BankConfig, Objective, objectives
-from pcdistill.models import Network, build, networks
+from pcdistill.matching import Objective, objectives
+from pcdistill.models import Network, PointNet, build, networks
 from pcdistill.progress import progress
 from pcdistill.selection import network_descriptor, select, selectors
 from pcdistill.storage import Artefact, Budget, Metadata, storages, utc_now
@@ -33,6 +34,8 @@ def run_select(config: SelectConfig) -> Artefact:
     """
     budget, plan = config.budget(), protocol(config.protocol)
     selectors[config.method]
+    if config.features != "raw":
+        networks[config.features]
     check_writable(config.output)
     real = load(config.data, "train", root=config.root)
     artefact = select_artefact(real, budget, config.method, plan, config.seed, config.features, config.data)
@@ -88,9 +91,7 @@ def run_distill(config: DistillConfig) -> Artefact:
         steps=config.steps, lr=config.lr, batch=config.batch, snapshots=config.snapshots, seed=config.seed
     )
     with _log(config.log) as on_step:
-        done = distill(
-            real, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step
-        )
+        done = distill(real, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
     metadata = _metadata(real, config.data, storage.name, storage.layout(), budget, plan, config.seed).model_copy(
         update={
             "arm": config.objective,
@@ -116,11 +117,13 @@ class Source(NamedTuple):
     protocol: Protocol
 
 
-def open_source(name: str, root: Path | None, protocol_name: str | None, network: str | None, points: int | None = None) -> Source:
+def open_source(
+    name: str, root: Path | None, protocol_name: str | None, network: str | None, points: int | None = None
+) -> Source:
     """Training clouds of an artefact or a data set, with the protocol to use on them."""
     artefact = Artefact.load(name) if Artefact.is_one(name) else None
     if artefact is not None:
-        plan = Protocol.model_validate(artefact.metadata.protocol)
+        plan = stored_protocol(artefact, name)
         if protocol_name not in (None, plan.name):
             plan = protocol(str(protocol_name))
         clouds, dataset = artefact.clouds, artefact.metadata.dataset
@@ -133,15 +136,35 @@ def open_source(name: str, root: Path | None, protocol_name: str | None, network
     return Source(clouds, artefact, dataset, plan)
 
 
+def stored_protocol(artefact: Artefact, place: object) -> Protocol:
+    """The protocol that an artefact is meant to be evaluated by.
+
+    Raises:
+        InputError: none that this release knows.
+    """
+    try:
+        return Protocol.model_validate(artefact.metadata.protocol)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, ("protocol", *first["loc"])))
+        raise InputError(place, f"metadata '{field}': {first['msg']}", "a protocol of this release") from None
+
+
 def run_train(config: TrainConfig) -> list[float]:
     """Train a network and write its weights (safetensors) with what is needed to use them; returns the losses."""
+    if config.output.suffix != ".safetensors":
+        raise InputError("output", str(config.output), "a name that ends in .safetensors")
     check_writable(config.output)
     source = open_source(config.source, config.root, config.protocol, config.network, config.points)
     network = build(source.protocol.network, source.clouds.num_classes, config.seed)
     total = source.protocol.recipe.total_steps(len(source.clouds))
     with progress("training", total) as report:
         losses = train(
-            network, source.clouds, source.protocol.recipe, config.seed, lambda step, loss: report(step, f"loss {loss:.4g}")
+            network,
+            source.clouds,
+            source.protocol.recipe,
+            config.seed,
+            lambda step, loss: report(step, f"loss {loss:.4g}"),
         )
     facts = {
         "format": "pcdistill network 1",
@@ -152,8 +175,9 @@ def run_train(config: TrainConfig) -> list[float]:
         "versions": json.dumps(versions()),
         "hardware": hardware(),
     }
+    content = serialised({name: value.contiguous() for name, value in network.state_dict().items()}, facts)
     with atomic(config.output) as temporary:
-        save_file({name: value.contiguous() for name, value in network.state_dict().items()}, temporary, facts)
+        temporary.write_bytes(content)
     return losses
 
 
@@ -172,6 +196,8 @@ def load_network(path: Path) -> Trained:
     Raises:
         InputError: not such a file, or its weights do not fit its network.
     """
+    if not path.is_file():
+        raise InputError(path, "no such file", "a trained network")
     try:
         with safe_open(path, "pt") as stored:
             facts = stored.metadata() or {}
@@ -182,10 +208,12 @@ def load_network(path: Path) -> Trained:
         names = tuple(json.loads(facts["class_names"]))
         network = build(plan.network, len(names), 0)
         network.load_state_dict(tensors)
+        if isinstance(network, PointNet):
+            network.bf16 = plan.recipe.bf16  # as it was trained, so that it is tested as `evaluate` tests it
         return Trained(network.eval(), names, plan, facts["dataset"])
     except InputError:
         raise
-    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(path, f"not a network of this package ({' '.join(str(error).split())[:120]})") from None
 
 
@@ -195,16 +223,24 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
         trained = load_network(Path(config.source))
         if config.network not in (None, trained.protocol.network) or config.protocol is not None:
             raise InputError(config.source, "a trained network with --network or --protocol", "neither")
-        test = load(config.data or trained.dataset, "test", root=config.root)
+        test = _test_set(config, trained.dataset)
         return Evaluation((), (score(trained.network, as_tested(test, trained.class_names, trained.protocol)),), 0.0)
     source = open_source(config.source, config.root, config.protocol, config.network)
-    test = load(config.data or source.dataset, "test", root=config.root)
+    test = _test_set(config, source.dataset)
     total = source.protocol.recipe.total_steps(len(source.clouds))
     with progress("training", total * config.seeds) as report:
         return evaluate(
             source.clouds, test, source.protocol, range(config.seeds),
             lambda run, step, loss: report(run * total + step, f"network {run + 1} of {config.seeds}, loss {loss:.4g}"),
         )  # fmt: skip
+
+
+def _test_set(config: EvaluateConfig, dataset: str) -> PointClouds:
+    """The test split of `config.data`, else of the set that the source was made from, if that can be found."""
+    known = dataset in {row.name for row in catalog(config.root)} or Path(dataset).exists()
+    if config.data is None and not known:
+        raise InputError(config.source, f"made from '{dataset}', which is not here", "--data with the set to test on")
+    return load(config.data or dataset, "test", root=config.root)
 
 
 def _metadata(
@@ -214,7 +250,7 @@ def _metadata(
     return Metadata(
         arm="",
         distilled=False,
-        dataset=Path(name).name if Path(name).exists() else name,
+        dataset=Path(name).resolve().name if Path(name).exists() else name,
         source_fingerprint=real.fingerprint(),
         source=dict(real.provenance),
         storage=storage,
@@ -262,7 +298,6 @@ def _log(folder: Path | None) -> Iterator[Callable[[int, float], None] | None]:
         finally:
             if events is not None:
                 events.close()
-
 
 
 class View(NamedTuple):

@@ -33,7 +33,8 @@ class Recipe(BaseModel):
             falls to zero, cosine) or `halfway` (one tenth of lr from the middle on).
         label_smoothing: as in Szegedy et al. 2016; applied to hard labels only.
         normalise: centre every training cloud and scale it to the unit sphere first.
-        ema: decay per step of the averaged weights that are returned; 0 returns the last weights.
+        ema: decay per step of the averaged weights that are returned (at step s at most s / (9 + s));
+            0 returns the last weights.
         bf16: multiply the widest layers in bfloat16 where the processor can.
     """
 
@@ -75,7 +76,7 @@ RECIPES = {
         ),
         Recipe(
             name="tuned", steps=1000, bf16=True, label_smoothing=0.1,
-            augmentation=Augmentation(scale=1.25, shift=0.1, jitter=0.01),
+            augmentation=Augmentation(scale=1.25, stretch=1.3, shift=0.1, jitter=0.01, tilt=8),
         ),
     )
 }  # fmt: skip

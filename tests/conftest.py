@@ -11,7 +11,9 @@ import hypothesis
 import pytest
 import torch
 
+from pcdistill import training
 from pcdistill.clouds import PointClouds
+from pcdistill.data import write_hdf5
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -41,13 +43,31 @@ def data_root() -> Path:
 @pytest.fixture
 def tiny_clouds() -> PointClouds:
     """3 classes (ball, box, ring) × 8 clouds × 64 points on the unit sphere, cloud after cloud."""
-    random = torch.Generator().manual_seed(0)
-    shapes = (_ball, _box, _ring)
-    points = torch.cat([shape(8, 64, random) for shape in shapes])
-    points = points - points.mean(dim=1, keepdim=True)
-    points = points / points.norm(dim=2).amax(dim=1)[:, None, None]
-    labels = torch.arange(3).repeat_interleave(8)
-    return PointClouds(points, labels, ("ball", "box", "ring"), {"name": "tiny", "up_axis": "z"})
+    return _tiny(8, 64, 0)
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same classes with 8 train and 4 test clouds each, of 1024 points, as an HDF5 file; leave it as it is."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.h5"
+    write_hdf5(_tiny(8, 1024, 1), _tiny(4, 1024, 2), path)
+    return path
+
+
+@pytest.fixture
+def short_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every named recipe, three steps long: what is tested is the way, not the accuracy at its end."""
+    for name, recipe in training.RECIPES.items():
+        monkeypatch.setitem(training.RECIPES, name, recipe.model_copy(update={"steps": 3, "batch": 8}))
+
+
+def _tiny(per_class: int, points: int, seed: int) -> PointClouds:
+    random = torch.Generator().manual_seed(seed)
+    clouds = torch.cat([shape(per_class, points, random) for shape in (_ball, _box, _ring)])
+    clouds = clouds - clouds.mean(dim=1, keepdim=True)
+    clouds = clouds / clouds.norm(dim=2).amax(dim=1)[:, None, None]
+    labels = torch.arange(3).repeat_interleave(per_class)
+    return PointClouds(clouds, labels, ("ball", "box", "ring"), {"name": "tiny", "up_axis": "z"})
 
 
 def _ball(clouds: int, points: int, random: torch.Generator) -> torch.Tensor:

@@ -114,9 +114,7 @@ def test_sizes_and_repr() -> None:
     assert repr(clouds) == "PointClouds(toy: 4 clouds x 5 points, 3 classes)"
 
 
-@pytest.mark.parametrize(
-    "index", [[2, 0], torch.tensor([2, 0]), slice(1, 3), torch.tensor([False, True, False, True])]
-)
+@pytest.mark.parametrize("index", [[2, 0], torch.tensor([2, 0]), slice(1, 3), torch.tensor([False, True, False, True])])
 def test_indexing_takes_points_and_labels_together(index: Any) -> None:
     clouds = clouds_with(provenance={"name": "toy"})
     part = clouds[index]

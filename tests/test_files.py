@@ -23,9 +23,13 @@ def test_atomic_writes_the_whole_file_and_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt, OSError])
 def test_atomic_leaves_nothing_behind_when_the_block_raises(tmp_path: Path, stop: type[BaseException]) -> None:
-    with pytest.raises(stop), atomic(tmp_path / "file") as temporary:
-        temporary.write_bytes(b"half")
-        raise stop
+    def write() -> None:
+        with atomic(tmp_path / "file") as temporary:
+            temporary.write_bytes(b"half")
+            raise stop
+
+    with pytest.raises(stop):
+        write()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -240,9 +240,7 @@ def _locate(name: str, root: str | os.PathLike[str] | None) -> tuple[Path, Layou
         place = _find(entry, folder)
         if place is None:
             wanted = ", ".join(relative for relative, _ in entry.places[:4])
-            found = (
-                f"not found in '{folder}' as {wanted} (get it from {entry.url}; its licence: {entry.licence})"
-            )
+            found = f"not found in '{folder}' as {wanted} (get it from {entry.url}; its licence: {entry.licence})"
             raise InputError(name, found, f"it below --root or the folder that {ENVIRONMENT} names")
         return (*place, entry)
     if name == "scanobjectnn":
@@ -256,9 +254,7 @@ def _locate(name: str, root: str | os.PathLike[str] | None) -> tuple[Path, Layou
     for layout in LAYOUTS:
         if layout.recognises(path):
             return path, layout, None
-    raise InputError(
-        path, "no recognised layout", "a .h5 set, a folder per class, or a released benchmark's folder"
-    )
+    raise InputError(path, "no recognised layout", "a .h5 set, a folder per class, or a released benchmark's folder")
 
 
 def _find(entry: Entry, folder: Path) -> tuple[Path, Layout] | None:
@@ -288,8 +284,6 @@ def _check_classes(clouds: PointClouds | H5Clouds, path: Path, split: str, entry
         raise InputError(path, f"{len(names)} classes", f"{entry.classes}")
     counts = torch.bincount(clouds.labels, minlength=len(names))
     if split == "train" and (counts == 0).any():
-        raise InputError(
-            f"{path} train", f"no cloud of class '{names[int(counts.argmin())]}'", "at least one of each"
-        )
+        raise InputError(f"{path} train", f"no cloud of class '{names[int(counts.argmin())]}'", "at least one of each")
     if (counts > 0).sum() < 2:
         raise InputError(f"{path} {split}", "clouds of 1 class", "of at least two")

@@ -40,9 +40,7 @@ def dataset(group: h5py.Group, name: str, path: Path, kinds: str) -> h5py.Datase
     if not isinstance(found, h5py.Dataset):
         raise InputError(place, "no such dataset", f"one beside {', '.join(group) or 'nothing'}")
     if found.dtype.kind not in kinds:
-        raise InputError(
-            place, f"values of type {found.dtype}", "floating point" if "f" in kinds else "integers"
-        )
+        raise InputError(place, f"values of type {found.dtype}", "floating point" if "f" in kinds else "integers")
     return found
 
 

@@ -38,9 +38,7 @@ def read(path: Path, split: str, points: int | None, seed: int, family: str = "m
         clouds = [_read_points(file, points) for file in tracked(files, f"reading {family} {split}")]
         if len({len(cloud) for cloud in clouds}) > 1:
             shortest = min(range(len(files)), key=lambda at: len(clouds[at]))
-            raise InputError(
-                files[shortest], f"{len(clouds[shortest])} points", f"{len(clouds[0])} as in {files[0]}"
-            )
+            raise InputError(files[shortest], f"{len(clouds[shortest])} points", f"{len(clouds[0])} as in {files[0]}")
         return assemble(np.stack(clouds), labels, names, place=listing, up_axis="y", provenance=facts)
 
     lists = [path / f"{family}_shape_names.txt", listing]

@@ -54,8 +54,7 @@ def read_objects(
         InputError: as `read_object`, and if `points` is None and the clouds differ in length.
     """
     clouds = [
-        read_object(file, points, seed, file.relative_to(root).as_posix())
-        for file in tracked(files, description)
+        read_object(file, points, seed, file.relative_to(root).as_posix()) for file in tracked(files, description)
     ]
     for file, cloud in zip(files, clouds, strict=True):
         if len(cloud) != len(clouds[0]):
@@ -71,9 +70,7 @@ def parse(path: Path) -> Mesh | Points:
     except InputError:
         raise
     except Exception as problem:  # mesh libraries raise anything on a damaged file
-        raise InputError(
-            path, f"unreadable ({type(problem).__name__}: {problem})", "a whole file"
-        ) from problem
+        raise InputError(path, f"unreadable ({type(problem).__name__}: {problem})", "a whole file") from problem
 
 
 def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator, place: object) -> Points:

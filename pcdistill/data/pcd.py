@@ -17,10 +17,7 @@ def parse_pcd(content: bytes) -> NDArray[np.float64]:
     counts = [int(count) for count in header.get("COUNT", ["1"] * len(fields))]
     kinds = [f"<{KINDS[kind]}{size}" for kind, size in zip(header["TYPE"], header["SIZE"], strict=True)]
     layout = np.dtype(
-        [
-            (f"{number}", kind, (count,))
-            for number, (kind, count) in enumerate(zip(kinds, counts, strict=True))
-        ]
+        [(f"{number}", kind, (count,)) for number, (kind, count) in enumerate(zip(kinds, counts, strict=True))]
     )
     if len(fields) != len(kinds) or not {"x", "y", "z"} <= set(fields):
         raise ValueError(f"fields {' '.join(fields)} where x, y and z are needed")

@@ -81,29 +81,21 @@ def assemble(
         part = z_up(raw[low : low + CHUNK], up_axis)
         points[low : low + CHUNK] = unit_sphere(part, place, range(low, low + len(part)))
     facts = {**provenance, **frame(up_axis)}
-    return PointClouds(
-        torch.from_numpy(points), torch.from_numpy(labels.astype(np.int64)), tuple(class_names), facts
-    )
+    return PointClouds(torch.from_numpy(points), torch.from_numpy(labels.astype(np.int64)), tuple(class_names), facts)
 
 
-def check_set(
-    shape: tuple[int, ...], labels: NDArray[np.integer], names: Sequence[str], place: object
-) -> None:
+def check_set(shape: tuple[int, ...], labels: NDArray[np.integer], names: Sequence[str], place: object) -> None:
     """Raise InputError unless points of `shape`, labels and class names belong together."""
     if len(shape) != 3 or shape[-1] != 3:
         raise InputError(place, f"points of shape {shape}", "(clouds, points, 3)")
     if shape[0] == 0 or shape[1] == 0:
         raise InputError(place, f"{shape[0]} clouds of {shape[1]} points", "at least one of each")
     if labels.shape != shape[:1] or labels.dtype.kind not in "iu":
-        raise InputError(
-            place, f"labels of shape {labels.shape} and type {labels.dtype}", f"{shape[0]} integers"
-        )
+        raise InputError(place, f"labels of shape {labels.shape} and type {labels.dtype}", f"{shape[0]} integers")
     wrong = (labels < 0) | (labels >= len(names))
     if wrong.any():
         at = int(wrong.argmax())
-        raise InputError(
-            place, f"label {labels[at]} of cloud {at}", f"0 to {len(names) - 1} for {len(names)} classes"
-        )
+        raise InputError(place, f"label {labels[at]} of cloud {at}", f"0 to {len(names) - 1} for {len(names)} classes")
 
 
 def enough(stored: int, points: int | None, place: object) -> int:
@@ -150,9 +142,7 @@ def stratified(labels: NDArray[np.integer], classes: int, fraction: float, seed:
     for label in range(classes):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
-            raise InputError(
-                "split", f"class {label} has {len(members)} clouds", "at least two, one for each side"
-            )
+            raise InputError("split", f"class {label} has {len(members)} clouds", "at least two, one for each side")
         count = min(max(round(fraction * len(members)), 1), len(members) - 1)
         order = generator_for(f"split:{label}", seed).permutation(len(members))
         chosen[members[order[:count]]] = True

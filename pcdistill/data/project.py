@@ -6,6 +6,7 @@ The order of the points carries no meaning, so the first k of them are a sample 
 """
 
 import hashlib
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,7 @@ class H5Clouds:
             self.class_names = class_names_of(self._file, path)
             group = self._file.get(split)
             if not isinstance(group, h5py.Group):
-                raise InputError(
-                    f"{path} {split}", "no such group", f"one of {', '.join(self._file) or 'none'}"
-                )
+                raise InputError(f"{path} {split}", "no such group", f"one of {', '.join(self._file) or 'none'}")
             self._points = dataset(group, "points", path, "f")
             labels = dataset(group, "labels", path, "iu")[()]
             attributes = {name: _plain(value) for name, value in self._file.attrs.items()}
@@ -85,9 +84,7 @@ class H5Clouds:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        return (
-            f"H5Clouds({self._path.name} {self._split}: {len(self)} clouds x {self.points_per_cloud} points)"
-        )
+        return f"H5Clouds({self._path.name} {self._split}: {len(self)} clouds x {self.points_per_cloud} points)"
 
     def batch(self, index: Tensor) -> Tensor:
         """Points `(len(index), P, 3)` float32 of the clouds at `index` (int64, 0 to N - 1)."""
@@ -189,7 +186,9 @@ def write_splits(
     path: Path | str, splits: Mapping[str, PointClouds], dtype: str, attributes: Mapping[str, str]
 ) -> None:
     """Write `splits` of one set with `attributes`; see `write_hdf5`."""
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    # In memory first: the HDF5 library may crash the process when the disk is full.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         for split, clouds in splits.items():
             if clouds.labels.ndim != 1:
                 raise InputError(path, f"soft labels in {split}", "one class index per cloud")
@@ -213,15 +212,15 @@ def write_splits(
         file.attrs["normals"] = False
         for name, value in attributes.items():
             file.attrs[name] = value
+    with atomic(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def class_names_of(file: h5py.File, path: Path) -> tuple[str, ...]:
     """The attribute `class_names`, or InputError."""
     stored = file.attrs.get("class_names")
     if stored is None or np.ndim(stored) != 1:
-        raise InputError(
-            f"{path} class_names", "no such attribute" if stored is None else "not a list", "class names"
-        )
+        raise InputError(f"{path} class_names", "no such attribute" if stored is None else "not a list", "class names")
     return tuple(str(_plain(name)) for name in stored)
 
 

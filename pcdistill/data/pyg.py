@@ -37,16 +37,12 @@ def from_pyg(dataset: Sequence[Any], class_names: Sequence[str] | None = None) -
             raise InputError(f"{place} item {at}", found, "pos (P, 3) and one y")
         if len(pos) != len(items[0].pos):
             found = f"{len(pos)} points, {len(items[0].pos)} in item 0"
-            raise InputError(
-                f"{place} item {at}", found, "equal numbers (transforms.SamplePoints or FixedPoints)"
-            )
+            raise InputError(f"{place} item {at}", found, "equal numbers (transforms.SamplePoints or FixedPoints)")
         clouds.append(pos.detach().cpu().double().numpy())
         labels.append(int(torch.as_tensor(y).reshape(())))
     names = class_names if class_names is not None else [str(label) for label in range(max(labels) + 1)]
     facts = {"name": place, "source": place, "layout": "torch-geometric"}
-    return assemble(
-        np.stack(clouds), np.array(labels), names, place=place, up_axis="unspecified", provenance=facts
-    )
+    return assemble(np.stack(clouds), np.array(labels), names, place=place, up_axis="unspecified", provenance=facts)
 
 
 def to_pyg(clouds: PointClouds) -> list[Any]:
@@ -58,9 +54,5 @@ def to_pyg(clouds: PointClouds) -> list[Any]:
     try:
         from torch_geometric.data import Data
     except ImportError:
-        raise InputError(
-            "to_pyg", "torch-geometric is not installed", "pip install 'pcdistill[pyg]'"
-        ) from None
-    return [
-        Data(pos=points, y=label[None]) for points, label in zip(clouds.points, clouds.labels, strict=True)
-    ]
+        raise InputError("to_pyg", "torch-geometric is not installed", "pip install 'pcdistill[pyg]'") from None
+    return [Data(pos=points, y=label[None]) for points, label in zip(clouds.points, clouds.labels, strict=True)]

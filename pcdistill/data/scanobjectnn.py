@@ -64,9 +64,7 @@ def read(path: Path, split: str, points: int | None, seed: int) -> PointClouds:
     """
     check_split(split)
     if path.is_dir():
-        raise InputError(
-            path, "a folder of several ScanObjectNN variants", "the path of one training_*.h5 of them"
-        )
+        raise InputError(path, "a folder of several ScanObjectNN variants", "the path of one training_*.h5 of them")
     other = "test" if split == "train" else "train"
     file = path.with_name(path.name.replace(PREFIXES[other], PREFIXES[split]))
     data, labels = data_and_label(file, len(CLASSES), None)

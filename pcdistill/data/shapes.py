@@ -394,9 +394,7 @@ def cloud(family: Callable[[Rng], list[Array]], points: int, key: Sequence[int])
     return xyz
 
 
-def generate(
-    split: str, clouds_per_class: int | None = None, points: int = 1024, seed: int = 0
-) -> PointClouds:
+def generate(split: str, clouds_per_class: int | None = None, points: int = 1024, seed: int = 0) -> PointClouds:
     """The `shapes` data set: ten classes of procedural objects, ordered by class.
 
     Cloud i of a class depends on `seed`, `split`, the class and i alone: asking for fewer clouds gives

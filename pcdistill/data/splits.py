@@ -20,9 +20,7 @@ def validation_split(clouds: PointClouds, fraction: float, seed: int) -> tuple[P
             found = f"class '{name}' has {count} clouds"
             raise InputError(str(clouds.provenance.get("name", "point clouds")), found, "at least two")
     chosen = torch.from_numpy(stratified(clouds.hard_labels.numpy(), clouds.num_classes, fraction, seed))
-    return _side(clouds, ~chosen, "train", fraction, seed), _side(
-        clouds, chosen, "validation", fraction, seed
-    )
+    return _side(clouds, ~chosen, "train", fraction, seed), _side(clouds, chosen, "validation", fraction, seed)
 
 
 def _side(clouds: PointClouds, mask: torch.Tensor, side: str, fraction: float, seed: int) -> PointClouds:

@@ -93,9 +93,7 @@ def _listed(folders: list[Path], names: list[str], rule: str) -> Listing:
         inside = _objects(folder)
         if not inside:
             known = " ".join(sorted(READERS))
-            raise InputError(
-                folder, "no object files" if folder.is_dir() else "no such folder", f"files of {known}"
-            )
+            raise InputError(folder, "no object files" if folder.is_dir() else "no such folder", f"files of {known}")
         files += inside
         labels += [label] * len(inside)
     return Listing(files, labels, names, rule)
@@ -104,9 +102,7 @@ def _listed(folders: list[Path], names: list[str], rule: str) -> Listing:
 def _folders(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
-    return sorted(
-        entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__"))
-    )
+    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
 
 
 def _objects(path: Path) -> list[Path]:

@@ -77,8 +77,8 @@ def read_records(path: Path) -> list[Record]:
             records.append(Record.model_validate_json(line))
         except ValidationError as error:
             first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise InputError(f"{path}:{number}", f"{field}: {first['msg']}", "a benchmark record") from None
+            found = ": ".join([*map(str, first["loc"]), first["msg"]])
+            raise InputError(f"{path}:{number}", found, "a benchmark record") from None
     return records
 
 

@@ -90,7 +90,9 @@ def as_tested(test: PointClouds, class_names: tuple[str, ...], protocol: Protoco
         InputError: classes differ, or too few points.
     """
     if test.class_names != class_names:
-        raise InputError("test set", f"classes {', '.join(test.class_names)}", f"those of training: {', '.join(class_names)}")
+        raise InputError(
+            "test set", f"classes {', '.join(test.class_names)}", f"those of training: {', '.join(class_names)}"
+        )
     if test.points_per_cloud < protocol.test_points:
         raise InputError("test set", f"{test.points_per_cloud} points per cloud", f"at least {protocol.test_points}")
     return test.with_points(test.points[:, : protocol.test_points])
@@ -103,4 +105,3 @@ def peak_mib() -> int:
 
 def _numbered(on_step: Callable[[int, int, float], None], number: int) -> Callable[[int, float], None]:
     return lambda step, loss: on_step(number, step, loss)
-

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from pcdistill.augment import Augmentation
@@ -100,9 +100,14 @@ class Bank(NamedTuple):
         start = time.perf_counter()
         members = _build(real, config)
         bank = cls(members, time.perf_counter() - start)
-        if cache:
+        if not cache:
+            return bank
+        content = serialised(_to_tensors(members), {"seconds": json.dumps(bank.seconds)})
+        try:
             with atomic(path) as temporary:
-                save_file(_to_tensors(members), temporary, {"seconds": json.dumps(bank.seconds)})
+                temporary.write_bytes(content)
+        except OSError:
+            return bank  # a read-only or full disk costs time on the next run, nothing else
         return bank
 
 
@@ -120,7 +125,9 @@ def frozen_network(name: str, sample: PointClouds, steps: int, seed: int) -> Net
     """A network trained for `steps` batches on real clouds, its batch norm calibrated on them, then frozen."""
     network = build(name, sample.num_classes, seed)
     if steps:
-        recipe = Recipe(name="semi-trained", steps=steps, label_smoothing=0.1, augmentation=Augmentation(scale=1.25, shift=0.1))
+        recipe = Recipe(
+            name="semi-trained", steps=steps, label_smoothing=0.1, augmentation=Augmentation(scale=1.25, shift=0.1)
+        )
         train(network, sample, recipe, seed)
     _calibrate(network, sample.points)
     return network.eval().requires_grad_(False)
@@ -205,7 +212,7 @@ class _Gathering:
         self.pooled_sum.index_add_(0, labels, pooled)
         self.counts += torch.bincount(labels, minlength=self.classes)
         for row in keep.nonzero()[:, 0].tolist():
-            self.pooled[labels[row]].append(pooled[row])
+            self.pooled[labels[row]].append(pooled[row].clone())  # a view would hold its whole batch
 
     def member(self) -> Member:
         total = self.counts.sum()
@@ -266,4 +273,3 @@ def _from_tensors(tensors: dict[str, Tensor], config: BankConfig, classes: int) 
             )
         )
     return members
-

@@ -40,7 +40,7 @@ class QuantileMatching(Objective):
         bank: BankConfig | None = None,
         *,
         channels: int = 64,
-        pooled_weight: float = 1.0,
+        pooled_weight: float = 3.0,
         ce_weight: float = 0.0,
         seed: int = 0,
     ) -> None:

@@ -52,7 +52,9 @@ class Budget(BaseModel):
         one = -(-points * 3 * bits // 8)
         if bytes_per_class < one:
             raise InputError(
-                "bytes_per_class", str(bytes_per_class), f"at least {one}, the size of one {points}-point {bits}-bit cloud"
+                "bytes_per_class",
+                str(bytes_per_class),
+                f"at least {one}, the size of one {points}-point {bits}-bit cloud",
             )
         return cls(clouds_per_class=bytes_per_class // one, points=points, bits=bits)
 

@@ -37,7 +37,9 @@ class StoredPoints(Storage):
         wanted = (budget.clouds_per_class * initial.num_classes, budget.points, 3)
         if initial.points.shape != wanted or not class_major(initial):
             raise InputError(
-                "initial clouds", f"shape {tuple(initial.points.shape)}", f"{wanted}, class by class, equally many of each"
+                "initial clouds",
+                f"shape {tuple(initial.points.shape)}",
+                f"{wanted}, class by class, equally many of each",
             )
         return cls(initial.points, budget.bits, initial.class_names)
 
@@ -55,7 +57,9 @@ class StoredPoints(Storage):
         stored = arrays["codes"]
         if bits in FLOATS:
             if stored.dtype != FLOATS[bits] or stored.ndim != 3 or stored.shape[1:] != (points, 3):
-                raise InputError("codes", f"{stored.dtype} of shape {stored.shape}", f"float{bits} (clouds, {points}, 3)")
+                raise InputError(
+                    "codes", f"{stored.dtype} of shape {stored.shape}", f"float{bits} (clouds, {points}, 3)"
+                )
             values = torch.from_numpy(stored.astype(np.float32))
         else:
             values = decode(torch.from_numpy(unpack(stored, bits, points * 3)), bits).view(-1, points, 3)

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from pcdistill.errors import InputError
 
-Codes = np.ndarray[Any, np.dtype[np.uint16]]
-
 
 def encode(values: Tensor, bits: int) -> Tensor:
     """Codes 0 .. 2^bits - 1 (int64) of coordinates; those outside [-1, 1] go to the nearest end."""

@@ -58,8 +58,7 @@ def gallery(
     pictures, used = _render(tiles, focal, tile, renderer)
 
     remaining = iter(
-        on_shadow(picture, shadow(spheres, focal, tile))
-        for picture, spheres in zip(pictures, tiles, strict=True)
+        on_shadow(picture, shadow(spheres, focal, tile)) for picture, spheres in zip(pictures, tiles, strict=True)
     )
     drawn = [{label: [next(remaining) for _ in row] for label, row in rows.items()} for rows in chosen]
     rows = [

@@ -48,11 +48,9 @@ class Tile:
 
 def view_rotation() -> Floats:
     """`(3, 3)` matrix that takes world vectors (z up) to the view frame."""
-    backward = np.array(
-        [np.cos(ELEVATION) * np.cos(AZIMUTH), np.cos(ELEVATION) * np.sin(AZIMUTH), np.sin(ELEVATION)]
-    )
+    backward = np.array([np.cos(ELEVATION) * np.cos(AZIMUTH), np.cos(ELEVATION) * np.sin(AZIMUTH), np.sin(ELEVATION)])
     right = np.array([-np.sin(AZIMUTH), np.cos(AZIMUTH), 0.0])
-    return np.stack([right, np.cross(right, backward), backward]).astype(np.float32)
+    return np.stack([right, np.cross(backward, right), backward]).astype(np.float32)
 
 
 UP = view_rotation()[:, 2]  # the world's z axis in the view frame
@@ -63,9 +61,7 @@ def point_radius(points: int) -> float:
     return float(np.clip(0.40 * points**-0.4, 0.006, 0.075))
 
 
-def make_tiles(
-    clouds: Sequence[Floats], paper: tuple[int, int, int] = (255, 255, 255)
-) -> tuple[list[Tile], float]:
+def make_tiles(clouds: Sequence[Floats], paper: tuple[int, int, int] = (255, 255, 255)) -> tuple[list[Tile], float]:
     """Tiles of world clouds `(P, 3)`, z up, and the one focal length that fits them all.
 
     All clouds keep their relative size; each is centred on the middle of its extent. What lies behind
@@ -78,8 +74,7 @@ def make_tiles(
     extent = max(float(np.abs(view).max()) for view in centred) or 1.0
     haze = np.array([level / 255 for level in paper], dtype=np.float32)
     tiles = [
-        _tile(view / extent, height_colours(cloud[:, 2]), haze)
-        for view, cloud in zip(centred, clouds, strict=True)
+        _tile(view / extent, height_colours(cloud[:, 2]), haze) for view, cloud in zip(centred, clouds, strict=True)
     ]
     return tiles, min(MARGIN * DISTANCE, *(MARGIN / _reach(tile) for tile in tiles))
 
@@ -87,9 +82,7 @@ def make_tiles(
 def _tile(points: Floats, colours: Floats, haze: Floats) -> Tile:
     behind = np.clip((0.6 - points[:, 2:]) / 1.2, 0, 1)
     radius = point_radius(len(points))
-    return Tile(
-        points, colours + HAZE * behind * (haze - colours), radius, float((points @ UP).min()) - radius
-    )
+    return Tile(points, colours + HAZE * behind * (haze - colours), radius, float((points @ UP).min()) - radius)
 
 
 def _reach(tile: Tile) -> float:

@@ -78,9 +78,7 @@ def compose(rows: Sequence[Row], columns: int, tile: int, theme: Theme, title: s
         lift = round(tile * 0.1) if group[0].note else 0
         draw.text((pad, y + tile // 2 - lift), text, fill=theme.ink, font=font, anchor="lm")
         for row in group:
-            draw.text(
-                (pad, y + tile // 2 + lift // 3), row.note, fill=theme.faint, font=note_font, anchor="lm"
-            )
+            draw.text((pad, y + tile // 2 + lift // 3), row.note, fill=theme.faint, font=note_font, anchor="lm")
             for column, picture in enumerate(row.tiles):
                 _paste(sheet, picture, (left + column * tile, y))
             y += tile
@@ -102,9 +100,7 @@ def _paste(sheet: Image.Image, picture: Pixels, corner: tuple[int, int]) -> None
     box = (*corner, corner[0] + picture.shape[1], corner[1] + picture.shape[0])
     below = np.asarray(sheet.crop(box), dtype=np.float32)
     opaque = picture[..., 3:].astype(np.float32) / 255
-    sheet.paste(
-        Image.fromarray((picture[..., :3] + below * (1 - opaque) + 0.5).clip(0, 255).astype(np.uint8)), box
-    )
+    sheet.paste(Image.fromarray((picture[..., :3] + below * (1 - opaque) + 0.5).clip(0, 255).astype(np.uint8)), box)
 
 
 def readable(name: str) -> str:

@@ -68,9 +68,7 @@ def grid(rows: list[list[Floats]]) -> tuple[Floats, Floats, Faces]:
         Vertices `(V, 3)` in steps of the grid, their colours `(V, 3)`, faces `(F, 3)`.
     """
     # Three quarters to the front, as in the gallery, for an eye that looks along +y.
-    turn = np.array(
-        [[-np.sin(AZIMUTH), np.cos(AZIMUTH), 0], [-np.cos(AZIMUTH), -np.sin(AZIMUTH), 0], [0, 0, 1]]
-    )
+    turn = np.array([[-np.sin(AZIMUTH), np.cos(AZIMUTH), 0], [-np.cos(AZIMUTH), -np.sin(AZIMUTH), 0], [0, 0, 1]])
     rows = [[(cloud @ turn.T).astype(np.float32) for cloud in row] for row in rows]
     every = [cloud for row in rows for cloud in row]
     step = _SPACING * max(float(np.ptp(cloud, axis=0).max()) for cloud in every) or 1.0
@@ -104,10 +102,7 @@ def lettering(text: str) -> tuple[Floats, Faces]:
     ImageDraw.Draw(picture).text((1, _FONT_PIXELS), text, fill=255, font=font, anchor="lm")
     down, across = np.nonzero(np.asarray(picture) > 127)
     corners = np.array([[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]], dtype=np.float32)
-    squares = (
-        np.stack([across - picture.width, np.zeros_like(down), _FONT_PIXELS - down], axis=1)[:, None]
-        + corners
-    )
+    squares = np.stack([across - picture.width, np.zeros_like(down), _FONT_PIXELS - down], axis=1)[:, None] + corners
     halves = np.array([[0, 1, 2], [0, 2, 3]], dtype=np.int32)
     faces = halves + 4 * np.arange(len(squares), dtype=np.int32)[:, None, None]
     return (squares.reshape(-1, 3) * _LETTER / _FONT_PIXELS).astype(np.float32), faces.reshape(-1, 3)

@@ -83,9 +83,7 @@ def test_missing_sets_say_where_to_get_them(tmp_path, name):
 
 
 def test_unknown_names_and_paths(tmp_path):
-    with pytest.raises(
-        InputError, match=r"'modelnet11' \(did you mean 'modelnet10'\?\), expected a path, or one"
-    ):
+    with pytest.raises(InputError, match=r"'modelnet11' \(did you mean 'modelnet10'\?\), expected a path, or one"):
         load("modelnet11")
     with pytest.raises(InputError, match=r"gone\.h5: no such file or folder"):
         load(tmp_path / "gone.h5")

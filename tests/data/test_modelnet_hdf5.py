@@ -51,9 +51,7 @@ def test_missing_part_and_bad_parts(folder):
         load(folder)
     with h5py.File(folder / "ply_data_train0.h5", "w") as file:
         file["points"] = np.zeros((2, 48, 3), "f4")
-    with pytest.raises(
-        InputError, match=r"ply_data_train0\.h5 data: no such dataset, expected one beside points"
-    ):
+    with pytest.raises(InputError, match=r"ply_data_train0\.h5 data: no such dataset, expected one beside points"):
         load(folder)
     (folder / "train_files.txt").write_text("\n")
     with pytest.raises(InputError, match=r"train_files\.txt: empty"):

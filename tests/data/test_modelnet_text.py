@@ -34,9 +34,7 @@ def test_listed_objects_without_normals_turned_to_z_up(folder, random_points, re
     assert clouds.class_names == tuple(CLASSES)
     assert clouds.provenance["stored_up_axis"] == "y"
     first = load(folder, "test", points=20)
-    np.testing.assert_allclose(
-        first.points, to_z_up(reference(random_points(9, 50)[[2, 5, 8], :20])), atol=1e-5
-    )
+    np.testing.assert_allclose(first.points, to_z_up(reference(random_points(9, 50)[[2, 5, 8], :20])), atol=1e-5)
 
 
 def test_the_ten_class_lists(folder):

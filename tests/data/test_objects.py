@@ -89,8 +89,7 @@ def test_coordinates_of_1e11(tmp_path, cube, off_text):
 def test_vertices_of_no_face_do_not_matter():
     stray = np.vstack([PYRAMID, [[1e6, 1e6, 1e6]]])
     plain, other = (
-        sample_surface(Mesh(vertices, FACES), 32, np.random.default_rng(0), "mesh")
-        for vertices in (PYRAMID, stray)
+        sample_surface(Mesh(vertices, FACES), 32, np.random.default_rng(0), "mesh") for vertices in (PYRAMID, stray)
     )
     np.testing.assert_array_equal(plain, other)
 

@@ -42,7 +42,5 @@ def test_y_becomes_z_without_mirroring():
 def test_assemble_counts_clouds_through_the_whole_set():
     raw = np.random.default_rng(0).normal(size=(600, 4, 3))
     raw[513] = 7
-    with pytest.raises(
-        InputError, match=r"here: all points of cloud 513 coincide, expected a cloud with some"
-    ):
+    with pytest.raises(InputError, match=r"here: all points of cloud 513 coincide, expected a cloud with some"):
         assemble(raw, np.zeros(600, int), ["a"], place="here", up_axis="z", provenance={})

@@ -49,9 +49,7 @@ def test_fewer_points_are_the_first_ones_in_their_own_frame(write_h5, random_poi
 
 def test_more_points_than_stored(write_h5):
     path = write_h5()
-    with pytest.raises(
-        InputError, match=r"train/points: 40 points per cloud, expected at least the 41 asked for"
-    ):
+    with pytest.raises(InputError, match=r"train/points: 40 points per cloud, expected at least the 41 asked for"):
         load(path, points=41)
     with pytest.raises(InputError, match=r"points: 0, expected at least 1"):
         load(path, points=0)

@@ -43,9 +43,7 @@ def test_each_variant_is_its_own_file(root, random_points, reference, to_z_up, v
 
 
 def test_no_default_variant(root):
-    with pytest.raises(
-        InputError, match=r"'scanobjectnn' without a variant, expected one of scanobjectnn:OBJ_ONLY, "
-    ):
+    with pytest.raises(InputError, match=r"'scanobjectnn' without a variant, expected one of scanobjectnn:OBJ_ONLY, "):
         load("scanobjectnn", root=root)
     with pytest.raises(InputError, match=r"'scanobjectnn:PB_T50' \(did you mean 'scanobjectnn:PB_T50_RS'"):
         load("scanobjectnn:PB_T50", root=root)
@@ -88,7 +86,5 @@ def test_missing_sibling_and_bad_labels(root):
         load("scanobjectnn:OBJ_BG", "test", root=root)
     with h5py.File(folder / "training_objectdataset.h5", "r+") as file:
         file["label"][3] = 15
-    with pytest.raises(
-        InputError, match=r"training_objectdataset\.h5: label 15 of cloud 3, expected 0 to 14"
-    ):
+    with pytest.raises(InputError, match=r"training_objectdataset\.h5: label 15 of cloud 3, expected 0 to 14"):
         load("scanobjectnn:OBJ_BG", root=root)

@@ -46,9 +46,7 @@ def test_bad_entries(folder):
     with pytest.raises(InputError, match=r"02691156-a2\.npy: unreadable \(No such file"):
         load(folder)
     (folder / "ShapeNet-55" / "train.txt").write_text("02691156-../../secret.npy\n")
-    with pytest.raises(
-        InputError, match=r"train\.txt: entry '02691156-\.\./\.\./secret\.npy', expected <synset>"
-    ):
+    with pytest.raises(InputError, match=r"train\.txt: entry '02691156-\.\./\.\./secret\.npy', expected <synset>"):
         load(folder)
     (folder / "ShapeNet-55" / "train.txt").write_text("chair.npy\n")
     with pytest.raises(InputError, match=r"train\.txt: entry 'chair\.npy'"):

@@ -133,10 +133,14 @@ def test_unknown_network_is_one_line() -> None:
 
 
 def test_seeded_gives_the_state_back_after_an_error() -> None:
+    def fail() -> None:
+        with seeded(0):
+            torch.rand(3)
+            raise RuntimeError
+
     before = torch.get_rng_state()
-    with pytest.raises(RuntimeError), seeded(0):
-        torch.rand(3)
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fail()
     assert torch.equal(torch.get_rng_state(), before)
 
 

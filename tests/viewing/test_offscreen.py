@@ -132,5 +132,6 @@ def test_without_the_package_the_real_process_says_so(
 
 def test_the_process_loads_nothing_else_of_the_package() -> None:
     """Torch would double the time to the first picture, and two OpenMP run-times do not like each other."""
-    program = "import runpy, sys; runpy.run_path(sys.argv[1]); sys.exit(bool({'torch', 'pcdistill'} & {*sys.modules}))"
+    loaded = "bool({'torch', 'pcdistill'} & {*sys.modules})"
+    program = f"import runpy, sys; runpy.run_path(sys.argv[1]); sys.exit({loaded})"
     assert subprocess.run([sys.executable, "-P", "-c", program, offscreen.COMMAND[-1]]).returncode == 0

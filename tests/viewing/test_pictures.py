@@ -18,7 +18,8 @@ def picture(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert image.mode == "RGB"
-        return np.array(image, dtype=int)
+        pixels: np.ndarray = np.asarray(image).astype(int)
+        return pixels
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -28,12 +29,10 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def coloured(pixels: np.ndarray) -> np.ndarray:
-    return np.ptp(pixels, axis=2) > 40
+    return np.asarray(np.ptp(pixels, axis=2) > 40)
 
 
-def test_a_gallery_is_a_png_with_a_row_per_class_and_a_column_per_cloud(
-    clouds: PointClouds, tmp_path: Path
-) -> None:
+def test_a_gallery_is_a_png_with_a_row_per_class_and_a_column_per_cloud(clouds: PointClouds, tmp_path: Path) -> None:
     assert gallery(clouds, tmp_path / "a.png", renderer="builtin", tile=80) == "builtin"
     pixels = picture(tmp_path / "a.png")
     height, width = pixels.shape[:2]
@@ -75,9 +74,7 @@ def test_backgrounds(clouds: PointClouds, tmp_path: Path) -> None:
         assert np.ptp(pixels[:, :20].mean(2)) > 100
 
 
-def test_initial_clouds_get_rows_of_their_own_above_the_distilled(
-    clouds: PointClouds, tmp_path: Path
-) -> None:
+def test_initial_clouds_get_rows_of_their_own_above_the_distilled(clouds: PointClouds, tmp_path: Path) -> None:
     flat = clouds.with_points(clouds.points * torch.tensor([1.0, 1.0, 0.0]))
     gallery(clouds, tmp_path / "alone.png", renderer="builtin", tile=64, columns=1)
     gallery(clouds, tmp_path / "pair.png", renderer="builtin", tile=64, columns=1, initial=flat)
@@ -97,9 +94,7 @@ def test_initial_clouds_get_rows_of_their_own_above_the_distilled(
         ({"renderer": "mitsuba"}, "renderer: 'mitsuba', expected one of"),
     ],
 )
-def test_bad_options_are_named(
-    clouds: PointClouds, tmp_path: Path, options: dict[str, object], message: str
-) -> None:
+def test_bad_options_are_named(clouds: PointClouds, tmp_path: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         gallery(clouds, tmp_path / "a.png", **options)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

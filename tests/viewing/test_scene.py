@@ -33,6 +33,7 @@ def test_the_colour_map_is_perceptually_even_and_grows_lighter() -> None:
     colours = scene.colour_map(np.linspace(0, 1, 65, dtype=np.float32))
     assert colours.min() >= 0
     assert colours.max() <= 1
+    assert colours[[0, 32, 64]].argmax(1).tolist() == [2, 1, 0]  # blue, green, yellow
     seen = lab(colours.astype(np.float64))
     assert (np.diff(seen[:, 0]) > 0).all()
     steps = np.linalg.norm(np.diff(seen, axis=0), axis=1)
@@ -65,9 +66,7 @@ def test_the_largest_cloud_fills_its_tile_up_to_the_margin_and_sizes_stay_relati
     small, large = cloud(seed=2) * 0.5, cloud(seed=2)
     tiles, focal = scene.make_tiles([small, large])
     reach = [
-        (
-            focal * (np.abs(tile.points[:, :2]).max(1) + tile.radius) / (scene.DISTANCE - tile.points[:, 2])
-        ).max()
+        (focal * (np.abs(tile.points[:, :2]).max(1) + tile.radius) / (scene.DISTANCE - tile.points[:, 2])).max()
         for tile in tiles
     ]
     assert reach[1] == pytest.approx(scene.MARGIN, rel=1e-5)

@@ -27,9 +27,7 @@ def random_cloud(seed: int, points: int = 40) -> Tile:
 
 @given(x=st.floats(-0.7, 0.7), y=st.floats(-0.7, 0.7), z=st.floats(-1, 1), radius=st.floats(0.05, 0.25))
 @settings(max_examples=25, deadline=None)
-def test_a_point_is_a_disc_where_a_pinhole_camera_puts_it(
-    x: float, y: float, z: float, radius: float
-) -> None:
+def test_a_point_is_a_disc_where_a_pinhole_camera_puts_it(x: float, y: float, z: float, radius: float) -> None:
     alpha = draw(tile([[x, y, z]], radius=radius))[0, ..., 3] / 255
     intrinsic = np.array([[FOCAL * SIZE / 2, 0, SIZE / 2], [0, FOCAL * SIZE / 2, SIZE / 2], [0, 0, 1]])
     u, v, w = intrinsic @ np.array([x, -y, DISTANCE - z])

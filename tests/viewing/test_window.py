@@ -21,9 +21,7 @@ def stub_open3d(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_missing_package_names_the_extra(clouds: PointClouds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "open3d", None)
-    with pytest.raises(
-        InputError, match=r"open3d: not installed, expected pip install 'pcdistill\[open3d\]'"
-    ):
+    with pytest.raises(InputError, match=r"open3d: not installed, expected pip install 'pcdistill\[open3d\]'"):
         open_window(clouds)
 
 

@@ -1,0 +1,322 @@
+"""The bank against a computation that holds everything in memory, its cache, and what it refuses."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pcdistill.clouds import PointClouds
+from pcdistill.errors import InputError
+from pcdistill.matching import Bank, BankConfig, bank
+from pcdistill.matching.bank import Member, frozen_network
+from pcdistill.models import build, networks
+
+Configure = Callable[..., BankConfig]
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def unequal(clouds: PointClouds) -> PointClouds:
+    """Classes of 8, 3 and 5 clouds, in mixed order."""
+    kept = torch.tensor([*range(8), *range(8, 11), *range(16, 21)])
+    return clouds[kept[torch.randperm(16, generator=torch.Generator().manual_seed(0))]]
+
+
+def same(one: Bank, other: Bank) -> bool:
+    left, right = bank._to_tensors(one.members), bank._to_tensors(other.members)
+    return left.keys() == right.keys() and all(torch.equal(value, right[name]) for name, value in left.items())
+
+
+def quantiles(values: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+    """Means over equal parts of the sorted values, each of which stands `count` times."""
+    return np.sort(np.repeat(values, count)).reshape(count, -1).mean(1)
+
+
+def assert_equals_naive(member: Member, clouds: PointClouds, points: int, count: int) -> None:
+    """All clouds at once, one channel after another, in float64."""
+    network = member.network
+    with torch.no_grad():
+        features = [layer.double().numpy() for layer in network.point_features(clouds.points[:, :points])]
+        pooled = network(clouds.points).global_feature
+    assert len(member.profiles) == len(member.spreads) == len(features)
+    for layer, profiles, spreads in zip(features, member.profiles, member.spreads, strict=True):
+        assert profiles.shape == (3, layer.shape[2], count)
+        torch.testing.assert_close(spreads.double(), torch.from_numpy(layer.var((0, 1))), **CLOSE)
+        for label in range(3):
+            own = layer[clouds.labels.numpy() == label]
+            for channel in range(0, layer.shape[2], 7):
+                expected = np.mean([quantiles(cloud[:, channel], count) for cloud in own], axis=0)
+                torch.testing.assert_close(profiles[label, channel].double(), torch.from_numpy(expected), **CLOSE)
+    for label in range(3):
+        own_pooled = pooled[clouds.labels == label]
+        torch.testing.assert_close(member.pooled_mean[label], own_pooled.mean(0), **CLOSE)
+        distance = torch.cdist(member.pooled[label], own_pooled)
+        assert distance.amin(1).max() < 1e-4  # every kept feature is that of a cloud of the class
+
+
+@pytest.mark.parametrize("points", [64, 20])
+def test_statistics_equal_a_naive_computation(points: int, tiny_clouds: PointClouds, configure: Configure) -> None:
+    clouds = unequal(tiny_clouds)
+    found = Bank.of(clouds, configure(points=points, quantiles=6), cache=False)
+    assert len(found.members) == 2
+    for member in found.members:
+        assert_equals_naive(member, clouds, points, 6)
+
+
+def test_networks_are_frozen_and_differ(tiny_clouds: PointClouds, configure: Configure) -> None:
+    first, second = (member.network for member in Bank.of(tiny_clouds, configure(), cache=False).members)
+    for network in (first, second):
+        assert not network.training
+        assert not any(value.requires_grad for value in network.parameters())
+    assert not torch.equal(first.state_dict()["trunk.layers.0.linear.weight"],
+                           second.state_dict()["trunk.layers.0.linear.weight"])  # fmt: skip
+
+
+def test_untrained_networks_are_those_of_the_registry(tiny_clouds: PointClouds) -> None:
+    found = frozen_network("pointnet-small", tiny_clouds, 0, 7)
+    fresh = build("pointnet-small", 3, 7)
+    for (name, value), (_, expected) in zip(found.named_parameters(), fresh.named_parameters(), strict=True):
+        assert torch.equal(value, expected), name
+
+
+@pytest.mark.parametrize("name", list(networks))
+def test_calibrated_networks_see_their_clouds_as_in_training(name: str, tiny_clouds: PointClouds) -> None:
+    before = torch.get_rng_state()
+    network = frozen_network(name, tiny_clouds, 0, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert {module.momentum for module in network.modules() if hasattr(module, "momentum")} == {0.1}
+    with torch.no_grad():
+        calibrated = network(tiny_clouds.points).global_feature
+        own_statistics = network.train()(tiny_clouds.points).global_feature
+    # Evaluation divides by the unbiased variance, training by the biased one: 4 % apart on 24 clouds.
+    assert (calibrated - own_statistics).norm() < 0.1 * own_statistics.norm()
+
+
+def test_calibration_equals_layer_by_layer_statistics(tiny_clouds: PointClouds) -> None:
+    network = frozen_network("pointnet-small", tiny_clouds, 0, 0)
+    hidden = tiny_clouds.points.flatten(0, 1)
+    with torch.no_grad():
+        for layer in network.trunk.layers:
+            raw = layer.linear(hidden)
+            torch.testing.assert_close(layer.norm.running_mean, raw.mean(0), **CLOSE)
+            torch.testing.assert_close(layer.norm.running_var, raw.var(0), **CLOSE)
+            hidden = ((raw - raw.mean(0)) / (raw.var(0, unbiased=False) + 1e-5).sqrt()).relu()
+        pooled = hidden.view(24, 64, -1).amax(1)
+        raw = network.head[0].linear(pooled)
+    torch.testing.assert_close(network.head[0].norm.running_mean, raw.mean(0), **CLOSE)
+    torch.testing.assert_close(network.head[0].norm.running_var, raw.var(0), **CLOSE)
+
+
+def test_semi_training_learns_the_classes(tiny_clouds: PointClouds, configure: Configure) -> None:
+    trained = Bank.of(tiny_clouds, configure(trained_steps=(2, 40)), cache=False).members
+    with torch.no_grad():
+        right = [(member.network(tiny_clouds.points).logits.argmax(1) == tiny_clouds.labels).float().mean()
+                 for member in trained]  # fmt: skip
+    assert right[1] > 0.9
+    assert_equals_naive(trained[1], tiny_clouds, 64, 8)
+
+
+def test_same_configuration_same_bits(tiny_clouds: PointClouds, configure: Configure) -> None:
+    config = configure(trained_steps=(1, 3))
+    one, two = (Bank.of(tiny_clouds, config, cache=False) for _ in range(2))
+    assert same(one, two)
+    assert not same(one, Bank.of(tiny_clouds, configure(trained_steps=(1, 3), seed=1), cache=False))
+
+
+def assert_statistics_close(one: Bank, other: Bank) -> None:
+    for left, right in zip(one.members, other.members, strict=True):
+        torch.testing.assert_close(left.profiles, right.profiles, **CLOSE)
+        torch.testing.assert_close(left.spreads, right.spreads, **CLOSE)
+        torch.testing.assert_close(left.pooled_mean, right.pooled_mean, **CLOSE)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 100])
+def test_size_of_the_pieces_does_not_matter(
+    batch: int, tiny_clouds: PointClouds, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Bank.of(tiny_clouds, configure(), cache=False)
+    monkeypatch.setattr(bank, "BATCH", batch)
+    assert_statistics_close(Bank.of(tiny_clouds, configure(), cache=False), expected)
+
+
+def test_order_of_the_clouds_does_not_matter(tiny_clouds: PointClouds, configure: Configure) -> None:
+    """Untrained, and calibrated on all clouds."""
+    expected = Bank.of(tiny_clouds, configure(), cache=False)
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(1))
+    found = Bank.of(tiny_clouds[order], configure(), cache=False)
+    assert_statistics_close(found, expected)
+    for left, right in zip(found.members, expected.members, strict=True):
+        assert torch.cdist(left.pooled, right.pooled).amin(1).max() < 1e-3  # the same features in another order
+
+
+class Streamed:
+    """A set that counts what is read of it."""
+
+    def __init__(self, clouds: PointClouds) -> None:
+        self.clouds = clouds
+        self.read: list[Tensor] = []
+
+    @property
+    def labels(self) -> Tensor:
+        return self.clouds.labels
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.clouds.class_names
+
+    @property
+    def points_per_cloud(self) -> int:
+        return self.clouds.points_per_cloud
+
+    def batch(self, index: Tensor) -> Tensor:
+        self.read.append(index)
+        return self.clouds.batch(index)
+
+    def fingerprint(self) -> str:
+        return self.clouds.fingerprint()
+
+
+def test_real_set_is_read_once_in_small_pieces(
+    tiny_clouds: PointClouds, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bank, "BATCH", 4)
+    source = Streamed(tiny_clouds)
+    found = Bank.of(source, configure(trained_clouds=3, networks=3), cache=False)
+    sample, *passes = source.read
+    assert len(sample) == 9  # 3 classes × 3 clouds to train and calibrate on
+    assert tiny_clouds.labels[sample].bincount().tolist() == [3, 3, 3]
+    assert torch.equal(torch.cat(passes), torch.arange(24))
+    assert max(map(len, passes)) == 4
+    assert all((index.diff() > 0).all() for index in source.read)
+    assert same(found, Bank.of(tiny_clouds, configure(trained_clouds=3, networks=3), cache=False))
+
+
+def test_kept_features_are_as_many_as_asked(tiny_clouds: PointClouds, configure: Configure) -> None:
+    clouds = unequal(tiny_clouds)
+    few = Bank.of(clouds, configure(pooled_samples=2), cache=False).members[0].pooled
+    assert few.shape[:2] == (3, 2)
+    many = Bank.of(clouds, configure(pooled_samples=100), cache=False).members[0].pooled
+    assert many.shape[:2] == (3, 8)  # the largest class; the features of smaller ones come round again
+    assert len(many[1].unique(dim=0)) == 3
+    assert len(many[0].unique(dim=0)) == 8
+
+
+def test_fewer_points_than_asked_for_are_all_taken(tiny_clouds: PointClouds, configure: Configure) -> None:
+    short = tiny_clouds.with_points(tiny_clouds.points[:, :10])
+    assert_equals_naive(Bank.of(short, configure(), cache=False).members[0], short, 10, 8)
+
+
+# The cache
+
+
+def no_building(*_: object) -> list[Member]:
+    raise AssertionError("built again")
+
+
+def test_second_call_reads_the_cache(
+    tiny_clouds: PointClouds, configure: Configure, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(trained_steps=(1, 2))
+    first = Bank.of(tiny_clouds, config)
+    assert len(list(own_cache.iterdir())) == 1
+    monkeypatch.setattr(bank, "_build", no_building)
+    second = Bank.of(tiny_clouds, config)
+    assert same(first, second)
+    assert second.seconds == first.seconds > 0
+    for one, two in zip(first.members, second.members, strict=True):
+        assert not two.network.training
+        assert not any(value.requires_grad for value in two.network.parameters())
+        assert torch.equal(one.network(tiny_clouds.points).logits, two.network(tiny_clouds.points).logits)
+
+
+def test_other_data_or_configuration_is_another_bank(
+    tiny_clouds: PointClouds, configure: Configure, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Bank.of(tiny_clouds, configure())
+    fields = {"networks": 1, "network": "pointnet-layernorm", "points": 32, "pooled_points": 32, "quantiles": 4,
+              "trained_steps": (1, 1), "trained_clouds": 4, "pooled_samples": 4, "seed": 1}  # fmt: skip
+    assert fields.keys() == BankConfig.model_fields.keys()
+    monkeypatch.setattr(bank, "_build", no_building)
+    for name, value in fields.items():
+        with pytest.raises(AssertionError, match="built again"):
+            Bank.of(tiny_clouds, configure(**{name: value}))
+    with pytest.raises(AssertionError, match="built again"):
+        Bank.of(tiny_clouds.with_points(-tiny_clouds.points), configure())
+    assert len(list(own_cache.iterdir())) == 1
+
+
+def test_without_cache_nothing_is_written_or_read(
+    tiny_clouds: PointClouds, configure: Configure, own_cache: Path
+) -> None:
+    Bank.of(tiny_clouds, configure(), cache=False)
+    assert not own_cache.exists()
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def babble(path: Path) -> None:
+    path.write_bytes(b"\xff" * 5000)
+
+
+def lose_a_tensor(path: Path) -> None:
+    save_file(
+        {name: value.clone() for name, value in load_file(path).items() if name != "0/pooled"}, path, {"seconds": "1"}
+    )
+
+
+def lose_the_metadata(path: Path) -> None:
+    save_file({name: value.clone() for name, value in load_file(path).items()}, path)
+
+
+def other_shape(path: Path) -> None:
+    tensors = {name: value.clone() for name, value in load_file(path).items()}
+    tensors["1/network/trunk.layers.0.linear.weight"] = torch.zeros(2, 2)
+    save_file(tensors, path, {"seconds": "1"})
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, babble, lose_a_tensor, lose_the_metadata, other_shape])
+def test_damaged_cache_is_built_again(
+    damage: Callable[[Path], None], tiny_clouds: PointClouds, configure: Configure, own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    first = Bank.of(tiny_clouds, configure())
+    (path,) = own_cache.iterdir()
+    damage(path)
+    assert same(Bank.of(tiny_clouds, configure()), first)
+    monkeypatch.setattr(bank, "_build", no_building)
+    assert same(Bank.of(tiny_clouds, configure()), first)
+
+
+# What it refuses
+
+
+def test_soft_labels_are_refused(tiny_clouds: PointClouds, configure: Configure) -> None:
+    soft = PointClouds(tiny_clouds.points, nn.functional.one_hot(tiny_clouds.labels).float(), tiny_clouds.class_names)
+    with pytest.raises(InputError, match=r"^real set: labels of shape \(24, 3\), expected one class index per cloud$"):
+        Bank.of(soft, configure(), cache=False)
+
+
+def test_empty_class_is_refused(tiny_clouds: PointClouds, configure: Configure) -> None:
+    with pytest.raises(InputError, match=r"^real set: class 'box' is empty, expected at least one cloud$"):
+        Bank.of(tiny_clouds[tiny_clouds.labels != 1], configure(), cache=False)
+
+
+def test_single_cloud_is_refused(tiny_clouds: PointClouds, configure: Configure) -> None:
+    one = PointClouds(tiny_clouds.points[:1], torch.tensor([0]), ("ball",))
+    with pytest.raises(InputError, match=r"^real set: 1 cloud, expected at least 2$"):
+        Bank.of(one, configure(), cache=False)
+
+
+def test_single_class_is_fine(tiny_clouds: PointClouds, configure: Configure) -> None:
+    one = PointClouds(tiny_clouds.points[:5], torch.zeros(5, dtype=torch.int64), ("ball",))
+    assert Bank.of(one, configure(), cache=False).members[0].pooled_mean.shape[0] == 1

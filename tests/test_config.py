@@ -1,0 +1,204 @@
+"""One configuration, three ways in: defaults, then a TOML file, then flags; Python's keywords mean the same."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pcdistill.cli import COMMANDS, main, parse
+from pcdistill.config import BudgetConfig, Config, DistillConfig, EvaluateConfig, SelectConfig, read_toml
+from pcdistill.errors import InputError
+from pcdistill.storage import Budget
+
+# Every field of every command at a value that is not its default.
+EVERY: dict[str, dict[str, Any]] = {
+    "data": {"action": "convert", "name": "set", "output": "out.h5", "root": "data", "points": 32, "seed": 7},
+    "select": {
+        "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
+        "root": "data", "method": "random", "features": "pointnet", "protocol": "published", "seed": 7,
+    },
+    "distill": {
+        "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
+        "root": "data", "init": "random", "storage": "other", "objective": "dm", "steps": 5, "lr": 0.5, "batch": 2,
+        "networks": 3, "surrogate": "pointnet", "snapshots": 2, "protocol": "published", "seed": 7, "resume": True,
+        "log": "logs",
+    },
+    "train": {
+        "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
+        "protocol": "published", "seed": 7,
+    },
+    "evaluate": {
+        "source": "a.h5", "data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
+        "seeds": 1, "json": True,
+    },
+    "view": {
+        "source": "a.h5", "png": "a.png", "window": True, "root": "data", "split": "test", "columns": 2,
+        "renderer": "builtin", "background": "dark", "initial": True,
+    },
+    "show": {"source": "a.h5", "json": True},
+    "demo": {"output": "there", "seed": 7},
+}  # fmt: skip
+FIELDS = [(command, key) for command, (kind, _) in COMMANDS.items() for key in kind.by_key()]
+
+
+def toml(folder: Path, values: dict[str, Any]) -> str:
+    path = folder / "run.toml"
+    words = {key: str(value).lower() if isinstance(value, bool) else repr(value) for key, value in values.items()}
+    path.write_text("".join(f"{key} = {word}\n" for key, word in words.items()))
+    return str(path)
+
+
+def flags(command: str, values: dict[str, Any]) -> list[str]:
+    """Values as a user would type them."""
+    fields = COMMANDS[command][0].by_key()
+    words = [command]
+    for key, value in values.items():
+        if isinstance(fields[key].json_schema_extra, dict):  # positional
+            words.append(str(value))
+        elif value is True:
+            words.append("--" + key.replace("_", "-"))
+        else:
+            words += ["--" + key.replace("_", "-"), str(value)]
+    return words
+
+
+def test_every_field_is_tried_at_another_value_than_its_default() -> None:
+    assert set(EVERY) == set(COMMANDS)
+    for command, values in EVERY.items():
+        fields = COMMANDS[command][0].by_key()
+        assert set(values) == set(fields)
+        assert all(str(fields[key].default) != str(value) for key, value in values.items())
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_keywords_flags_and_toml_give_the_same_configuration(command: str, tmp_path: Path) -> None:
+    expected = COMMANDS[command][0](**EVERY[command])
+    assert parse(flags(command, EVERY[command])) == (command, expected)
+    assert parse([command, "--config", toml(tmp_path, EVERY[command])]) == (command, expected)
+    assert set(expected.model_dump(by_alias=True)) == set(EVERY[command])
+
+
+def test_flags_win_over_toml_and_toml_over_defaults(tmp_path: Path) -> None:
+    file = toml(tmp_path, {"data": "from file", "output": "file.h5", "steps": 11, "lr": 1, "seed": 3})
+    _, found = parse(["distill", "--config", file, "--seed", "5", "--output", "flag.h5"])
+    assert isinstance(found, DistillConfig)
+    assert (found.seed, found.output) == (5, Path("flag.h5"))
+    assert (found.steps, found.lr, found.data) == (11, 1.0, "from file")
+    assert (found.batch, found.points) == (DistillConfig.model_fields["batch"].default, 128)
+
+
+@pytest.mark.parametrize(("command", "key"), FIELDS)
+def test_every_field_is_described_and_in_the_help(
+    command: str, key: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    field = COMMANDS[command][0].by_key()[key]
+    assert field.description
+    name = key.upper() if isinstance(field.json_schema_extra, dict) else "--" + key.replace("_", "-")
+    line = next(line for line in shown.splitlines() if line.strip().startswith(name))
+    assert field.description in line
+    if field.is_required():
+        assert line.endswith("(required)")
+    elif field.default is not None:
+        assert line.endswith(f"(default: {field.default})")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('steps = "400"', "a valid integer"),
+        ("steps = 400.0", "a valid integer"),
+        ("steps = [1]", "a valid integer"),
+        ("seed = true", "a valid integer"),
+        ("resume = 1", "a valid boolean"),
+        ('resume = "no"', "a valid boolean"),
+        ('lr = "0.1"', "a valid number"),
+        ("data = 5", "a valid string"),
+        ("output = 5", "path"),
+        ("clouds_per_class = true", "a valid integer"),
+    ],
+)
+def test_types_in_toml_are_strict(line: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(line + "\n")
+    with pytest.raises(InputError, match=rf"run\.toml: {line.split(' = ')[0]} = .*, expected .*{expected}"):
+        read_toml(path, DistillConfig)
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"), [("stepz", "steps"), ("clouds-per-class", "clouds_per_class"), ("sede", "seed")]
+)
+def test_unknown_toml_keys_are_errors_with_a_suggestion(key: str, nearest: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"run\.toml: unknown key '{key}' \(did you mean '{nearest}'\?\)"):
+        read_toml(Path(toml(tmp_path, {key: 1})), DistillConfig)
+
+
+def test_suggestions_are_names_that_a_user_may_write(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"did you mean 'json'\?"):
+        read_toml(Path(toml(tmp_path, {"jsn": True})), EvaluateConfig)
+    with pytest.raises(InputError, match=r"unknown key 'jsn' \(did you mean 'json'\?\)"):
+        EvaluateConfig.checked({"source": "a.h5", "jsn": True})
+
+
+def test_an_error_is_blamed_on_where_the_value_came_from(tmp_path: Path) -> None:
+    file = toml(tmp_path, {"data": "set", "output": "out.h5", "steps": -1, "batch": 0})
+    with pytest.raises(InputError, match=r"^\S*run\.toml: steps = -1, expected greater than or equal to 0$"):
+        parse(["distill", "--config", file])
+    with pytest.raises(InputError, match=r"^\S*run\.toml: batch = 0"):
+        parse(["distill", "--config", file, "--steps", "3"])
+    with pytest.raises(InputError, match=r"^pcdistill distill: batch = '-2'"):
+        parse(["distill", "--config", file, "--steps", "3", "--batch", "-2"])
+    with pytest.raises(InputError, match=r"^pcdistill select: 'output' is missing$"):
+        parse(["select", "--data", "set"])
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"run\.toml: not TOML"):
+        read_toml(path, DistillConfig)
+    path.write_text("steps = = 3")
+    with pytest.raises(InputError, match=r"run\.toml: not TOML .*line 1"):
+        read_toml(path, DistillConfig)
+    with pytest.raises(FileNotFoundError):
+        read_toml(tmp_path / "none.toml", DistillConfig)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in COMMANDS.values()])
+def test_configurations_do_not_change(kind: type[Config]) -> None:
+    values = next(values for command, values in EVERY.items() if COMMANDS[command][0] is kind)
+    config = kind(**values)
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(config, next(iter(kind.model_fields)), None)
+
+
+def test_bytes_buy_as_many_clouds_as_fit() -> None:
+    # 128 points x 3 coordinates x 8 bits are 384 bytes.
+    for given, clouds in ((384, 1), (767, 1), (768, 2), (1536, 4)):
+        config = BudgetConfig(bytes_per_class=given, points=128, bits=8)
+        assert config.budget() == Budget(clouds_per_class=clouds, points=128, bits=8)
+    assert BudgetConfig(clouds_per_class=4).budget() == BudgetConfig(bytes_per_class=1536).budget()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "budget: clouds_per_class and bytes_per_class both missing"),
+        ({"clouds_per_class": 1, "bytes_per_class": 384}, "budget: clouds_per_class and bytes_per_class both given"),
+        ({"bytes_per_class": 383}, "bytes_per_class: 383, expected at least 384"),
+        ({"clouds_per_class": 1, "bits": 13}, "bits: 13, expected 2 to 12"),
+        ({"bytes_per_class": 384, "bits": 1}, "bits: 1, expected 2 to 12"),
+    ],
+)
+def test_budgets_that_cannot_be_kept(values: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        BudgetConfig(**values).budget()
+
+
+def test_seeds_fit_the_generators() -> None:
+    assert SelectConfig.checked({"data": "x", "output": "y", "seed": 2**32 - 1}).seed == 2**32 - 1
+    with pytest.raises(InputError, match=r"seed = 4294967296, expected less than"):
+        SelectConfig.checked({"data": "x", "output": "y", "seed": 2**32})
