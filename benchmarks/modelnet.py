@@ -73,7 +73,10 @@ def arms() -> list[Arm]:
         ]
     listed += [Arm("modelnet40", "whole", None, 1, 1, points=1024, bits=32)]
     listed += [Arm("modelnet10", "whole", None, 1, 1, points=1024, bits=32, protocol="published", epochs=10)]
-    listed += [Arm("shapes", "random", 1, 3, 1, points=1024, bits=32), Arm("shapes", "whole", None, 1, 1, points=1024, bits=32)]
+    listed += [
+        Arm("shapes", "random", 1, 3, 1, points=1024, bits=32),
+        Arm("shapes", "whole", None, 1, 1, points=1024, bits=32),
+    ]
     return listed
 
 

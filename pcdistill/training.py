@@ -75,7 +75,7 @@ RECIPES = {
             schedule="halfway", normalise=True,
         ),
         Recipe(
-            name="tuned", steps=1000, bf16=True, label_smoothing=0.1,
+            name="tuned", steps=500, bf16=True, label_smoothing=0.1,
             augmentation=Augmentation(scale=1.25, stretch=1.3, shift=0.1, jitter=0.01, tilt=8),
         ),
     )

@@ -1,5 +1,6 @@
 """One configuration, three ways in: defaults, then a TOML file, then flags; Python's keywords mean the same."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +95,13 @@ def test_every_field_is_described_and_in_the_help(
     monkeypatch.setenv("COLUMNS", "300")
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     field = COMMANDS[command][0].by_key()[key]
     assert field.description
     name = key.upper() if isinstance(field.json_schema_extra, dict) else "--" + key.replace("_", "-")
-    line = next(line for line in shown.splitlines() if line.strip().startswith(name))
-    assert field.description in line
-    if field.is_required():
-        assert line.endswith("(required)")
-    elif field.default is not None:
-        assert line.endswith(f"(default: {field.default})")
+    note = f" (default: {field.default})" if field.default is not None else ""
+    text = field.description + (" (required)" if field.is_required() else note)
+    assert re.search(rf"\s{name}( \S+)? {re.escape(text)}( |$)", shown)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +115,7 @@ def test_every_field_is_described_and_in_the_help(
         ('resume = "no"', "a valid boolean"),
         ('lr = "0.1"', "a valid number"),
         ("data = 5", "a valid string"),
-        ("output = 5", "path"),
+        ("output = 5", "a valid string"),
         ("clouds_per_class = true", "a valid integer"),
     ],
 )

@@ -25,7 +25,9 @@ def test_a_package_that_is_only_on_the_path(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_processor_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("processor\t: 0\nmodel\t\t: 143\nmodel name\t: Fast(R) 9000 \nprocessor\t: 1\nmodel name\t: Fast(R) 9000\n")
+    cpuinfo.write_text(
+        "processor\t: 0\nmodel\t\t: 143\nmodel name\t: Fast(R) 9000 \nprocessor\t: 1\nmodel name\t: Fast(R) 9000\n"
+    )
     monkeypatch.setattr(environment, "CPUINFO", cpuinfo)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3}, raising=False)
     assert hardware() == "Fast(R) 9000, 2 cores"
@@ -35,7 +37,11 @@ def test_elsewhere_the_platform_is_asked(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(environment, "CPUINFO", tmp_path / "none")
     monkeypatch.delattr("os.sched_getaffinity", raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
-    for processor, machine, told in (("arm", "arm64", "arm"), ("", "riscv64", "riscv64"), ("", "", "unknown processor")):
+    for processor, machine, told in (
+        ("arm", "arm64", "arm"),
+        ("", "riscv64", "riscv64"),
+        ("", "", "unknown processor"),
+    ):
         monkeypatch.setattr("platform.processor", lambda processor=processor: processor)
         monkeypatch.setattr("platform.machine", lambda machine=machine: machine)
         assert hardware() == f"{told}, 1 core"

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from itertools import chain, islice, pairwise
+from itertools import chain, islice, pairwise, repeat
 from typing import Any
 
 import pytest
@@ -240,6 +240,12 @@ def test_dropout_follows_the_seed_and_the_global_generator_is_left_alone(tiny_cl
     torch.rand(3)
     train(two, tiny_clouds, quick(), 1)
     assert equal(state(one), state(two))
+
+
+def test_dropout_differs_between_seeds(tiny_clouds: PointClouds, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_batches", lambda *_: repeat(torch.arange(24)))  # the order tells no seeds apart
+    losses = [train(tiny(0.5), tiny_clouds, quick(), seed) for seed in (1, 1, 2)]
+    assert losses[0] == losses[1] != losses[2]
 
 
 def test_evaluation_mode_afterwards_and_steps_numbered_from_one(tiny_clouds: PointClouds) -> None:

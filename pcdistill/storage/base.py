@@ -2,11 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
@@ -16,23 +16,28 @@ from pcdistill.registry import Registry
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
-class Budget(BaseModel):
+@dataclass(frozen=True)
+class Budget:
     """How much a synthetic set may hold: the same number of clouds for every class.
 
-    Attributes:
+    Args:
         clouds_per_class: n.
         points: P, points per cloud.
         bits: per coordinate; 32 is float32, 16 is float16, 2 to 12 are fixed-point codes.
+
+    Raises:
+        InputError: naming the number that is out of range.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    clouds_per_class: int = Field(ge=1)
-    points: int = Field(ge=1)
+    clouds_per_class: int
+    points: int
     bits: int = 8
 
-    def model_post_init(self, _: object) -> None:
+    def __post_init__(self) -> None:
         check_bits(self.bits)
+        for name, value in (("clouds_per_class", self.clouds_per_class), ("points", self.points)):
+            if value < 1:
+                raise InputError(name, str(value), "at least 1")
 
     @property
     def cloud_bytes(self) -> int:
@@ -46,17 +51,11 @@ class Budget(BaseModel):
         Raises:
             InputError: not even one cloud fits.
         """
-        check_bits(bits)
-        if points < 1:
-            raise InputError("points", f"{points} per cloud", "at least 1")
-        one = -(-points * 3 * bits // 8)
-        if bytes_per_class < one:
-            raise InputError(
-                "bytes_per_class",
-                str(bytes_per_class),
-                f"at least {one}, the size of one {points}-point {bits}-bit cloud",
-            )
-        return cls(clouds_per_class=bytes_per_class // one, points=points, bits=bits)
+        one = cls(1, points, bits)
+        if bytes_per_class < one.cloud_bytes:
+            wanted = f"at least {one.cloud_bytes}, the size of one {points}-point {bits}-bit cloud"
+            raise InputError("bytes_per_class", str(bytes_per_class), wanted)
+        return cls(bytes_per_class // one.cloud_bytes, points, bits)
 
 
 def check_bits(bits: int) -> None:

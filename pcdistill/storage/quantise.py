@@ -28,10 +28,13 @@ def round_through(values: Tensor, bits: int) -> Tensor:
     The straight-through estimator (Bengio, Leonard & Courville 2013). 32 bits leave float32 as it is and
     16 round to float16.
     """
-    if bits == 32:
-        return values
     exact = values.detach()
-    stored = exact.half().to(values.dtype) if bits == 16 else decode(encode(exact, bits), bits).to(values.dtype)
+    if bits == 32:
+        stored = exact.clone()
+    elif bits == 16:
+        stored = exact.half().to(values.dtype)
+    else:
+        stored = decode(encode(exact, bits), bits).to(values.dtype)
     # The difference is zero and carries the gradient; values + (stored - values) would round once more.
     return stored + (values - exact) if values.requires_grad and torch.is_grad_enabled() else stored
 
@@ -57,7 +60,7 @@ def unpack(packed: np.ndarray[Any, Any], bits: int, coordinates: int) -> np.ndar
     if bits == 8:
         return packed.astype(np.int64)
     digits = np.unpackbits(packed, axis=1, count=coordinates * bits).reshape(len(packed), coordinates, bits)
-    codes = np.zeros((len(packed), coordinates), np.uint16)
+    codes = np.zeros((len(packed), coordinates), np.int64)
     for place in range(bits):
         codes = codes << 1 | digits[..., place]
-    return codes.astype(np.int64)
+    return codes

@@ -42,7 +42,13 @@ def make_artefact() -> Callable[..., Artefact]:
     """Artefact of `classes` x `each` random clouds of `points` points; further fields go into the metadata."""
 
     def make(
-        classes: int = 3, each: int = 2, points: int = 10, bits: int = 8, steps: int = 4, snapshots: int = 1, **changes: Any
+        classes: int = 3,
+        each: int = 2,
+        points: int = 10,
+        bits: int = 8,
+        steps: int = 4,
+        snapshots: int = 1,
+        **changes: Any,
     ) -> Artefact:
         clouds = _random_clouds(classes, each, points)
         storage = storages["points"].from_clouds(clouds, Budget(clouds_per_class=each, points=points, bits=bits))

@@ -21,7 +21,9 @@ Make = Callable[..., Artefact]
 
 @pytest.mark.parametrize("bits", [2, 6, 8, 12, 16, 32])
 @pytest.mark.parametrize(("steps", "snapshots"), [(0, 0), (5, 0), (5, 3)])
-def test_a_file_gives_everything_back(make_artefact: Make, tmp_path: Path, bits: int, steps: int, snapshots: int) -> None:
+def test_a_file_gives_everything_back(
+    make_artefact: Make, tmp_path: Path, bits: int, steps: int, snapshots: int
+) -> None:
     made = make_artefact(bits=bits, steps=steps, snapshots=snapshots)
     made.save(tmp_path / "a.h5")
     loaded = Artefact.load(tmp_path / "a.h5")
@@ -276,7 +278,9 @@ def test_no_room_on_the_disk(make_artefact: Make, tmp_path: Path, old: bytes | N
     assert old is None or target.read_bytes() == old
 
 
-def test_interrupted_before_the_last_moment(make_artefact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_before_the_last_moment(
+    make_artefact: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.h5"
     make_artefact().save(path)
     before = path.read_bytes()

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
@@ -31,7 +30,9 @@ def test_the_name_is_the_registered_one(kind: type[Storage]) -> None:
 
 @every_storage
 @every_bits
-def test_arrays_bring_the_clouds_back(kind: type[Storage], bits: int, random_clouds: Callable[..., PointClouds]) -> None:
+def test_arrays_bring_the_clouds_back(
+    kind: type[Storage], bits: int, random_clouds: Callable[..., PointClouds]
+) -> None:
     storage = filled(kind, random_clouds(3, 2, 11), bits)
     arrays, layout = storage.arrays(), storage.layout()
     again = kind.from_arrays(arrays, layout, storage.class_names)
@@ -58,7 +59,7 @@ def test_nbytes_is_what_the_file_holds(
     Artefact(storage, facts).save(tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5") as file:
         assert storage.nbytes == sum(data.id.get_storage_size() for data in file["arrays"].values())
-    assert set(storage.layout().values()) <= set(range(2**31))
+    assert all(type(value) is int for value in storage.layout().values())
 
 
 @every_storage
@@ -91,7 +92,9 @@ def test_some_clouds_decode_as_among_all(kind: type[Storage], random_clouds: Cal
 
 
 @every_storage
-def test_clouds_of_a_class_may_come_in_any_order(kind: type[Storage], random_clouds: Callable[..., PointClouds]) -> None:
+def test_clouds_of_a_class_may_come_in_any_order(
+    kind: type[Storage], random_clouds: Callable[..., PointClouds]
+) -> None:
     clouds = random_clouds(3, 4, 9)
     order = torch.tensor([2, 0, 3, 1, 4, 5, 6, 7, 11, 10, 9, 8])
     first, second = filled(kind, clouds).decode(), filled(kind, clouds[order]).decode()
@@ -111,8 +114,12 @@ def test_the_initial_clouds_are_left_alone(kind: type[Storage], random_clouds: C
 
 
 @every_storage
-@pytest.mark.parametrize("layout", [{}, {"bits": 8}, {"bits": True, "points": 9}, {"bits": 8, "points": -9}, {"bits": 7, "points": 9}])
-def test_a_layout_that_does_not_fit(kind: type[Storage], layout: dict[str, int], random_clouds: Callable[..., PointClouds]) -> None:
+@pytest.mark.parametrize(
+    "layout", [{}, {"bits": 8}, {"bits": True, "points": 9}, {"bits": 8, "points": -9}, {"bits": 7, "points": 9}]
+)
+def test_a_layout_that_does_not_fit(
+    kind: type[Storage], layout: dict[str, int], random_clouds: Callable[..., PointClouds]
+) -> None:
     storage = filled(kind, random_clouds(2, 2, 9))
     with pytest.raises(InputError, match=r"^[^\n]+$"):
         kind.from_arrays(storage.arrays(), layout, storage.class_names)
@@ -134,7 +141,9 @@ def test_clouds_that_do_not_fit_the_budget(
 
 
 @pytest.mark.parametrize(("bits", "per_cloud"), [(2, 7), (6, 21), (8, 27), (12, 41), (16, 54), (32, 108)])
-def test_stored_points_take_this_many_bytes(bits: int, per_cloud: int, random_clouds: Callable[..., PointClouds]) -> None:
+def test_stored_points_take_this_many_bytes(
+    bits: int, per_cloud: int, random_clouds: Callable[..., PointClouds]
+) -> None:
     storage = filled(storages["points"], random_clouds(2, 3, 9), bits)
     assert storage.nbytes == 6 * per_cloud
     assert Budget(clouds_per_class=3, points=9, bits=bits).cloud_bytes == per_cloud
@@ -188,7 +197,7 @@ def test_bits_that_nothing_can_store(bits: int) -> None:
 
 
 def test_budgets_without_content() -> None:
-    with pytest.raises(InputError, match="^points: 0 per cloud, expected at least 1$"):
+    with pytest.raises(InputError, match="^points: 0, expected at least 1$"):
         Budget.from_bytes(100, 0, 8)
-    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+    with pytest.raises(InputError, match="^clouds_per_class: 0, expected at least 1$"):
         Budget(clouds_per_class=0, points=1)

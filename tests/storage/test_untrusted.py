@@ -103,14 +103,12 @@ def test_longer_than_written(saved: Path) -> None:
 
 def test_anything_in_the_header_counts(saved: Path) -> None:
     content = saved.read_bytes()
-    for at in range(512):
+    for at in range(0, 512, 7):
         saved.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         refuses(saved)
 
 
-edits = st.tuples(
-    st.sampled_from(["flip", "cut", "insert"]), st.floats(0, 1), st.integers(1, 40), st.integers(1, 255)
-)
+edits = st.tuples(st.sampled_from(["flip", "cut", "insert"]), st.floats(0, 1), st.integers(1, 40), st.integers(1, 255))
 
 
 def edited(content: bytes, changes: list[tuple[str, float, int, int]]) -> bytes:
@@ -133,7 +131,7 @@ def whole(make_artefact: Make, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return path.read_bytes(), path
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(changes=st.lists(edits, min_size=1, max_size=4))
 def test_random_damage_is_noticed(whole: tuple[bytes, Path], changes: list[tuple[str, float, int, int]]) -> None:
     content, path = whole
@@ -145,7 +143,7 @@ def test_random_damage_is_noticed(whole: tuple[bytes, Path], changes: list[tuple
         refuses(path)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(changes=st.lists(edits, min_size=1, max_size=4))
 def test_random_damage_under_a_right_checksum(
     whole: tuple[bytes, Path], sealed: Callable[..., bytes], changes: list[tuple[str, float, int, int]]
@@ -237,7 +235,7 @@ def test_coordinates_that_are_not_finite(rewritten: Rewritten, bits: int, bad: f
 def test_floats_of_the_wrong_width_or_byte_order(rewritten: Rewritten) -> None:
     for dtype in ("f8", "f2", ">f4", "i4"):
         path = rewritten(lambda file, dtype=dtype: replaced(file, "arrays/codes", np.zeros((6, 10, 3), dtype)), bits=32)
-        refuses(path, "arrays/codes" if dtype == "f9" else "codes", "expected float32 (clouds, 10, 3)")
+        refuses(path, "codes: ", "expected float32 (clouds, 10, 3)")
 
 
 def test_padding_holds_no_message(rewritten: Rewritten) -> None:
@@ -301,7 +299,9 @@ def test_data_in_other_files(rewritten: Rewritten, tmp_path: Path) -> None:
         refuses(rewritten(change), "arrays/codes: chunked, compressed, virtual or external data")
 
 
-@pytest.mark.parametrize("options", [{"chunks": (2, 30)}, {"compression": "gzip"}, {"maxshape": (None, 30)}, {"fletcher32": True}])
+@pytest.mark.parametrize(
+    "options", [{"chunks": (2, 30)}, {"compression": "gzip"}, {"maxshape": (None, 30)}, {"fletcher32": True}]
+)
 def test_chunks_and_filters(rewritten: Rewritten, options: dict[str, Any]) -> None:
     def change(file: h5py.File) -> None:
         replaced(file, "arrays/codes", file["arrays/codes"][()], **options)
@@ -325,7 +325,7 @@ def test_a_dataset_that_claims_terabytes(rewritten: Rewritten) -> None:
 def test_a_compressed_bomb_takes_no_memory(rewritten: Rewritten) -> None:
     def change(file: h5py.File) -> None:
         del file["arrays/codes"]
-        file.create_dataset("arrays/codes", (10**9, 30), "u1", chunks=(10**6, 30), compression="gzip")[:10**6] = 0
+        file.create_dataset("arrays/codes", (10**9, 30), "u1", chunks=(10**6, 30), compression="gzip")[: 10**6] = 0
 
     path = rewritten(change)
     tracemalloc.start()
@@ -373,7 +373,7 @@ def test_many_names_for_the_same_bytes(rewritten: Rewritten) -> None:
         ('"storage":"points"', '"storage":"pionts"', "storage: 'pionts' (did you mean 'points'?)"),
         ('"layout":{"bits":8', '"layout":{"bits":9', "codes: uint8 of shape (6, 30)"),
         ('"layout":{"bits":8', '"layout":{"bits":13', "bits: 13, expected 2 to 12"),
-        ('"layout":{"bits":8', '"layout":{"bits":' + "9" * 400, "metadata|bits"),
+        ('"layout":{"bits":8', '"layout":{"bits":' + "9" * 400, "codes/bits?"),
         ('"layout":{"bits":8,', '"layout":{', "layout 'bits': None, expected an integer"),
         ('"layout":{"bits":8,', '"layout":{"bits":8,"more":1,', "metadata 'layout'"),
         ('"clouds_per_class":2', '"clouds_per_class":1', "metadata 'clouds_per_class': 1, expected 2.0"),
@@ -388,12 +388,12 @@ def test_metadata_that_is_damaged(rewritten: Rewritten, old: str, new: str, foun
         assert old in text
         return text.replace(old, new)
 
-    refuses(rewritten(lambda file: with_metadata(file, change)), *([] if "|" in found else [found]))
+    refuses(rewritten(lambda file: with_metadata(file, change)), found)
 
 
 def test_metadata_that_is_no_text(rewritten: Rewritten) -> None:
     refuses(rewritten(lambda file: replaced(file, "metadata", np.zeros(9, "u1"))), "metadata: missing or not a text")
-    refuses(rewritten(lambda file: replaced(file, "metadata", [b"{}"])), "metadata: missing or not a text")
+    refuses(rewritten(lambda file: replaced(file, "metadata", np.array([b"{}"]))), "metadata: missing or not a text")
     refuses(rewritten(lambda file: replaced(file, "metadata", "{}")), "metadata: values of type object")
     refuses(rewritten(lambda file: with_metadata(file, lambda text: text[:-1] + "\udcff")), "metadata: not UTF-8")
 
