@@ -15,7 +15,7 @@ from pcdistill.files import atomic
 HERE = Path(__file__).parent
 FILES = (HERE.parent / "README.md", HERE / "README.md")
 NAMES = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40", "shapes": "shapes"}
-ORDER = ("random", "herding", "kcenter", "medoid", "dm", "quantile", "whole")
+ORDER = ("random", "herding", "kcenter", "medoid", "dm", "quantile", "krr", "whole")
 
 
 def summary(records: list[Record]) -> str:
@@ -28,10 +28,10 @@ def summary(records: list[Record]) -> str:
             r for r in records if (r.dataset, r.clouds_per_class, r.points, r.bits) == (dataset, clouds, points, bits)
         ]
         cells.append(f"{own[0].bytes_per_class:,.0f}")
-        for arm in ("random", "herding", "kcenter", "medoid", "quantile"):
+        for arm in ("random", "herding", "kcenter", "medoid", "krr"):
             found = [r for r in own if r.arm == arm and r.protocol.startswith("tuned")]
             cell = accuracy_cell(found[0]) if found else "–"
-            cells.append(f"**{cell}**" if arm == "quantile" and found else cell)
+            cells.append(f"**{cell}**" if arm == "krr" and found else cell)
         whole = [r for r in records if r.dataset == dataset and r.arm == "whole" and r.protocol.startswith("tuned")]
         cells.append(accuracy_cell(whole[0]) if whole else "–")
         lines.append(cells)

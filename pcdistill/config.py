@@ -126,13 +126,13 @@ class DistillConfig(BudgetConfig):
     root: Root = None
     init: Annotated[str, Field(description="selection that the clouds start from")] = "medoid"
     storage: Annotated[str, Field(description="parameterisation")] = "points"
-    objective: Annotated[str, Field(description="matching objective: quantile or dm")] = "quantile"
-    steps: Annotated[int, Field(ge=0, description="of the outer loop")] = 400
+    objective: Annotated[str, Field(description="matching objective: krr, quantile or dm")] = "krr"
+    steps: Annotated[int | None, Field(ge=0, description="of the outer loop (default: as the objective likes)")] = None
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of the clouds' coordinates (unit sphere)")] = (
         0.01
     )
-    batch: Annotated[int, Field(ge=1, description="clouds per step")] = 64
-    networks: Annotated[int, Field(ge=1, description="in the bank")] = 10
+    batch: Annotated[int, Field(ge=1, description="clouds per step")] = 160
+    networks: Annotated[int | None, Field(ge=1, description="in the bank (default: as the objective likes)")] = None
     surrogate: Annotated[str, Field(description="network that the bank is made of")] = "pointnet-small"
     snapshots: Annotated[int, Field(ge=0, description="clouds kept from along the way, for pictures")] = 0
     protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned or published")] = "tuned"

@@ -35,8 +35,9 @@ class DistillSettings(BaseModel):
     Attributes:
         steps: of the optimiser (Adam, with a learning rate that falls to zero as a cosine).
         lr: in units of the unit sphere's radius, for storages that learn coordinates.
-        batch: clouds per step; whole classes are drawn until it is full, and of a class with more clouds
-            than that a random subset.
+        batch: clouds per step. Where the objective compares classes, whole classes are drawn until it is full
+            (of a class with more clouds than that a random subset); else equally many clouds of every class,
+            one at least.
         snapshots: decoded clouds are kept this many times, evenly spread, besides start and end.
         seed: of the draws.
     """
@@ -145,7 +146,7 @@ class _Run:
         start = time.perf_counter()
         if self.step in self.snapshot_steps:
             self.snapshot()
-        index = self._clouds()
+        index = self._clouds(objective.minibatch)
         loss = objective.loss(self.storage.decode(index), self.step)
         value = loss.item()
         if not math.isfinite(value):
@@ -166,17 +167,18 @@ class _Run:
             with torch.no_grad():
                 self.snapshots[self.step] = self.storage.decode().points.clone()
 
-    def _clouds(self) -> Tensor | None:
+    def _clouds(self, kind: str) -> Tensor | None:
         """Ascending indices of the clouds of this step; None for all."""
-        if len(self.storage) <= self.settings.batch:
+        batch, classes = self.settings.batch, len(self.storage.class_names)
+        if len(self.storage) <= batch:
             return None
         generator = step_generator("clouds", self.settings.seed, self.step)
-        labels = self.storage.labels
+        most = batch if kind == "classes" else max(1, batch // classes)
         chosen: list[Tensor] = []
-        for label in torch.randperm(len(self.storage.class_names), generator=generator):
-            own = (labels == label).nonzero()[:, 0]
-            chosen.append(own[torch.randperm(len(own), generator=generator)[: self.settings.batch]])
-            if sum(map(len, chosen)) + len(own) > self.settings.batch:
+        for label in torch.randperm(classes, generator=generator):
+            own = (self.storage.labels == label).nonzero()[:, 0]
+            chosen.append(own[torch.randperm(len(own), generator=generator)[:most]])
+            if kind == "classes" and sum(map(len, chosen)) + len(own) > batch:
                 break
         return torch.cat(chosen).sort().values
 

@@ -1,10 +1,11 @@
 """The commands as functions: a configuration in, a result out. The command line only prints what they give."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
@@ -13,7 +14,7 @@ from safetensors.torch import save as serialised
 from pcdistill.clouds import PointClouds
 from pcdistill.config import DistillConfig, EvaluateConfig, SelectConfig, TrainConfig, ViewConfig
 from pcdistill.data import catalog, load
-from pcdistill.distill import DistillSettings, distill
+from pcdistill.distill import DistillSettings, OnStep, distill
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, as_tested, evaluate, score
@@ -63,10 +64,11 @@ def select_artefact(
 
 def make_objective(config: DistillConfig) -> Objective:
     """The objective that a configuration names, not yet prepared."""
-    changes: dict[str, Any] = {"networks": config.networks, "network": config.surrogate, "seed": config.seed}
     networks[config.surrogate]
     kind = objectives[config.objective]
-    bank = kind.default_bank().model_copy(update=changes)
+    bank = kind.default_bank()
+    count = bank.networks if config.networks is None else config.networks
+    bank = bank.model_copy(update={"networks": count, "network": config.surrogate, "seed": config.seed})
     return kind(bank, seed=config.seed)
 
 
@@ -79,19 +81,31 @@ def run_distill(config: DistillConfig) -> Artefact:
         InputError, OSError: before hours are spent where that can be known.
         Interrupted: after Ctrl-C.
     """
-    budget, plan = config.budget(), protocol(config.protocol)
-    selectors[config.init], storages[config.storage]
-    objective = make_objective(config)
+    config.budget(), protocol(config.protocol), selectors[config.init], storages[config.storage]
+    make_objective(config)
     check_writable(config.output)
-    checkpoint = config.output.with_name(config.output.name + ".checkpoint")
     real = load(config.data, "train", root=config.root)
-    first = select(real, config.init, budget.clouds_per_class, points=budget.points, seed=config.seed)
-    storage = storages[config.storage].from_clouds(first, budget)
-    settings = DistillSettings(
-        steps=config.steps, lr=config.lr, batch=config.batch, snapshots=config.snapshots, seed=config.seed
-    )
+    checkpoint = config.output.with_name(config.output.name + ".checkpoint")
     with _log(config.log) as on_step:
-        done = distill(real, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
+        artefact = distill_artefact(real, config, checkpoint, on_step)
+    artefact.save(config.output)
+    return artefact
+
+
+def distill_artefact(
+    real: PointClouds, config: DistillConfig, checkpoint: Path | None = None, on_step: OnStep | None = None
+) -> Artefact:
+    """`real` condensed as configured, in memory; `config.data` only names it and `config.output` is not written."""
+    budget, plan, objective = config.budget(), protocol(config.protocol), make_objective(config)
+    start = time.perf_counter()
+    first = select(real, config.init, budget.clouds_per_class, points=budget.points, seed=config.seed)
+    selecting = time.perf_counter() - start
+    storage = storages[config.storage].from_clouds(first, budget)
+    steps = objective.steps if config.steps is None else config.steps
+    settings = DistillSettings(
+        steps=steps, lr=config.lr, batch=config.batch, snapshots=config.snapshots, seed=config.seed
+    )
+    done = distill(real, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
     metadata = _metadata(real, config.data, storage.name, storage.layout(), budget, plan, config.seed).model_copy(
         update={
             "arm": config.objective,
@@ -100,12 +114,10 @@ def run_distill(config: DistillConfig) -> Artefact:
             "objective": {"name": config.objective, **objective.describe()},
             "settings": settings.model_dump(),
             "prepare_seconds": done.prepare_seconds,
-            "distill_seconds": done.seconds,
+            "distill_seconds": selecting + done.seconds,
         }
     )
-    artefact = Artefact(storage, metadata, done.losses, done.snapshots)
-    artefact.save(config.output)
-    return artefact
+    return Artefact(storage, metadata, done.losses, done.snapshots)
 
 
 class Source(NamedTuple):
@@ -170,7 +182,7 @@ def run_train(config: TrainConfig) -> list[float]:
         "format": "pcdistill network 1",
         "class_names": json.dumps(source.clouds.class_names),
         "protocol": source.protocol.model_dump_json(),
-        "dataset": source.dataset,
+        "dataset": _set_name(source.dataset),
         "seed": str(config.seed),
         "versions": json.dumps(versions()),
         "hardware": hardware(),
@@ -235,6 +247,11 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
         )  # fmt: skip
 
 
+def _set_name(name: str) -> str:
+    """A data set's catalog name or file name: files that are passed on say nothing of their maker's folders."""
+    return Path(name).resolve().name if Path(name).exists() else name
+
+
 def _test_set(config: EvaluateConfig, dataset: str) -> PointClouds:
     """The test split of `config.data`, else of the set that the source was made from, if that can be found."""
     known = dataset in {row.name for row in catalog(config.root)} or Path(dataset).exists()
@@ -250,7 +267,7 @@ def _metadata(
     return Metadata(
         arm="",
         distilled=False,
-        dataset=Path(name).resolve().name if Path(name).exists() else name,
+        dataset=_set_name(name),
         source_fingerprint=real.fingerprint(),
         source=dict(real.provenance),
         storage=storage,

@@ -1,5 +1,6 @@
 """Writing atomically, checking a place before the work, and where derived data goes."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -31,6 +32,27 @@ def test_atomic_leaves_nothing_behind_when_the_block_raises(tmp_path: Path, stop
     with pytest.raises(stop):
         write()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_the_system_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    def fail(nameless: bool) -> None:
+        with atomic(tmp_path / "file") as temporary:
+            raise OSError(errno.ENOSPC, "No space left", *([] if nameless else [str(temporary)]))
+
+    for nameless in (True, False):
+        with pytest.raises(OSError, match="No space left") as caught:
+            fail(nameless)
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "file"))
+
+
+def test_errors_of_other_files_keep_their_name(tmp_path: Path) -> None:
+    def fail() -> None:
+        with atomic(tmp_path / "file"):
+            (tmp_path / "missing").read_bytes()
+
+    with pytest.raises(FileNotFoundError) as caught:
+        fail()
+    assert caught.value.filename == str(tmp_path / "missing")
 
 
 def test_atomic_keeps_the_old_file_until_the_new_one_is_complete(tmp_path: Path) -> None:

@@ -3,6 +3,15 @@
 from pcdistill.matching.bank import Bank, BankConfig
 from pcdistill.matching.base import Objective, objectives
 from pcdistill.matching.dm import DistributionMatching
+from pcdistill.matching.krr import KernelRidgeRegression
 from pcdistill.matching.quantile import QuantileMatching
 
-__all__ = ["Bank", "BankConfig", "DistributionMatching", "Objective", "QuantileMatching", "objectives"]
+__all__ = [
+    "Bank",
+    "BankConfig",
+    "DistributionMatching",
+    "KernelRidgeRegression",
+    "Objective",
+    "QuantileMatching",
+    "objectives",
+]

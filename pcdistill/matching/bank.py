@@ -42,7 +42,8 @@ class BankConfig(BaseModel):
         points: of every real cloud whose features are sorted (its first ones: a cloud is a sample without order).
         pooled_points: of every real cloud that global features are made from: those of test clouds, since a
             synthetic cloud of few points should excite a network as a real one of many does.
-        quantiles: Q, the resolution at which a class's feature distributions are kept.
+        quantiles: Q, the resolution at which a class's feature distributions are kept. 0 keeps no profiles; then
+            only the clouds behind `pooled_samples` are passed, and the other statistics are theirs.
         trained_steps: networks are trained on real clouds for a number of batches between these two, evenly
             spread; (0, 0) leaves them random (IDM's semi-trained networks; Zhao et al. 2023).
         trained_clouds: real clouds per class that they are trained on; up to 512 of them calibrate batch norm.
@@ -56,7 +57,7 @@ class BankConfig(BaseModel):
     network: str = "pointnet-small"
     points: int = Field(default=256, ge=1)
     pooled_points: int = Field(default=1024, ge=1)
-    quantiles: int = Field(default=16, ge=1)
+    quantiles: int = Field(default=16, ge=0)
     trained_steps: tuple[int, int] = (20, 200)
     trained_clouds: int = Field(default=64, ge=2)
     pooled_samples: int = Field(default=64, ge=1)
@@ -157,12 +158,15 @@ def _build(real: CloudSource, config: BankConfig) -> list[Member]:
             report(k + 1, "")
     kept = _places(real.labels, config.pooled_samples, generator)
     gathering = [_Gathering(network, len(real.class_names), config) for network in networks]
-    with progress("passing the real set", len(real.labels)) as report:
-        for index in torch.arange(len(real.labels)).split(BATCH):
+    passed = torch.arange(len(real.labels)) if config.quantiles else kept
+    with progress("passing the real set", len(passed)) as report:
+        done = 0
+        for index in passed.split(BATCH):
             points = real.batch(index)[:, : config.pooled_points]
             for gathered in gathering:
                 gathered.add(points, real.labels[index], torch.isin(index, kept))
-            report(int(index[-1]) + 1, "")
+            done += len(index)
+            report(done, "")
     return [gathered.member() for gathered in gathering]
 
 
@@ -199,15 +203,16 @@ class _Gathering:
 
     @torch.no_grad()
     def add(self, points: Tensor, labels: Tensor, keep: Tensor) -> None:
-        features = self.network.point_features(points[:, : self.config.points])
+        quantiles = self.config.quantiles
+        features = self.network.point_features(points[:, : self.config.points]) if quantiles else []
         pooled = self.network(points).global_feature
-        if not self.profiles:
+        if self.pooled_sum.ndim == 0:
             sizes = [layer.shape[-1] for layer in features]
-            self.profiles = [torch.zeros(self.classes, size, self.config.quantiles) for size in sizes]
+            self.profiles = [torch.zeros(self.classes, size, quantiles) for size in sizes]
             self.squares = [torch.zeros(size) for size in sizes]
             self.pooled_sum = torch.zeros(self.classes, pooled.shape[-1])
         for total, squares, layer in zip(self.profiles, self.squares, features, strict=True):
-            total.index_add_(0, labels, profiles_fast(layer, self.config.quantiles))
+            total.index_add_(0, labels, profiles_fast(layer, quantiles))
             squares += layer.square().mean(1).sum(0)
         self.pooled_sum.index_add_(0, labels, pooled)
         self.counts += torch.bincount(labels, minlength=self.classes)

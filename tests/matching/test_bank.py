@@ -256,6 +256,14 @@ def test_without_cache_nothing_is_written_or_read(
     assert not own_cache.exists()
 
 
+def test_cache_that_cannot_be_written_is_done_without(
+    tiny_clouds: PointClouds, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("PCDISTILL_CACHE", str(tmp_path / "file"))
+    assert same(Bank.of(tiny_clouds, configure()), Bank.of(tiny_clouds, configure(), cache=False))
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
 

@@ -133,7 +133,7 @@ def test_clouds_that_do_not_fit_the_budget(
     kind: type[Storage], change: dict[str, int], random_clouds: Callable[..., PointClouds]
 ) -> None:
     clouds = random_clouds(2, 2, 9)
-    with pytest.raises(InputError, match="^initial clouds"):
+    with pytest.raises(InputError, match=r"^initial clouds"):
         kind.from_clouds(clouds, Budget(**{"clouds_per_class": 2, "points": 9, **change}))
     mixed = clouds[[0, 2, 1, 3]]
     with pytest.raises(InputError, match="class by class"):
@@ -197,7 +197,7 @@ def test_bits_that_nothing_can_store(bits: int) -> None:
 
 
 def test_budgets_without_content() -> None:
-    with pytest.raises(InputError, match="^points: 0, expected at least 1$"):
+    with pytest.raises(InputError, match=r"^points: 0, expected at least 1$"):
         Budget.from_bytes(100, 0, 8)
-    with pytest.raises(InputError, match="^clouds_per_class: 0, expected at least 1$"):
+    with pytest.raises(InputError, match=r"^clouds_per_class: 0, expected at least 1$"):
         Budget(clouds_per_class=0, points=1)

@@ -373,7 +373,7 @@ def test_many_names_for_the_same_bytes(rewritten: Rewritten) -> None:
         ('"storage":"points"', '"storage":"pionts"', "storage: 'pionts' (did you mean 'points'?)"),
         ('"layout":{"bits":8', '"layout":{"bits":9', "codes: uint8 of shape (6, 30)"),
         ('"layout":{"bits":8', '"layout":{"bits":13', "bits: 13, expected 2 to 12"),
-        ('"layout":{"bits":8', '"layout":{"bits":' + "9" * 400, "codes/bits?"),
+        ('"layout":{"bits":8', '"layout":{"bits":' + "9" * 400, "bits: 999999"),
         ('"layout":{"bits":8,', '"layout":{', "layout 'bits': None, expected an integer"),
         ('"layout":{"bits":8,', '"layout":{"bits":8,"more":1,', "metadata 'layout'"),
         ('"clouds_per_class":2', '"clouds_per_class":1', "metadata 'clouds_per_class': 1, expected 2.0"),

@@ -1,0 +1,207 @@
+"""The commands as functions: what they write says how it was made, and a run survives being stopped."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from pcdistill.clouds import PointClouds
+from pcdistill.config import DistillConfig, EvaluateConfig, SelectConfig, TrainConfig, ViewConfig
+from pcdistill.data import load, write_hdf5
+from pcdistill.errors import InputError
+from pcdistill.evaluation import evaluate
+from pcdistill.jobs import load_network, open_view, run_distill, run_evaluate, run_select, run_train, select_artefact
+from pcdistill.models import build
+from pcdistill.selection import network_descriptor, select as select_clouds
+from pcdistill.storage import Artefact, Budget
+from pcdistill.training import predict, protocol
+
+REPOSITORY = Path(__file__).parent.parent
+STEPS = 300
+
+
+def distilling(data: Path, output: Path, **changes: Any) -> DistillConfig:
+    few: dict[str, Any] = {"clouds_per_class": 2, "points": 16, "objective": "dm", "networks": 1, "steps": 3}
+    return DistillConfig(data=str(data), output=output, **{**few, **changes})
+
+
+def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_bytes(tiny_file: Path, tmp_path: Path) -> None:
+    """The log is a pipe that nobody reads, so that the run waits in it, certainly unfinished, for the signal."""
+    whole = run_distill(distilling(tiny_file, tmp_path / "whole.h5", steps=STEPS, snapshots=2))
+    output, checkpoint = tmp_path / "part.h5", tmp_path / "part.h5.checkpoint"
+    (tmp_path / "log").mkdir()
+    os.mkfifo(tmp_path / "log" / "log.jsonl")
+    reader = os.open(tmp_path / "log" / "log.jsonl", os.O_RDONLY | os.O_NONBLOCK)
+    if hasattr(__import__("fcntl"), "F_SETPIPE_SZ"):
+        import fcntl
+
+        fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)  # a hundred lines
+    words = ["distill", "--data", tiny_file, "--clouds-per-class", 2, "--points", 16, "--objective", "dm", "--networks", 1,
+             "--steps", STEPS, "--snapshots", 2, "--output", output, "--log", tmp_path / "log"]  # fmt: skip
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pcdistill.cli", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert select.select([reader], [], [], 200)[0], "no step was made"
+        run.send_signal(signal.SIGINT)
+        os.set_blocking(reader, True)
+        while os.read(reader, 1 << 16):
+            pass
+        out, err = run.communicate(timeout=100)
+    finally:
+        run.kill()
+        run.wait()
+        os.close(reader)
+    assert run.returncode == 130
+    assert out == ""
+    assert err.startswith("pcdistill: stopped after step ")
+    assert err.endswith(f"of {STEPS}; saved to {checkpoint} (the same command with --resume goes on from there)\n")
+    assert checkpoint.is_file()
+    assert not output.exists()
+
+    steps: list[int] = []
+    resumed = run_distill(distilling(tiny_file, output, steps=STEPS, snapshots=2, resume=True, log=tmp_path / "second"))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "second" / "log.jsonl").read_text().splitlines()]
+    assert 1 < steps[0] <= STEPS
+    assert steps == list(range(steps[0], STEPS + 1))
+    assert resumed.storage.arrays()["codes"].tobytes() == whole.storage.arrays()["codes"].tobytes()
+    assert resumed.losses == whole.losses
+    assert all(torch.equal(a, b) for a, b in zip(resumed.snapshots, whole.snapshots, strict=True))
+    assert not checkpoint.exists()
+    again = Artefact.load(output)
+    assert again.storage.arrays()["codes"].tobytes() == whole.storage.arrays()["codes"].tobytes()
+
+
+def test_a_log_has_every_step(tiny_file: Path, tmp_path: Path) -> None:
+    made = run_distill(distilling(tiny_file, tmp_path / "a.h5", log=tmp_path / "log"))
+    lines = [json.loads(line) for line in (tmp_path / "log" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert [line["loss"] for line in lines] == pytest.approx(made.losses)
+
+
+def test_tensorboard_reads_the_log(tiny_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    made = run_distill(distilling(tiny_file, tmp_path / "a.h5", log=tmp_path / "log"))
+    events = EventAccumulator(str(tmp_path / "log"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [
+        (step, pytest.approx(loss)) for step, loss in enumerate(made.losses, 1)
+    ]
+
+
+def test_an_artefact_says_how_it_was_made(tiny_file: Path, tmp_path: Path) -> None:
+    config = distilling(tiny_file, tmp_path / "a.h5", seed=5, lr=0.5, init="random", protocol="published", bits=6)
+    run_distill(config)
+    facts = Artefact.load(config.output).metadata
+    real = load(tiny_file, "train")
+    assert (facts.arm, facts.distilled, facts.storage, facts.seed) == ("dm", True, "points", 5)
+    assert (facts.clouds_per_class, facts.points, facts.bits) == (2, 16, 6)
+    assert facts.source_fingerprint == real.fingerprint()
+    assert facts.dataset == "tiny.h5"
+    assert facts.selection == {"method": "random", "features": "raw", "seed": 5}
+    assert facts.objective is not None
+    assert facts.settings is not None
+    assert (facts.objective["name"], facts.objective["bank"]["networks"], facts.objective["seed"]) == ("dm", 1, 5)
+    assert (facts.settings["steps"], facts.settings["lr"], facts.settings["seed"]) == (3, 0.5, 5)
+    assert facts.protocol == protocol("published").model_dump(mode="json")
+    assert str(tiny_file.parent) not in facts.to_json()
+
+
+def test_no_steps_give_the_selection_itself(tiny_file: Path, tmp_path: Path) -> None:
+    start = run_distill(distilling(tiny_file, tmp_path / "a.h5", steps=0, init="kcenter"))
+    chosen = run_select(
+        SelectConfig(data=str(tiny_file), output=tmp_path / "b.h5", clouds_per_class=2, points=16, method="kcenter")
+    )
+    assert torch.equal(start.clouds.points, chosen.clouds.points)
+    assert start.losses == ()
+
+
+def test_selection_by_a_networks_features(tiny_clouds: PointClouds) -> None:
+    budget = Budget(clouds_per_class=2, points=16, bits=32)
+    made = select_artefact(tiny_clouds, budget, "medoid", protocol("tuned"), 3, features="pointnet-small")
+    features = network_descriptor(tiny_clouds, build("pointnet-small", 3, 3))
+    expected = select_clouds(tiny_clouds, "medoid", 2, features=features, points=16, seed=3)
+    assert torch.equal(made.clouds.points, expected.points)
+    assert made.metadata.selection["features"] == "pointnet-small, random weights, seed 3"
+
+
+def test_a_network_file_holds_all_that_its_use_needs(tiny_file: Path, tmp_path: Path, short_recipes: None) -> None:
+    path = tmp_path / "net.safetensors"
+    losses = run_train(TrainConfig(source=str(tiny_file), output=path, points=32, network="pointnet-small", seed=4))
+    assert len(losses) == 3
+    loaded = load_network(path)
+    assert loaded.class_names == ("ball", "box", "ring")
+    assert loaded.protocol == protocol("tuned", network="pointnet-small")
+    assert loaded.dataset == "tiny.h5"
+    test = load(tiny_file, "test")
+    run = evaluate(load(tiny_file, "train", points=32), test, loaded.protocol, [4]).runs[0]
+    guesses = predict(loaded.network, test.points).argmax(1)
+    assert (guesses == test.labels).double().mean().item() == run.accuracy
+    with safe_open(path, "pt") as stored:
+        facts = stored.metadata()
+    assert json.loads(facts["versions"])["torch"] == torch.__version__
+    assert (facts["seed"], str(tiny_file.parent) in str(facts)) == ("4", False)
+
+
+def test_what_an_artefact_says_is_the_default_and_flags_win(
+    tiny_file: Path, tmp_path: Path, short_recipes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.h5"
+    config = SelectConfig(
+        data=str(tiny_file), output=path, clouds_per_class=1, points=16, method="random", protocol="published"
+    )
+    clouds = run_select(config).clouds
+    test = load(tiny_file, "test")
+    for changes, plan in (
+        ({"network": "pointnet-small"}, protocol("published", network="pointnet-small")),
+        ({"network": "pointnet-small", "protocol": "tuned"}, protocol("tuned", network="pointnet-small")),
+    ):
+        found = run_evaluate(EvaluateConfig(source=str(path), data=str(tiny_file), seeds=1, **changes))
+        assert found.runs == evaluate(clouds, test, plan, [0]).runs
+    monkeypatch.chdir(tiny_file.parent)  # where the set that it was made from lies
+    assert len(run_evaluate(EvaluateConfig(source=str(path), seeds=1, network="pointnet-small")).runs) == 1
+
+
+def test_a_view_of_where_clouds_started(tiny_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    made = run_distill(distilling(tiny_file, path, snapshots=1, lr=0.1))
+    shown = open_view(ViewConfig(source=str(path), initial=True))
+    assert shown.initial is not None
+    assert torch.equal(shown.initial.points, made.snapshots[0].float())
+    assert torch.equal(shown.clouds.points, made.clouds.points)
+    assert not torch.equal(shown.initial.points, shown.clouds.points)
+    assert shown.title == "tiny.h5: dm, 96 bytes per class"
+    assert open_view(ViewConfig(source=str(path))).initial is None
+
+
+def test_a_network_whose_weights_do_not_fit_is_refused(
+    tiny_file: Path, tmp_path: Path, short_recipes: None, tiny_clouds: PointClouds
+) -> None:
+    """The weights of a network for four classes under the facts of one for three."""
+    from safetensors.torch import save_file
+
+    path = tmp_path / "net.safetensors"
+    run_train(TrainConfig(source=str(tiny_file), output=path, points=16, network="pointnet-small"))
+    with safe_open(path, "pt") as stored:
+        facts = stored.metadata()
+    save_file(build("pointnet-small", 4, 0).state_dict(), path, facts)
+    with pytest.raises(InputError, match=r"net\.safetensors: not a network of this package"):
+        load_network(path)
+
+
+def test_output_folders_are_made(tiny_clouds: PointClouds, tmp_path: Path) -> None:
+    write_hdf5(tiny_clouds, tiny_clouds, tmp_path / "set.h5")
+    output = tmp_path / "some" / "where" / "a.h5"
+    run_select(SelectConfig(data=str(tmp_path / "set.h5"), output=output, clouds_per_class=1, points=16))
+    assert Artefact.is_one(output)
