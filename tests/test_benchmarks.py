@@ -12,9 +12,13 @@ from pcdistill.evaluation import Record, read_records, write_record
 from pcdistill.training import RECIPES
 
 REPOSITORY = Path(__file__).parent.parent
-REQUIRED = """benchmark dataset arm distilled objective storage clouds_per_class points bits bytes_per_class protocol
-    network distill_network accuracy accuracy_mean accuracy_std class_accuracy_mean distill_seeds train_seeds
-    distill_seconds prepare_seconds train_seconds peak_mib command commit versions hardware date""".split()
+# Of the schema that every benchmark keeps to.
+REQUIRED = [
+    "benchmark", "dataset", "arm", "distilled", "objective", "storage", "clouds_per_class", "points", "bits",
+    "bytes_per_class", "protocol", "network", "distill_network", "accuracy", "accuracy_mean", "accuracy_std",
+    "class_accuracy_mean", "distill_seeds", "train_seeds", "distill_seconds", "prepare_seconds", "train_seconds",
+    "peak_mib", "command", "commit", "versions", "hardware", "date",
+]  # fmt: skip
 TEXT = "before\n<!-- table: {} -->\nold\n<!-- end -->\nafter\n"
 
 
@@ -32,7 +36,7 @@ def modelnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_recipes: Non
     module = script(REPOSITORY / "benchmarks" / "modelnet.py")
     monkeypatch.setattr(module, "RESULTS", tmp_path / "results" / "modelnet.jsonl")
     usual = module.DistillConfig
-    few = {"steps": 2, "networks": 1, "objective": "dm"}
+    few = {"steps": 2, "networks": 1}
     monkeypatch.setattr(module, "DistillConfig", lambda **given: usual(**{**given, **few}))
     plan = module.protocol
     monkeypatch.setattr(module, "protocol", lambda name: plan(name, network="pointnet-small"))
@@ -50,7 +54,7 @@ SIZE = ("--clouds", 2, "--points", 16, "--bits", 6, "--distill-seeds", 2, "--tra
 def test_a_distilled_arm_is_recorded_with_all_its_facts(
     modelnet: ModuleType, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    called(modelnet, monkeypatch, tiny_file, "distilled", *SIZE)
+    called(modelnet, monkeypatch, tiny_file, "dm", *SIZE)
     (found,) = read_records(modelnet.RESULTS)
     assert set(REQUIRED) <= set(found.model_dump())
     assert set(REQUIRED) == set(Record.model_fields)
@@ -61,13 +65,13 @@ def test_a_distilled_arm_is_recorded_with_all_its_facts(
     assert found.accuracy_mean == pytest.approx(sum(found.accuracy) / 4)
     assert found.distill_seeds == [0, 1]
     assert found.train_seeds == [0, 1, 100, 101]  # of every run, in the order of the accuracies
-    assert (found.network, found.protocol) == ("pointnet-small", "tuned v1")
+    assert (found.network, found.protocol) == ("pointnet-small", f"tuned v{RECIPES['tuned'].version}")
     assert found.distill_network == "pointnet-small"
     assert found.distill_seconds > 0
     assert found.prepare_seconds > 0
     assert found.model_extra is not None
     assert found.model_extra["recipe"] == RECIPES["tuned"].model_dump(mode="json")
-    assert found.command.split()[:4] == ["python", "benchmarks/modelnet.py", str(tiny_file), "distilled"]
+    assert found.command.split()[:4] == ["python", "benchmarks/modelnet.py", str(tiny_file), "dm"]
 
 
 def test_the_same_arm_again_takes_its_own_place(
@@ -144,7 +148,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     (folder / "README.md").write_text(TEXT.format("details"))
     results = folder / "results" / "modelnet.jsonl"
     write_record(results, record())
-    write_record(results, record(arm="quantile", distilled=True, objective="quantile", accuracy_mean=0.85))
+    write_record(results, record(arm="krr", distilled=True, objective="krr", accuracy_mean=0.85))
     write_record(results, record(arm="whole", storage=None, clouds_per_class=None, points=1024, bits=32,
                                  accuracy=[0.925], accuracy_mean=0.925))  # fmt: skip
     return script(folder / "tables.py")
@@ -178,7 +182,7 @@ def test_tables_are_checked_written_and_then_agree(
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == ["ModelNet10, 4 x 128, 8 bits", "1,536", "60.0 ± 10.0", "–", "–", "–", "**85.0 ± 10.0**", "92.5"]
     arms = [line.split("|")[2].strip() for line in details.splitlines() if line.startswith("| ModelNet10")]
-    assert arms == ["random", "quantile", "whole"]
+    assert arms == ["random", "krr", "whole"]
 
 
 def test_a_changed_record_or_an_edited_table_is_noticed(

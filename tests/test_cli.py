@@ -103,7 +103,8 @@ def test_select_writes_real_clouds_at_the_budget(run: Commands, tmp_path: Path) 
     real = load(run.data, "train")
     for cloud, label in zip(found.clouds.points, found.clouds.labels, strict=True):
         points = real.of_class(int(label)).points
-        assert (torch.cdist(cloud[None], points).amin(2) == 0).all(1).sum() == 1
+        found_in = (cloud[None, :, None] == points[:, None]).all(3).any(2).all(1)
+        assert found_in.sum() == 1
 
 
 def test_bytes_and_toml_reach_the_artefact(run: Commands) -> None:
@@ -129,8 +130,8 @@ def test_distil_show_train_evaluate_and_view(run: Commands, tmp_path: Path, shor
         "arm        dm",
         "dataset    tiny.h5",
         "training 288",
-        "protocol   tuned v1, network pointnet",
-        "3 steps",
+        "protocol   tuned v",
+        "in 3 steps",
     ):
         assert part in text
     facts = json.loads(run("show", "a.h5", "--json"))
@@ -212,13 +213,14 @@ def test_the_demonstration_compares_and_draws(
     """With few clouds, steps and networks; all else as for a user."""
     monkeypatch.setattr(shapes, "TRAIN_PER_CLASS", 3)
     monkeypatch.setattr(shapes, "TEST_PER_CLASS", 1)
+    monkeypatch.setattr(demo, "STEPS", 3)
     monkeypatch.setattr(demo, "protocol", functools.partial(protocol, network="pointnet-small"))
     monkeypatch.setattr(demo, "gallery", functools.partial(gallery, renderer="builtin", tile=64))
     real, few = jobs.run_distill, {"steps": 2, "networks": 1, "objective": "dm"}
     monkeypatch.setattr(jobs, "run_distill", lambda config: real(config.model_copy(update=few)))
     lines = run("demo", "--output", "there", "--seed", 3).splitlines()
     rows = [line for line in lines if line.endswith(" %")]
-    assert [row.split()[0] for row in rows] == ["random", "medoid", "distilled", "whole"]
+    assert [row.split()[0].rstrip(",") for row in rows] == ["random", "medoid", "distilled", "whole"]
     assert all(0 <= float(row.split()[-2]) <= 100 for row in rows)
     made = Artefact.load("there/shapes.h5")
     assert made.metadata.seed == 3

@@ -269,7 +269,7 @@ def test_resumed_quantile_matching_is_uninterrupted(tiny_clouds: PointClouds, tm
     how = settings(batch=4, steps=6)
 
     def run(storage: StoredPoints, **more: Any) -> Distilled:
-        return distill(tiny_clouds, storage, QuantileMatching(config, channels=8, ce_weight=0.1, seed=0), how, **more)
+        return distill(tiny_clouds, storage, QuantileMatching(config, channels=8, seed=0), how, **more)
 
     reference, storage, path = stored(bits=8), stored(bits=8), tmp_path / "checkpoint"
     expected = run(reference)

@@ -19,17 +19,15 @@ class QuantileMatching(Objective):
     cloud are summarised by their quantile profile; the squared distance between the class means of real and
     synthetic profiles is averaged over channels and quantiles in units of the channel's variance. A
     Gaussian-kernel MMD between the max-pooled features of the class's clouds keeps them as varied as real
-    ones, and on semi-trained networks a cross-entropy term keeps them recognisable.
+    ones.
 
     It generalises SADM's released loss (Yim, Kim & Sim, NeurIPS 2025: full sort of the last layer, eight real
-    clouds a step, equal numbers of points) to any number of points on either side; the CE term is IDM's
-    (Zhao et al., CVPR 2023).
+    clouds a step, equal numbers of points) to any number of points on either side.
 
     Args:
         bank: networks and real statistics.
         channels: of each layer that a step looks at, drawn at random; sorting is the main cost.
         pooled_weight: of the MMD term.
-        ce_weight: of the cross-entropy term; only meaningful with trained networks.
         seed: of the draws.
     """
 
@@ -41,16 +39,14 @@ class QuantileMatching(Objective):
         *,
         channels: int = 64,
         pooled_weight: float = 3.0,
-        ce_weight: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__(bank or self.default_bank(), seed=seed)
         self.channels = channels
         self.pooled_weight = pooled_weight
-        self.ce_weight = ce_weight
 
     def describe(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("channels", "pooled_weight", "ce_weight", "seed")}
+        own = {name: getattr(self, name) for name in ("channels", "pooled_weight", "seed")}
         return {"bank": self.config.model_dump(), **own}
 
     def prepare(self, real: CloudSource) -> None:
@@ -71,9 +67,6 @@ class QuantileMatching(Objective):
         pooled = features[-1].amax(1).relu()
         if self.pooled_weight:
             total = total + self.pooled_weight * _pooled_mmd(pooled, decoded.labels, member)
-        if self.ce_weight:
-            logits = member.network.classify(pooled)
-            total = total + self.ce_weight * torch.nn.functional.cross_entropy(logits, decoded.labels)
         return total
 
 

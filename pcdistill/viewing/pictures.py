@@ -106,7 +106,7 @@ def first_of_class(clouds: PointClouds, columns: int) -> dict[int, list[Floats]]
 
 def _z_up(points: Floats, up: str) -> Floats:
     """Turn a cloud so that the named axis points along +z; a rotation, so nothing is mirrored."""
-    if up == "z":
+    if up in ("z", "unspecified"):  # nothing is known of a folder of one's own: as it stands
         return points
     if up == "y":
         return np.stack([points[:, 0], -points[:, 2], points[:, 1]], axis=1)

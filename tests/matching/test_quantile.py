@@ -29,7 +29,7 @@ def build(tiny_clouds: PointClouds, configure: Configure, as_double: AsDouble) -
     """A matching in float64 over a bank of one network, all of whose channels it sees."""
 
     def make(**settings: Any) -> Any:
-        given: dict[str, Any] = {"channels": 10_000, "pooled_weight": 0.0, "ce_weight": 0.0, **settings}
+        given: dict[str, Any] = {"channels": 10_000, "pooled_weight": 0.0, **settings}
         made = QuantileMatching(configure(networks=1, quantiles=Q), seed=0, **given)
         made.prepare(tiny_clouds)
         return as_double(made)
@@ -100,16 +100,6 @@ def test_pooled_term(build: Callable[..., Any], tiny_clouds: PointClouds, decode
     assert found.item() == pytest.approx(expected, rel=1e-3)
 
 
-def test_cross_entropy_term(build: Callable[..., Any], decoded: Any) -> None:
-    clouds = guess()
-    given = decoded(clouds.points.double(), clouds.labels)
-    with_term, without = build(ce_weight=0.3), build()
-    logits = without.bank.members[0].network(given.points).logits
-    right = [math.log(row.softmax(0)[label]) for row, label in zip(logits, clouds.labels.tolist(), strict=True)]
-    found = with_term.loss(given, 0) - without.loss(given, 0)
-    assert found.item() == pytest.approx(-0.3 * float(np.mean(right)), rel=1e-6)
-
-
 def test_classes_are_averaged(build: Callable[..., Any], decoded: Any) -> None:
     clouds = guess()
     points, labels = clouds.points.double(), clouds.labels
@@ -123,7 +113,7 @@ def test_channels_are_drawn_anew_at_every_step(tiny_clouds: PointClouds, configu
     clouds = guess()
     losses = {}
     for channels in (1, 10_000):
-        objective = QuantileMatching(configure(networks=1), channels=channels, pooled_weight=0.0, ce_weight=0.0, seed=0)
+        objective = QuantileMatching(configure(networks=1), channels=channels, pooled_weight=0.0, seed=0)
         objective.prepare(tiny_clouds)
         losses[channels] = [objective.loss(clouds, step).item() for step in range(300 if channels == 1 else 2)]
     assert losses[10_000][0] == pytest.approx(losses[10_000][1], rel=1e-5)

@@ -141,6 +141,12 @@ def test_the_named_up_axis_becomes_z_without_mirroring(up: str) -> None:
     assert np.linalg.det(turned) == pytest.approx(1)
 
 
+def test_a_cloud_of_unspecified_frame_is_shown_as_it_stands() -> None:
+    points = torch.eye(3)[None]
+    clouds = PointClouds(points, torch.tensor([0]), ("frame",), {"up_axis": "unspecified"})
+    assert np.array_equal(first_of_class(clouds, 1)[0][0], points[0].numpy())
+
+
 def test_an_unknown_up_axis_is_named() -> None:
     clouds = PointClouds(torch.zeros(1, 1, 3), torch.tensor([0]), ("a",), {"up_axis": "w"})
     with pytest.raises(InputError, match="up_axis: 'w', expected x, y or z"):
