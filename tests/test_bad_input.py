@@ -235,7 +235,7 @@ CASES = [
     changed("class without clouds", edited("train/labels", slice(8, 16), 0), "set.h5 train: no cloud of class 'box'"),
     # folders
     folder(classes(off="OFF\nnonsense\n"), "b/odd.off: unreadable", "garbled mesh"),
-    folder(classes(off="OFF\n3 1 0\n0 0 0\n"), "b/odd.off: 1 lines of vertices and faces, expected 3 + 1", "truncated mesh"),
+    folder(classes(off="OFF\n3 1 0\n0 0 0\n"), "b/odd.off: 1 lines of vertices and faces", "truncated mesh"),
     folder(classes(ply=b"ply\nformat binary_little_endian 1.0\nelement vertex 9\n"), "b/odd.ply", "truncated PLY"),
     folder(classes(off=TRIANGLE.replace("0 1 0", "2 0 0")), "b/odd.off: a mesh of zero area", "degenerate mesh"),
     folder(classes(off=TRIANGLE.replace("3 0 1 2", "3 0 1 9")), "b/odd.off: a face of vertex 9", "face of no vertex"),

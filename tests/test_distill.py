@@ -134,12 +134,12 @@ def test_impossible_settings_are_refused(fields: dict[str, Any]) -> None:
 # Minibatches
 
 
-def drawn(per_class: int, batch: int, steps: int, seed: int = 0) -> list[list[int]]:
+def drawn(per_class: int, batch: int, steps: int, seed: int = 0, kind: str = "classes") -> list[list[int]]:
     run = module._Run(stored(per_class), settings(batch=batch, seed=seed), "")
     found = []
     for step in range(steps):
         run.step = step
-        index = run._clouds()
+        index = run._clouds(kind)
         assert index is not None
         found.append(index.tolist())
     return found
@@ -159,6 +159,29 @@ def test_minibatches_are_full_classes_or_part_of_one(per_class: int, batch: int,
             times[cloud] += 1
     expected = 400 * size / (3 * per_class)
     assert all(abs(count - expected) < 5 * expected**0.5 for count in times)  # every cloud gets its turn
+
+
+@pytest.mark.parametrize(("per_class", "batch", "each"), [(4, 4, 1), (4, 7, 2), (4, 11, 3), (5, 1, 1)])
+def test_minibatches_of_some_clouds_of_every_class(per_class: int, batch: int, each: int) -> None:
+    times = [0] * (3 * per_class)
+    for index in drawn(per_class, batch, 400, kind="clouds"):
+        assert [cloud // per_class for cloud in index] == [label for label in range(3) for _ in range(each)]
+        assert index == sorted(set(index))
+        for cloud in index:
+            times[cloud] += 1
+    expected = 400 * each / per_class
+    assert all(abs(count - expected) < 5 * expected**0.5 for count in times)
+
+
+@pytest.mark.parametrize("kind", ["classes", "clouds"])
+def test_objective_says_which_minibatches_it_wants(
+    kind: str, tiny_clouds: PointClouds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pull, "minibatch", kind)
+    objective = Pull()
+    distill(tiny_clouds, stored(), objective, settings(batch=4, steps=3))
+    labels = stored().labels
+    assert objective.seen == [(k, labels[index].tolist()) for k, index in enumerate(drawn(4, 4, 3, kind=kind))]
 
 
 def test_minibatches_follow_their_seed() -> None:
@@ -210,7 +233,7 @@ def test_classes_meet_every_network_of_the_bank(tiny_clouds: PointClouds) -> Non
     run = module._Run(storage, settings(batch=4, steps=60), "")
     for step in range(60):
         run.step = step
-        index = run._clouds()
+        index = run._clouds("classes")
         assert index is not None
         current[0] = int(storage.labels[index[0]])
         objective.loss(storage.decode(index), step)

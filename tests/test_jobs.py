@@ -45,7 +45,8 @@ def test_a_run_stopped_by_ctrl_c_goes_on_to_the_same_bytes(tiny_file: Path, tmp_
     reader = os.open(tmp_path / "log" / "log.jsonl", os.O_RDONLY | os.O_NONBLOCK)
     fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)  # room for a hundred lines
     words = ["distill", "--data", tiny_file, "--clouds-per-class", 2, "--points", 16, "--objective", "dm",
-             "--networks", 1, "--steps", STEPS, "--snapshots", 2, "--output", output, "--log", tmp_path / "log"]  # fmt: skip
+             "--networks", 1, "--steps", STEPS, "--snapshots", 2, "--output", output,
+             "--log", tmp_path / "log"]  # fmt: skip
     run = subprocess.Popen(
         [sys.executable, "-m", "pcdistill.cli", *map(str, words)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

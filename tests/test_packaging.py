@@ -93,9 +93,7 @@ def test_every_module_loads_without_extras() -> None:
         "for module in pkgutil.walk_packages(pcdistill.__path__, 'pcdistill.'):\n"
         "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 
@@ -105,6 +103,4 @@ def test_every_dependency_is_used(project: dict[str, Any]) -> None:
     for need in map(Requirement, project["dependencies"]):
         name = modules.get(need.name, need.name)
         importlib.import_module(name)
-        assert re.search(rf"^\s*(import|from) {name}\b", source, flags=re.MULTILINE), (
-            f"{need.name} is not used"
-        )
+        assert re.search(rf"^\s*(import|from) {name}\b", source, flags=re.MULTILINE), f"{need.name} is not used"

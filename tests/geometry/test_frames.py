@@ -34,9 +34,7 @@ def test_normalised_clouds_are_centred_and_touch_the_unit_sphere(seed: int, poin
 
 @quick
 @given(seeds, st.floats(1e-6, 1e6), st.floats(-100, 100))
-def test_normalise_undoes_scale_and_translation_and_follows_rotation(
-    seed: int, scale: float, shift: float
-) -> None:
+def test_normalise_undoes_scale_and_translation_and_follows_rotation(seed: int, scale: float, shift: float) -> None:
     points = clouds(seed)
     turn = rotation_matrix(clouds(seed, 1, 1)[0, 0])
     expected = rotate(normalise(points), turn)
@@ -152,9 +150,7 @@ def test_random_rotations_refuse_a_negative_count() -> None:
 
 def test_rotate_takes_one_matrix_for_all_or_one_for_each() -> None:
     points, matrices = clouds(0), rotation_matrix(clouds(1, 1, 3)[0])
-    one_by_one = torch.stack(
-        [torch.stack([r @ p for p in cloud]) for cloud, r in zip(points, matrices, strict=True)]
-    )
+    one_by_one = torch.stack([torch.stack([r @ p for p in cloud]) for cloud, r in zip(points, matrices, strict=True)])
     assert_close(rotate(points, matrices), one_by_one)
     assert_close(rotate(points, matrices[0])[0], one_by_one[0])
 

@@ -19,9 +19,7 @@ def clouds(seed: int, count: int = 3, points: int = 30) -> torch.Tensor:
 
 @quick
 @given(seeds, st.integers(1, 25), st.integers(1, 25), st.data())
-def test_neighbours_agree_with_a_k_d_tree(
-    seed: int, queries: int, references: int, data: st.DataObject
-) -> None:
+def test_neighbours_agree_with_a_k_d_tree(seed: int, queries: int, references: int, data: st.DataObject) -> None:
     k = data.draw(st.integers(1, references))
     query, reference = clouds(seed, points=queries), clouds(seed + 1, points=references)
     distance, index = knn(query, reference, k)
@@ -122,9 +120,7 @@ def test_chamfer_agrees_with_k_d_trees(seed: int, left: int, right: int) -> None
 
 @quick
 @given(seeds, st.floats(0.01, 100), st.floats(-100, 100))
-def test_chamfer_ignores_order_and_common_motion_and_squares_scale(
-    seed: int, scale: float, shift: float
-) -> None:
+def test_chamfer_ignores_order_and_common_motion_and_squares_scale(seed: int, scale: float, shift: float) -> None:
     a, b = clouds(seed, points=10), clouds(seed + 1, points=12)
     expected = chamfer(a, b)
     turn = random_rotations(3, torch.Generator().manual_seed(seed), axis=None).double()

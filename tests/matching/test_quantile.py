@@ -1,6 +1,5 @@
 """Quantile matching against loops over layers, channels, classes and pairs of clouds."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 

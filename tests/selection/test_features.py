@@ -147,6 +147,4 @@ def test_networks_of_different_seeds_differ(tiny_clouds: PointClouds) -> None:
     other = network()
     with torch.no_grad():
         other.first.weight.mul_(-1)
-    assert not torch.allclose(
-        network_descriptor(tiny_clouds, other), network_descriptor(tiny_clouds, network())
-    )
+    assert not torch.allclose(network_descriptor(tiny_clouds, other), network_descriptor(tiny_clouds, network()))

@@ -88,9 +88,7 @@ def test_every_method_leaves_its_input_alone(method: str) -> None:
         (torch.tensor([[0.0], [float("nan")]]), 1, "NaN or infinite"),
     ],
 )
-def test_every_method_refuses_what_it_cannot_use(
-    method: str, values: Tensor, count: int, message: str
-) -> None:
+def test_every_method_refuses_what_it_cannot_use(method: str, values: Tensor, count: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         selectors[method](values, count, generator())
 
@@ -121,9 +119,7 @@ def test_random_is_uniform() -> None:
 
 @pytest.mark.parametrize("method", list(GREEDY))
 def test_the_seed_does_not_matter_to_greedy_methods(method: str) -> None:
-    assert torch.equal(
-        GREEDY[method](features(0), 4, generator(0)), GREEDY[method](features(0), 4, generator(1))
-    )
+    assert torch.equal(GREEDY[method](features(0), 4, generator(0)), GREEDY[method](features(0), 4, generator(1)))
 
 
 @pytest.mark.parametrize("method", list(GREEDY))

@@ -25,9 +25,7 @@ def origin(result: PointClouds, source: PointClouds) -> Tensor:
 
 @pytest.mark.parametrize("method", list(selectors))
 @pytest.mark.parametrize("per_class", [1, 3, 8])
-def test_every_method_takes_as_many_of_every_class(
-    method: str, per_class: int, tiny_clouds: PointClouds
-) -> None:
+def test_every_method_takes_as_many_of_every_class(method: str, per_class: int, tiny_clouds: PointClouds) -> None:
     shuffled = tiny_clouds[torch.randperm(24, generator=torch.Generator().manual_seed(0))]
     result = select(shuffled, method, per_class)
     assert result.labels.tolist() == [0] * per_class + [1] * per_class + [2] * per_class
@@ -75,9 +73,7 @@ def test_random_choice_differs_between_classes(tiny_clouds: PointClouds) -> None
 
 @pytest.mark.parametrize("method", uses_features)
 def test_the_seed_leaves_deterministic_choices_alone(method: str, tiny_clouds: PointClouds) -> None:
-    assert torch.equal(
-        select(tiny_clouds, method, 3, seed=0).points, select(tiny_clouds, method, 3, seed=1).points
-    )
+    assert torch.equal(select(tiny_clouds, method, 3, seed=0).points, select(tiny_clouds, method, 3, seed=1).points)
 
 
 def test_down_sampling_keeps_coordinates_as_they_are(tiny_clouds: PointClouds) -> None:

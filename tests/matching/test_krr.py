@@ -1,0 +1,87 @@
+"""Kernel ridge regression against scikit-learn, and what the objective promises beyond the contract."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.kernel_ridge import KernelRidge
+
+from pcdistill.augment import Augmentation
+from pcdistill.clouds import PointClouds
+from pcdistill.distill import DistillSettings, distill
+from pcdistill.errors import InputError
+from pcdistill.matching import BankConfig, KernelRidgeRegression
+from pcdistill.matching.krr import ridge_predictions, standardised
+from pcdistill.storage import Budget, StoredPoints
+
+Configure = Callable[..., BankConfig]
+
+
+def normal(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 0.1, 10.0])
+def test_predictions_are_those_of_scikit_learn(ridge: float) -> None:
+    features, targets, queries = normal(0, 9, 5), normal(1, 9, 3), normal(2, 20, 5)
+    alpha = ridge * features.square().sum(1).mean().item()  # relative to the kernel's diagonal
+    reference = KernelRidge(alpha=alpha, kernel="linear").fit(features.numpy(), targets.numpy())
+    found = ridge_predictions(features, targets, queries, ridge)
+    np.testing.assert_allclose(found.numpy(), reference.predict(queries.numpy()), rtol=1e-8, atol=1e-10)
+
+
+def test_standardised_features_have_unit_mean_square_and_a_constant() -> None:
+    rows = 5 + 3 * normal(0, 400, 64)
+    spread, centre = torch.std_mean(rows, 0, correction=0)
+    found = standardised(rows, centre, spread)
+    assert found.shape == (400, 65)
+    torch.testing.assert_close(found[:, :-1].mean(0), torch.zeros(64, dtype=torch.float64), atol=1e-12, rtol=0)
+    assert found[:, :-1].square().sum(1).mean().item() == pytest.approx(1, rel=2e-3)
+    torch.testing.assert_close(found[:, -1], torch.full((400,), 1 / 8, dtype=torch.float64))
+
+
+def test_loss_equals_a_separate_computation(tiny_clouds: PointClouds, configure: Configure) -> None:
+    objective = KernelRidgeRegression(configure(networks=1), augmentation=Augmentation(), ridge=0.3)
+    objective.prepare(tiny_clouds)
+    synthetic = tiny_clouds[[0, 1, 8, 9, 16, 17]]
+    member = objective.bank.members[0]
+    rows = member.pooled.flatten(0, 1).double()
+    with torch.no_grad():
+        features = member.network.eval()(synthetic.points).global_feature.double()
+    centre, spread = rows.mean(0), rows.std(0, correction=0)
+    x, q = (np.asarray(standardised(part, centre, spread)) for part in (features, rows))
+    truth = np.repeat(np.eye(3), len(rows) // 3, axis=0) - 1 / 3
+    alpha = 0.3 * np.square(x).sum(1).mean()
+    guesses = KernelRidge(alpha=alpha).fit(x, np.eye(3)[synthetic.labels] - 1 / 3).predict(q)
+    expected = np.square(guesses - truth).sum(1).mean()
+    assert objective.loss(synthetic, 0).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_augmentation_is_drawn_anew_at_every_step(tiny_clouds: PointClouds, configure: Configure) -> None:
+    objective = KernelRidgeRegression(configure(networks=1), augmentation=Augmentation(stretch=1.5))
+    objective.prepare(tiny_clouds)
+    losses = [objective.loss(tiny_clouds, step).item() for step in (0, 1, 0)]
+    assert losses[0] == losses[2]
+    assert losses[0] != losses[1]
+
+
+def test_minibatches_hold_clouds_of_every_class(tiny_clouds: PointClouds, configure: Configure) -> None:
+    seen: list[Any] = []
+
+    class Watched(KernelRidgeRegression):
+        def loss(self, decoded: PointClouds, step: int) -> torch.Tensor:
+            seen.append(decoded.class_counts.tolist())
+            return super().loss(decoded, step)
+
+    budget = Budget(clouds_per_class=8, points=64, bits=8)
+    storage = StoredPoints.from_clouds(tiny_clouds, budget)
+    distill(tiny_clouds, storage, Watched(configure(networks=1)), DistillSettings(steps=3, batch=10))
+    assert seen == [[3, 3, 3]] * 3
+
+
+def test_one_class_is_refused(tiny_clouds: PointClouds, configure: Configure) -> None:
+    single = PointClouds(tiny_clouds.points[:4], tiny_clouds.labels[:4], ("only",))
+    with pytest.raises(InputError, match=r"^real set: 1 class, expected at least 2$"):
+        KernelRidgeRegression(configure()).prepare(single)
