@@ -199,7 +199,8 @@ class _Gathering:
         self.profiles: list[Tensor] = []
         self.squares: list[Tensor] = []
         self.pooled_sum = torch.zeros(())
-        self.pooled: list[list[Tensor]] = [[] for _ in range(classes)]
+        self.pooled = torch.zeros(())
+        self.kept = [0] * classes
 
     @torch.no_grad()
     def add(self, points: Tensor, labels: Tensor, keep: Tensor) -> None:
@@ -211,29 +212,30 @@ class _Gathering:
             self.profiles = [torch.zeros(self.classes, size, quantiles) for size in sizes]
             self.squares = [torch.zeros(size) for size in sizes]
             self.pooled_sum = torch.zeros(self.classes, pooled.shape[-1])
+            # One block from the start: many small ones would keep the heap from shrinking between batches.
+            self.pooled = torch.zeros(self.classes, self.config.pooled_samples, pooled.shape[-1])
         for total, squares, layer in zip(self.profiles, self.squares, features, strict=True):
             total.index_add_(0, labels, profiles_fast(layer, quantiles))
             squares += layer.square().mean(1).sum(0)
         self.pooled_sum.index_add_(0, labels, pooled)
         self.counts += torch.bincount(labels, minlength=self.classes)
         for row in keep.nonzero()[:, 0].tolist():
-            self.pooled[labels[row]].append(pooled[row].clone())  # a view would hold its whole batch
+            label = int(labels[row])
+            self.pooled[label, self.kept[label]] = pooled[row]
+            self.kept[label] += 1
 
     def member(self) -> Member:
         total = self.counts.sum()
         means = [profile.mean(2).sum(0) / total for profile in self.profiles]
-        samples = max(len(own) for own in self.pooled)
+        most = torch.arange(max(self.kept))
+        cycled = torch.stack([most % count for count in self.kept])  # a small class repeats its clouds
         return Member(
             self.network,
             [profile / self.counts[:, None, None] for profile in self.profiles],
             [squares / total - mean.square() for squares, mean in zip(self.squares, means, strict=True)],
             self.pooled_sum / self.counts[:, None],
-            torch.stack([_repeat_to(torch.stack(own), samples) for own in self.pooled]),
+            self.pooled[torch.arange(self.classes)[:, None], cycled],
         )
-
-
-def _repeat_to(rows: Tensor, count: int) -> Tensor:
-    return rows[torch.arange(count) % len(rows)]
 
 
 def profiles_fast(features: Tensor, quantiles: int) -> Tensor:

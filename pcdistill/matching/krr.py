@@ -73,7 +73,7 @@ class KernelRidgeRegression(Objective):
         """The error over the classes that occur among the clouds given."""
         generator = step_generator("objective", self.seed, step)
         member = self.bank.members[int(torch.randint(len(self.bank.members), (), generator=generator))]
-        draw = self.augmentation.draw(*decoded.points.shape[:2], generator)
+        draw = self.augmentation.draw(len(decoded.points), decoded.points.shape[1], generator)
         pooled = member.network.point_features(apply(decoded.points, draw))[-1].amax(1).relu()
         classes, place = decoded.labels.unique(return_inverse=True)
         real = member.pooled[classes]

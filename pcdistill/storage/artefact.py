@@ -162,7 +162,7 @@ class Artefact:
         facts = {"name": name, "source": f"artefact of {name}", "split": "synthetic"}
         if isinstance(up := self.metadata.source.get("up_axis"), str):
             facts["up_axis"] = up
-        return replace(decoded, points=decoded.points.detach().clone(), provenance=facts)
+        return replace(decoded, provenance=facts)
 
     @property
     def budget(self) -> Budget:

@@ -111,7 +111,7 @@ class Storage(ABC):
     def decode(self, index: Tensor | None = None) -> PointClouds:
         """Clouds `(len(index), P, 3)` in the unit sphere's frame, all of them by default.
 
-        Differentiable with respect to `learned`; without gradient it is what a reader of the artefact gets.
+        Differentiable with respect to `learned`; under `no_grad` a copy, and what a reader of the artefact gets.
         """
 
     @property

@@ -92,6 +92,21 @@ def test_some_clouds_decode_as_among_all(kind: type[Storage], random_clouds: Cal
 
 
 @every_storage
+@every_bits
+def test_without_gradient_clouds_are_a_copy(
+    kind: type[Storage], bits: int, random_clouds: Callable[..., PointClouds]
+) -> None:
+    storage = filled(kind, random_clouds(2, 2, 9), bits)
+    with torch.no_grad():
+        decoded = storage.decode().points
+        kept = decoded.clone()
+        for value in storage.learned().values():
+            value.zero_()
+    assert not decoded.requires_grad
+    assert torch.equal(decoded, kept)
+
+
+@every_storage
 def test_clouds_of_a_class_may_come_in_any_order(
     kind: type[Storage], random_clouds: Callable[..., PointClouds]
 ) -> None:
