@@ -12,7 +12,6 @@ from pydantic.fields import FieldInfo
 from pcdistill.errors import InputError
 from pcdistill.registry import nearest
 from pcdistill.storage import Budget
-from pcdistill.storage.base import check_bits
 
 Positional = Field(json_schema_extra={"positional": True})
 
@@ -96,7 +95,6 @@ class BudgetConfig(Config):
             InputError: clouds and bytes both given or both missing, less than one cloud, or a number of bits
                 that is not offered.
         """
-        check_bits(self.bits)
         if (self.clouds_per_class is None) == (self.bytes_per_class is None):
             raise InputError("budget", "clouds_per_class and bytes_per_class " + (
                 "both missing" if self.clouds_per_class is None else "both given"), "one of them")  # fmt: skip

@@ -82,7 +82,8 @@ def distill(
         storage: holds the first guess when called and the distilled clouds afterwards.
         objective: is prepared on `real` here.
         settings: how.
-        checkpoint: file that the state is written to on Ctrl-C, every two minutes and never after the end.
+        checkpoint: file that the state is written to on Ctrl-C, every two minutes and at the end; whoever has
+            put the result into safety removes it.
         resume: go on from `checkpoint` if it exists; the result has the same bits as an uninterrupted run's.
         on_step: called after every step with its number, from 1, and the loss.
 
@@ -117,9 +118,9 @@ def distill(
                 raise
             where = f"; saved to {checkpoint}" if checkpoint is not None else ""
             raise Interrupted(f"stopped after step {run.step} of {settings.steps}{where}") from None
-    if checkpoint is not None:
-        Path(checkpoint).unlink(missing_ok=True)
     run.snapshot()
+    if checkpoint is not None:
+        run.save(Path(checkpoint))
     return Distilled(
         run.losses, run.seconds, run.prepare_seconds, [run.snapshots[step] for step in sorted(run.snapshots)]
     )

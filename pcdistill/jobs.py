@@ -89,6 +89,7 @@ def run_distill(config: DistillConfig) -> Artefact:
     with _log(config.log) as on_step:
         artefact = distill_artefact(real, config, checkpoint, on_step)
     artefact.save(config.output)
+    checkpoint.unlink(missing_ok=True)
     return artefact
 
 

@@ -20,7 +20,7 @@ from pcdistill.data import load, write_hdf5
 from pcdistill.errors import InputError
 from pcdistill.evaluation import evaluate
 from pcdistill.jobs import load_network, open_view, run_distill, run_evaluate, run_select, run_train, select_artefact
-from pcdistill.models import build
+from pcdistill.models import PointNet, build
 from pcdistill.selection import network_descriptor
 from pcdistill.selection import select as select_clouds
 from pcdistill.storage import Artefact, Budget
@@ -144,6 +144,8 @@ def test_a_network_file_holds_all_that_its_use_needs(tiny_file: Path, tmp_path: 
     assert loaded.class_names == ("ball", "box", "ring")
     assert loaded.protocol == protocol("tuned", network="pointnet-small")
     assert loaded.dataset == "tiny.h5"
+    assert isinstance(loaded.network, PointNet)
+    assert loaded.network.bf16 == loaded.protocol.recipe.bf16 is True
     test = load(tiny_file, "test")
     run = evaluate(load(tiny_file, "train", points=32), test, loaded.protocol, [4]).runs[0]
     guesses = predict(loaded.network, test.points).argmax(1)

@@ -77,15 +77,20 @@ def test_rounding_passes_the_gradient_on(bits: int, values: np.ndarray) -> None:
     assert torch.equal(gradient, weights)
 
 
-@given(st.sampled_from([*range(2, 13), 16, 32]), inside)
-def test_rounding_gives_what_is_read_back(bits: int, values: np.ndarray) -> None:
-    points = torch.from_numpy(values).requires_grad_()
+@pytest.mark.parametrize("bits", [*range(2, 13), 16, 32])
+def test_rounding_gives_what_is_read_back(bits: int) -> None:
+    """To the bit: near zero, `values + (rounded - values)` is off by a rounding of its own."""
+    random = torch.Generator().manual_seed(bits)
+    points = 2 * torch.rand(20_000, generator=random) - 1
+    points[::2] *= 10 ** (-9 * torch.rand(10_000, generator=random))
+    values = points.numpy().copy()
     if bits == 32:
         expected = values
     elif bits == 16:
         expected = values.astype(np.float16).astype(np.float32)
     else:
         expected = decode(encode(points, bits), bits).numpy()
+    points.requires_grad_()
     assert np.array_equal(round_through(points, bits).detach().numpy(), expected)
     with torch.no_grad():
         assert round_through(points, bits).numpy().tobytes() == expected.tobytes()
