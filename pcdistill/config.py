@@ -126,7 +126,10 @@ class DistillConfig(BudgetConfig):
     storage: Annotated[str, Field(description="parameterisation")] = "points"
     objective: Annotated[str, Field(description="matching objective: krr, quantile or dm")] = "krr"
     steps: Annotated[int | None, Field(ge=0, description="of the outer loop (default: as the objective likes)")] = None
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="of the clouds' coordinates (unit sphere)")] = (
+    lr: Annotated[
+        float | None,
+        Field(gt=0, description="of coordinates, unit sphere (default: 0.02 over the root of clouds per class)"),
+    ] = None
         0.01
     )
     batch: Annotated[int, Field(ge=1, description="clouds per step")] = 160

@@ -103,9 +103,9 @@ def distill_artefact(
     selecting = time.perf_counter() - start
     storage = storages[config.storage].from_clouds(first, budget)
     steps = objective.steps if config.steps is None else config.steps
-    settings = DistillSettings(
-        steps=steps, lr=config.lr, batch=config.batch, snapshots=config.snapshots, seed=config.seed
-    )
+    # The more clouds a class has, the less each has to move (docs/notebook.md, section 6).
+    lr = 0.02 / budget.clouds_per_class**0.5 if config.lr is None else config.lr
+    settings = DistillSettings(steps=steps, lr=lr, batch=config.batch, snapshots=config.snapshots, seed=config.seed)
     done = distill(real, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
     metadata = _metadata(real, config.data, storage.name, storage.layout(), budget, plan, config.seed).model_copy(
         update={

@@ -35,7 +35,7 @@ def round_through(values: Tensor, bits: int) -> Tensor:
         stored = exact.half().to(values.dtype)
     else:
         stored = decode(encode(exact, bits), bits).to(values.dtype)
-    # The difference is zero and carries the gradient; values + (stored - values) would round once more.
+    # The difference is exactly zero and carries the gradient.
     return stored + (values - exact) if values.requires_grad and torch.is_grad_enabled() else stored
 
 
