@@ -128,10 +128,10 @@ class DistillConfig(BudgetConfig):
     steps: Annotated[int | None, Field(ge=0, description="of the outer loop (default: as the objective likes)")] = None
     lr: Annotated[
         float | None,
-        Field(gt=0, description="of coordinates, unit sphere (default: 0.02 over the root of clouds per class)"),
+        Field(
+            gt=0, allow_inf_nan=False, description="of coordinates (default: 0.02 over the root of clouds per class)"
+        ),
     ] = None
-        0.01
-    )
     batch: Annotated[int, Field(ge=1, description="clouds per step")] = 160
     networks: Annotated[int | None, Field(ge=1, description="in the bank (default: as the objective likes)")] = None
     surrogate: Annotated[str, Field(description="network that the bank is made of")] = "pointnet-small"
