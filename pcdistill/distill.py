@@ -249,4 +249,5 @@ def _interrupts_held() -> Iterator[None]:
 def _identity(real: CloudSource, storage: Storage, objective: Objective, settings: DistillSettings) -> str:
     facts = [real.fingerprint(), storage.name, storage.layout(), len(storage), objective.name]
     facts += [objective.describe(), settings.model_dump()]
+    facts += [hashlib.sha256(array.tobytes()).hexdigest() for array in storage.arrays().values()]  # the first guess
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

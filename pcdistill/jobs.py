@@ -140,6 +140,8 @@ def open_source(
         if protocol_name not in (None, plan.name):
             plan = protocol(str(protocol_name))
         clouds, dataset = artefact.clouds, artefact.metadata.dataset
+        if points is not None:
+            raise InputError(name, "an artefact with --points", "a data set")
     else:
         plan, dataset = protocol(protocol_name or "tuned"), name
         clouds = load(name, "train", root=root, points=points or plan.test_points)

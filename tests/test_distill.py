@@ -438,6 +438,14 @@ def test_checkpoint_of_another_run_is_refused(
     assert len(load_file(checkpoint)["losses"]) == 3  # it is still there for the run that it belongs to
 
 
+def test_checkpoint_of_another_first_guess_is_refused(tiny_clouds: PointClouds, checkpoint: Path) -> None:
+    storage = stored()
+    with torch.no_grad():
+        storage.learned()["points"].mul_(0.9)
+    with pytest.raises(InputError, match="checkpoint of a run with other data or settings"):
+        distill(tiny_clouds, storage, Pull(), settings(), checkpoint=checkpoint, resume=True)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
 def test_damaged_checkpoint_is_one_line(damage: str, tiny_clouds: PointClouds, checkpoint: Path) -> None:
     content = {"truncated": checkpoint.read_bytes()[:-40], "empty": b"", "text": b"not\na\ncheckpoint" * 99}[damage]
