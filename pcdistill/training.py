@@ -24,7 +24,7 @@ class Recipe(BaseModel):
     Attributes:
         name, version: a change of any other field of a published recipe raises the version.
         steps: optimiser steps; `None` counts `epochs` instead.
-        epochs: passes over the training set.
+        epochs: passes over the training set, but at least `least_steps` and at most `most_steps` steps.
         batch: clouds per step. A set is passed through in a fresh random order each time; with `fill`
             the passes are joined so that every batch is full (small sets repeat within a batch), else
             the last batch of a pass may be smaller (one left-over cloud joins the batch before).
@@ -44,6 +44,8 @@ class Recipe(BaseModel):
     version: int = 1
     steps: int | None = Field(default=None, ge=1)
     epochs: int | None = Field(default=None, ge=1)
+    least_steps: int = Field(default=1, ge=1)
+    most_steps: int | None = Field(default=None, ge=1)
     batch: int = Field(default=32, ge=2)
     fill: bool = True
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -63,7 +65,8 @@ class Recipe(BaseModel):
             return self.steps
         if self.epochs is None:
             raise InputError(f"recipe {self.name}", "neither steps nor epochs", "one of them")
-        return self.epochs * len(_bounds(clouds, self.batch))
+        steps = max(self.least_steps, self.epochs * len(_bounds(clouds, self.batch)))
+        return steps if self.most_steps is None else min(self.most_steps, steps)
 
 
 RECIPES = {
@@ -75,7 +78,7 @@ RECIPES = {
             schedule="halfway", normalise=True,
         ),
         Recipe(
-            name="tuned", steps=500, bf16=True, label_smoothing=0.1,
+            name="tuned", epochs=100, least_steps=500, most_steps=1000, bf16=True, label_smoothing=0.1,
             augmentation=Augmentation(scale=1.25, stretch=1.3, shift=0.1, jitter=0.01, tilt=8),
         ),
     )
