@@ -65,13 +65,13 @@ class Arm(NamedTuple):
 def arms() -> list[Arm]:
     """Every line of the tables, in the order of the questions they answer."""
     listed = [Arm("modelnet10", arm, 4, 3, 3) for arm in ("krr", *SELECTIONS, "quantile", "dm")]
-    listed += [Arm("modelnet10", arm, 32, 3, 1) for arm in ("krr", *SELECTIONS)]
-    listed += [Arm("modelnet10", "whole", None, 1, 2, points=1024, bits=32)]
+    listed += [Arm("modelnet10", arm, 32, 2, 1) for arm in ("krr", *SELECTIONS)]
+    listed += [Arm("modelnet10", "whole", None, 1, 1, points=1024, bits=32)]
     for clouds in (4, 32):
         listed += [Arm("modelnet40", arm, clouds, 1, 2) for arm in ("krr", *SELECTIONS)]
     listed += [Arm("modelnet40", "whole", None, 1, 1, points=1024, bits=32)]
     listed += [Arm("modelnet10", "whole", None, 1, 1, points=1024, bits=32, protocol="published", epochs=10)]
-    listed += [Arm("shapes", "random", 1, 3, 1, points=1024, bits=32)]
+    listed += [Arm("shapes", "random", 1, 3, 1, points=256, bits=32)]
     listed += [Arm("shapes", "whole", None, 1, 1, points=1024, bits=32)]
     return listed
 
