@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from pcdistill import jobs
 from pcdistill.clouds import PointClouds
 from pcdistill.config import DemoConfig, DistillConfig
@@ -32,17 +34,22 @@ def run_demo(config: DemoConfig, say: Callable[[str], None]) -> None:
     facts = distilled.metadata
     say(f"condensed in {facts.distill_seconds + facts.prepare_seconds:.0f} s to {folder / 'shapes.h5'}")
     budget = f"{CLOUDS} clouds x {POINTS} points, {BITS} bits"
-    say(f"\n{'training set':44} {'bytes per class':>16} {'test accuracy':>14}")
+    say(f"\n{'training set':48} {'bytes per class':>16} {'test accuracy':>14}")
     for name in ("random", "medoid"):
         chosen = jobs.select_artefact(train, distilled.budget, name, plan, config.seed)
         say(_row(f"{name} selection, {budget}", chosen, _accuracy(name, chosen.clouds, test, plan, config.seed)))
     say(_row(f"distilled, {budget}", distilled, _accuracy("distilled", distilled.clouds, test, plan, config.seed)))
     whole = _accuracy("whole set", train, test, plan, config.seed)
     each = train.points[0].numel() * 4 * len(train) / train.num_classes
-    say(f"{'whole set, 100 clouds x 1024 points, float32':44} {each:16,.0f} {100 * whole:12.1f} %")
+    say(f"{'whole set, 100 clouds x 1024 points, float32':48} {each:16,.0f} {100 * whole:12.1f} %")
     picture = folder / "shapes.png"
-    initial = distilled.clouds.with_points(distilled.snapshots[0].float())
-    used = gallery(distilled.clouds, picture, title="shapes: where each cloud started, and distilled", initial=initial)
+    shape = (train.num_classes, CLOUDS, POINTS, 3)
+    pairs = torch.cat([distilled.snapshots[0].float().view(shape), distilled.clouds.points.view(shape)], 1).flatten(
+        0, 1
+    )
+    labels = torch.arange(train.num_classes).repeat_interleave(2 * CLOUDS)
+    title = "left: real clouds at the start, right: distilled"
+    used = gallery(PointClouds(pairs, labels, train.class_names, distilled.clouds.provenance), picture, title=title)
     say(f"\npicture: {picture} (drawn by {used}); more: pcdistill show {folder / 'shapes.h5'}")
 
 
@@ -54,4 +61,4 @@ def _accuracy(name: str, clouds: PointClouds, test: PointClouds, plan: Protocol,
 
 
 def _row(name: str, artefact: Artefact, accuracy: float) -> str:
-    return f"{name:44} {artefact.bytes_per_class:16,.0f} {100 * accuracy:12.1f} %"
+    return f"{name:48} {artefact.bytes_per_class:16,.0f} {100 * accuracy:12.1f} %"
