@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds
-from pcdistill.matching.bank import BankConfig
+from pcdistill.matching.bank import Bank, BankConfig, Member
 from pcdistill.registry import Registry
 
 
@@ -45,6 +45,20 @@ class Objective(ABC):
     @abstractmethod
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
         """Scalar loss of synthetic clouds, all those of every class that occurs; differentiable in the points."""
+
+
+class BankObjective(Objective):
+    """Base of objectives that know the real set through a bank of networks."""
+
+    bank: Bank
+
+    def prepare(self, real: CloudSource) -> None:
+        self.bank = Bank.of(real, self.config)
+        self.seconds = self.bank.seconds
+
+    def member(self, generator: torch.Generator) -> Member:
+        """The network of a step, with what it saw of the real set."""
+        return self.bank.members[int(torch.randint(len(self.bank.members), (), generator=generator))]
 
 
 objectives: Registry[type[Objective]] = Registry("objective")

@@ -2,16 +2,15 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource, PointClouds
-from pcdistill.matching.bank import Bank, BankConfig
-from pcdistill.matching.base import Objective, class_means, objectives, step_generator
+from pcdistill.clouds import PointClouds
+from pcdistill.matching.bank import BankConfig
+from pcdistill.matching.base import BankObjective, class_means, objectives, step_generator
 
 
 @objectives.register("dm")
-class DistributionMatching(Objective):
+class DistributionMatching(BankObjective):
     """Squared distance between class means of global features under random networks (eq. 5 of the paper).
 
     We differ in that the network of a step comes from a bank of random ones whose real class means were
@@ -31,13 +30,9 @@ class DistributionMatching(Objective):
     def describe(self) -> dict[str, Any]:
         return {"bank": self.config.model_dump(), "seed": self.seed}
 
-    def prepare(self, real: CloudSource) -> None:
-        self.bank = Bank.of(real, self.config)
-        self.seconds = self.bank.seconds
-
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
         generator = step_generator("network", self.seed, step)
-        member = self.bank.members[int(torch.randint(len(self.bank.members), (), generator=generator))]
+        member = self.member(generator)
         pooled = member.network.point_features(decoded.points)[-1].amax(1).relu()
         classes, means = class_means(pooled, decoded.labels)
         return (means - member.pooled_mean[classes]).square().sum(1).sum()

@@ -8,12 +8,12 @@ from torch import Tensor
 from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.errors import InputError
-from pcdistill.matching.bank import Bank, BankConfig
-from pcdistill.matching.base import Objective, objectives, step_generator
+from pcdistill.matching.bank import BankConfig
+from pcdistill.matching.base import BankObjective, objectives, step_generator
 
 
 @objectives.register("krr")
-class KernelRidgeRegression(Objective):
+class KernelRidgeRegression(BankObjective):
     """Squared error, on real clouds, of the ridge regression fitted to the synthetic ones.
 
     The inner loop of dataset distillation, training on the synthetic set, is replaced by its closed form for a
@@ -66,13 +66,12 @@ class KernelRidgeRegression(Objective):
     def prepare(self, real: CloudSource) -> None:
         if len(real.class_names) < 2:
             raise InputError("real set", "1 class", "at least 2")
-        self.bank = Bank.of(real, self.config)
-        self.seconds = self.bank.seconds
+        super().prepare(real)
 
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
         """The error over the classes that occur among the clouds given."""
         generator = step_generator("objective", self.seed, step)
-        member = self.bank.members[int(torch.randint(len(self.bank.members), (), generator=generator))]
+        member = self.member(generator)
         draw = self.augmentation.draw(len(decoded.points), decoded.points.shape[1], generator)
         pooled = member.network.point_features(apply(decoded.points, draw))[-1].amax(1).relu()
         classes, place = decoded.labels.unique(return_inverse=True)

@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource, PointClouds
-from pcdistill.matching.bank import Bank, BankConfig, Member
-from pcdistill.matching.base import Objective, class_means, objectives, step_generator
+from pcdistill.clouds import PointClouds
+from pcdistill.matching.bank import BankConfig, Member
+from pcdistill.matching.base import BankObjective, class_means, objectives, step_generator
 from pcdistill.matching.sorting import quantile_profile
 
 
 @objectives.register("quantile")
-class QuantileMatching(Objective):
+class QuantileMatching(BankObjective):
     """Match sorted point features, averaged to Q quantiles, of class means over a bank of networks.
 
     For the network of the step and each of its shared layers, every channel's values over the points of a
@@ -49,13 +49,9 @@ class QuantileMatching(Objective):
         own = {name: getattr(self, name) for name in ("channels", "pooled_weight", "seed")}
         return {"bank": self.config.model_dump(), **own}
 
-    def prepare(self, real: CloudSource) -> None:
-        self.bank = Bank.of(real, self.config)
-        self.seconds = self.bank.seconds
-
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
         generator = step_generator("network", self.seed, step)
-        member = self.bank.members[int(torch.randint(len(self.bank.members), (), generator=generator))]
+        member = self.member(generator)
         features = member.network.point_features(decoded.points)
         total = decoded.points.new_zeros(())
         for layer, target, spread in zip(features, member.profiles, member.spreads, strict=True):
