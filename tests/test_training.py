@@ -48,10 +48,15 @@ def test_published_recipe_is_the_protocol_of_the_papers() -> None:
     assert RECIPES["published"].model_dump(exclude={"version"}) == {
         "name": "published", "steps": None, "epochs": 500, "batch": 8, "fill": False, "optimizer": "sgd", "lr": 0.01,
         "momentum": 0.9, "weight_decay": 5e-4, "schedule": "halfway", "augmentation": Augmentation().model_dump(),
-        "label_smoothing": 0.0, "normalise": True, "ema": 0.0, "bf16": False,
+        "label_smoothing": 0.0, "normalise": True, "ema": 0.0, "bf16": False, "least_steps": 1, "most_steps": None,
     }  # fmt: skip
     assert RECIPES["published"].total_steps(10) == 500 * 2
     assert RECIPES["published"].total_steps(9) == 500  # the ninth cloud joins the eight
+
+
+def test_tuned_recipe_makes_a_hundred_passes_within_bounds() -> None:
+    counts = {clouds: RECIPES["tuned"].total_steps(clouds) for clouds in (10, 160, 161, 224, 320, 3991)}
+    assert counts == {10: 500, 160: 500, 161: 600, 224: 700, 320: 1000, 3991: 1000}
 
 
 def test_recipes_are_filed_under_their_names_and_survive_json() -> None:
@@ -340,7 +345,7 @@ def test_training_leaves_the_clouds_alone(tiny_clouds: PointClouds) -> None:
 @pytest.mark.parametrize("how", list(RECIPES))
 def test_every_recipe_trains_every_network(name: str, how: str, tiny_clouds: PointClouds) -> None:
     """Nine clouds: a batch of eight would leave one alone."""
-    length = {"epochs": 2} if RECIPES[how].steps is None else {"steps": 2}
+    length = {"epochs": 2, "least_steps": 1} if RECIPES[how].epochs else {"steps": 2}
     network = networks[name](3)
     losses = train(network, tiny_clouds[:9], recipe(how, **length), 0)
     assert len(losses) == 2
