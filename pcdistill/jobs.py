@@ -86,7 +86,7 @@ def run_distill(config: DistillConfig) -> Artefact:
     check_writable(config.output)
     real = load(config.data, "train", root=config.root)
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
-    with _log(config.log) as on_step:
+    with _log(config.log, config.resume) as on_step:
         artefact = distill_artefact(real, config, checkpoint, on_step)
     artefact.save(config.output)
     checkpoint.unlink(missing_ok=True)
@@ -293,7 +293,7 @@ def _metadata(
 
 
 @contextmanager
-def _log(folder: Path | None) -> Iterator[Callable[[int, float], None] | None]:
+def _log(folder: Path | None, append: bool) -> Iterator[Callable[[int, float], None] | None]:
     """Yield a function that logs a step's loss to `folder/log.jsonl` and, where installed, TensorBoard."""
     if folder is None:
         yield None
@@ -305,7 +305,7 @@ def _log(folder: Path | None) -> Iterator[Callable[[int, float], None] | None]:
         events = SummaryWriter(str(folder))
     except ImportError:
         events = None
-    with (folder / "log.jsonl").open("a") as lines:
+    with (folder / "log.jsonl").open("a" if append else "w") as lines:
 
         def on_step(step: int, loss: float) -> None:
             lines.write(json.dumps({"step": step, "loss": loss}) + "\n")

@@ -88,6 +88,12 @@ def test_a_log_has_every_step(tiny_file: Path, tmp_path: Path) -> None:
     assert [line["loss"] for line in lines] == pytest.approx(made.losses)
 
 
+def test_a_new_run_does_not_write_into_an_older_log(tiny_file: Path, tmp_path: Path) -> None:
+    for name in ("a.h5", "b.h5"):
+        made = run_distill(distilling(tiny_file, tmp_path / name, log=tmp_path / "log"))
+    assert len((tmp_path / "log" / "log.jsonl").read_text().splitlines()) == len(made.losses)
+
+
 def test_tensorboard_reads_the_log(tiny_file: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
