@@ -31,7 +31,7 @@ def summary(records: list[Record]) -> str:
         for arm in ("random", "herding", "kcenter", "medoid", "krr"):
             found = [r for r in own if r.arm == arm and r.protocol.startswith("tuned")]
             cell = accuracy_cell(found[0]) if found else "–"
-            cells.append(f"**{cell}**" if arm == "krr" and found else cell)
+            cells.append(cell)
         whole = [r for r in records if r.dataset == dataset and r.arm == "whole" and r.protocol.startswith("tuned")]
         cells.append(accuracy_cell(whole[0]) if whole else "–")
         lines.append(cells)
@@ -42,7 +42,7 @@ def summary(records: list[Record]) -> str:
         "herding",
         "k-center",
         "medoids",
-        "**distilled**",
+        "distilled (krr)",
         "whole set",
     ]
     return markdown_table(header, lines)
