@@ -5,6 +5,7 @@ import json
 import math
 import os
 import sys
+import tomllib
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,9 +73,13 @@ def parse(arguments: Sequence[str]) -> tuple[str, Config]:
         parser.print_help()
         raise SystemExit(2)
     kind = COMMANDS[command][0]
+    if "options" in found:
+        found["options"] = _nested(found["options"])
     file = found.pop("config", None)
     values = {} if file is None else read_toml(Path(file), kind)
     places = dict.fromkeys(values.keys() - found.keys(), file)
+    if "options" in values and "options" in found:
+        found["options"] = {**values["options"], **found["options"]}
     return command, kind.checked({**values, **found}, f"pcdistill {command}", places)
 
 
@@ -205,6 +210,27 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(self.prog, message)
 
 
+def _nested(words: Sequence[str]) -> dict[str, Any]:
+    """`["ridge=0.2", "bank.networks=5"]` as `{"ridge": 0.2, "bank": {"networks": 5}}`; values as in TOML, else text."""
+    options: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not all(key.split(".")):
+            raise InputError("--options", f"'{word}'", "name=value")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *outer, last = key.split(".")
+        place = options
+        for name in outer:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise InputError("--options", f"'{word}'", f"one value or nested ones for '{name}', not both")
+        place[last] = value
+    return options
+
+
 def _flag(key: str) -> str:
     return "--" + key.replace("_", "-")
 
@@ -215,13 +241,15 @@ def _positional(field: FieldInfo) -> bool:
 
 def _add_fields(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
     for key, field in kind.by_key().items():
-        default = "" if field.default is None else f" (default: {field.default})"
+        default = "" if field.default is None or field.default_factory else f" (default: {field.default})"
         note = " (required)" if field.is_required() else default
         keywords: dict[str, Any] = {"help": f"{field.description or ''}{note}".replace("%", "%%")}
         keywords["default"] = argparse.SUPPRESS
         if _positional(field):
             # Never required here: a TOML file may give it.
             parser.add_argument(key, nargs="?", metavar=key.upper(), **keywords)
+        elif key == "options":
+            parser.add_argument(_flag(key), dest=key, nargs="+", metavar="NAME=VALUE", **keywords)
         elif field.annotation is bool:
             parser.add_argument(_flag(key), dest=key, action="store_true", **keywords)
         else:

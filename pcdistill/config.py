@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from pcdistill.errors import InputError
+from pcdistill.matching import objectives
 from pcdistill.registry import nearest
 from pcdistill.storage import Budget
 
@@ -74,6 +75,23 @@ def read_toml(path: Path, kind: type[Config]) -> dict[str, Any]:
     return values
 
 
+def presets() -> dict[str, Path]:
+    """Names of the settings that come with the package, and their files."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.toml"))}
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The values of a preset: keys of `DistillConfig`.
+
+    Raises:
+        InputError: unknown name.
+    """
+    known = presets()
+    if name not in known:
+        raise InputError("preset", nearest(name, known), "one of " + ", ".join(known))
+    return tomllib.loads(known[name].read_text())
+
+
 Root = Annotated[Path | None, Field(description="folder of data sets (default: PCDISTILL_DATA, else ./data)")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="of everything random")]
 
@@ -124,7 +142,13 @@ class DistillConfig(BudgetConfig):
     root: Root = None
     init: Annotated[str, Field(description="selection that the clouds start from")] = "medoid"
     storage: Annotated[str, Field(description="parameterisation")] = "points"
-    objective: Annotated[str, Field(description="matching objective: krr, quantile or dm")] = "krr"
+    preset: Annotated[
+        str | None, Field(description="named settings, found on validation splits; what is given besides wins")
+    ] = None
+    objective: Annotated[str, Field(description="matching objective: " + ", ".join(objectives))] = "krr"
+    options: Annotated[
+        dict[str, Any], Field(description="of the objective, as in its Options: ridge=0.2 bank.networks=5")
+    ] = Field(default_factory=dict)
     steps: Annotated[int | None, Field(ge=0, description="of the outer loop (default: as the objective likes)")] = None
     lr: Annotated[
         float | None,
@@ -133,8 +157,14 @@ class DistillConfig(BudgetConfig):
         ),
     ] = None
     batch: Annotated[int, Field(ge=1, description="clouds per step")] = 160
-    networks: Annotated[int | None, Field(ge=1, description="in the bank (default: as the objective likes)")] = None
-    surrogate: Annotated[str, Field(description="network that the bank is made of")] = "pointnet-small"
+    networks: Annotated[
+        int | None, Field(ge=1, description="surrogate networks or experts (default: as the objective likes)")
+    ] = None
+    surrogate: Annotated[
+        str | None,
+        Field(description="surrogate network; several, with commas, take turns (default: as the objective likes)"),
+    ] = None
+    ema: Annotated[float, Field(ge=0, lt=1, description="decay per step of the averaged clouds; 0: the last")] = 0.0
     snapshots: Annotated[int, Field(ge=0, description="clouds kept from along the way, for pictures")] = 0
     protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned or published")] = "tuned"
     seed: Seed = 0
@@ -142,6 +172,16 @@ class DistillConfig(BudgetConfig):
     log: Annotated[Path | None, Field(description="folder for log.jsonl and, where installed, TensorBoard events")] = (
         None
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """What the preset says, under what is given besides it."""
+        if values.get("preset") is None:
+            return values
+        filled = preset(values["preset"])
+        options = {**filled.get("options", {}), **values.get("options", {})}
+        return {**filled, **values, "options": options}
 
 
 class TrainConfig(Config):

@@ -38,6 +38,8 @@ class DistillSettings(BaseModel):
         batch: clouds per step. Where the objective compares classes, whole classes are drawn until it is full
             (of a class with more clouds than that a random subset); else equally many clouds of every class,
             one at least.
+        ema: decay per step of the averaged storage that is the result (FTD, Du et al. 2023; at step s at most
+            s / (9 + s)); 0 gives the last one.
         snapshots: decoded clouds are kept this many times, evenly spread, besides start and end.
         seed: of the draws.
     """
@@ -47,6 +49,7 @@ class DistillSettings(BaseModel):
     steps: int = Field(default=400, ge=0)
     lr: float = Field(default=0.01, gt=0)
     batch: int = Field(default=64, ge=1)
+    ema: float = Field(default=0.0, ge=0, lt=1)
     snapshots: int = Field(default=0, ge=0)
     seed: int = 0
 
@@ -95,16 +98,17 @@ def distill(
     """
     if checkpoint is not None:
         check_writable(checkpoint)
-    run = _Run(storage, settings, identity=_identity(real, storage, objective, settings))
-    if resume and checkpoint is not None and Path(checkpoint).exists():
-        run.load(Path(checkpoint))
+    identity = _identity(real, storage, objective, settings)
+    saved_run = _read(Path(checkpoint), identity) if resume and checkpoint and Path(checkpoint).exists() else None
     objective.prepare(real)
-    run.prepare_seconds = objective.seconds
+    run = _Run(storage, objective, settings, identity)
+    if saved_run is not None:
+        run.restore(*saved_run)
     with progress("distilling", settings.steps, run.step) as report:
         try:
             saved = time.monotonic()
             while run.step < settings.steps:
-                loss = run.advance(objective)
+                loss = run.advance()
                 report(run.step, f"loss {loss:.4g}")
                 if on_step is not None:
                     on_step(run.step, loss)
@@ -118,50 +122,67 @@ def distill(
                 raise
             where = f"; saved to {checkpoint}" if checkpoint is not None else ""
             raise Interrupted(f"stopped after step {run.step} of {settings.steps}{where}") from None
+    run.settle()
     run.snapshot()
     if checkpoint is not None:
         run.save(Path(checkpoint))
     return Distilled(
-        run.losses, run.seconds, run.prepare_seconds, [run.snapshots[step] for step in sorted(run.snapshots)]
+        run.losses, run.seconds, objective.seconds, [run.snapshots[step] for step in sorted(run.snapshots)]
     )
 
 
 class _Run:
     """The state of one run: everything that a checkpoint holds."""
 
-    def __init__(self, storage: Storage, settings: DistillSettings, identity: str) -> None:
+    def __init__(self, storage: Storage, objective: Objective, settings: DistillSettings, identity: str) -> None:
         self.storage = storage
+        self.objective = objective
         self.settings = settings
         self.identity = identity
         self.step = 0
         self.losses: list[float] = []
         self.seconds = 0.0
-        self.prepare_seconds = 0.0
-        self.learned = storage.learned()
+        own = {f"objective/{name}": value for name, value in objective.learned().items()}
+        self.learned = storage.learned() | own
+        self.pace = {**storage.pace, **{f"objective/{name}": value for name, value in objective.pace.items()}}
+        self.averaged = {name: value.detach().clone() for name, value in storage.learned().items() if settings.ema}
         self.moments = {name: torch.zeros(2, *value.shape) for name, value in self.learned.items()}
         self.snapshots: dict[int, Tensor] = {}  # by step: an interrupted step takes its own again
         count = settings.snapshots
         self.snapshot_steps = {round(settings.steps * i / (count + 1)) for i in range(count + 1)} if count else set()
 
-    def advance(self, objective: Objective) -> float:
+    def advance(self) -> float:
         start = time.perf_counter()
         if self.step in self.snapshot_steps:
             self.snapshot()
-        index = self._clouds(objective.minibatch)
-        loss = objective.loss(self.storage.decode(index), self.step)
+        index = self._clouds(self.objective.minibatch)
+        loss = self.objective.loss(self.storage.decode(index), self.step)
         value = loss.item()
         if not math.isfinite(value):
             raise InputError(f"distilling, step {self.step + 1}", f"loss {value}", "a finite one (lower --lr)")
-        gradients = torch.autograd.grad(loss, list(self.learned.values()))
+        gradients = torch.autograd.grad(loss, list(self.learned.values()), materialize_grads=True)
         if not all(gradient.isfinite().all() for gradient in gradients):
             raise InputError(f"distilling, step {self.step + 1}", "a gradient that is not finite", "a finite one")
         with _interrupts_held():
             for (name, parameter), gradient in zip(self.learned.items(), gradients, strict=True):
-                self._adam(parameter, gradient, self.moments[name])
+                self._adam(parameter, gradient, self.moments[name], self.pace.get(name, 1.0))
+            self._average()
             self.step += 1
             self.losses.append(value)
             self.seconds += time.perf_counter() - start
         return value
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        for name, mean in self.averaged.items():
+            mean.lerp_(self.learned[name], 1 - decay)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Put the averaged values, if there are any, into the storage."""
+        for name, mean in self.averaged.items():
+            self.learned[name].copy_(mean)
 
     def snapshot(self) -> None:
         if self.settings.snapshots:
@@ -184,7 +205,7 @@ class _Run:
         return torch.cat(chosen).sort().values
 
     @torch.no_grad()
-    def _adam(self, parameter: Tensor, gradient: Tensor, moments: Tensor) -> None:
+    def _adam(self, parameter: Tensor, gradient: Tensor, moments: Tensor, pace: float) -> None:
         """Adam (Kingma & Ba 2015) that leaves elements alone that this step did not touch.
 
         Clouds outside the minibatch have zero gradient; moving them on old momentum would be noise. The
@@ -196,13 +217,15 @@ class _Run:
         first[touched] = m = first[touched].lerp(part, 0.1)
         second[touched] = v = second[touched].lerp(part.square(), 0.01)
         count = self.step + 1
-        lr = self.settings.lr * (0.5 + 0.5 * math.cos(math.pi * self.step / self.settings.steps))
+        lr = pace * self.settings.lr * (0.5 + 0.5 * math.cos(math.pi * self.step / self.settings.steps))
         change = (m / (1 - 0.9**count)) / ((v / (1 - 0.99**count)).sqrt() + 1e-12)
         parameter[touched] -= lr * change
 
     def save(self, path: Path) -> None:
         tensors = {f"learned/{name}": value.detach() for name, value in self.learned.items()}
         tensors |= {f"moments/{name}": value for name, value in self.moments.items()}
+        tensors |= {f"averaged/{name}": value for name, value in self.averaged.items()}
+        tensors |= {f"state/{name}": value for name, value in self.objective.state().items()}
         tensors |= {f"snapshots/{step}": value for step, value in self.snapshots.items()}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         state = {"identity": self.identity, "step": str(self.step), "seconds": repr(self.seconds)}
@@ -210,24 +233,34 @@ class _Run:
         with atomic(path) as temporary:
             temporary.write_bytes(content)
 
-    def load(self, path: Path) -> None:
-        try:
-            with safe_open(path, "pt") as stored:
-                state = stored.metadata() or {}
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise InputError(path, f"not a readable checkpoint ({error})") from None
-        if state.get("identity") != self.identity:
-            raise InputError(path, "checkpoint of a run with other data or settings", "one of the same run")
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, str]) -> None:
         for name, value in self.learned.items():
             with torch.no_grad():
                 value.copy_(tensors[f"learned/{name}"])
             self.moments[name] = tensors[f"moments/{name}"]
-        taken = [name for name in tensors if name.startswith("snapshots/")]
-        self.snapshots = {int(name.removeprefix("snapshots/")): tensors[name] for name in taken}
+        self.averaged = _under("averaged/", tensors)
+        self.snapshots = {int(step): value for step, value in _under("snapshots/", tensors).items()}
+        self.objective.restore(_under("state/", tensors))
         self.losses = tensors["losses"].tolist()
         self.step = int(state["step"])
         self.seconds = float(state["seconds"])
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _read(path: Path, identity: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and facts of a checkpoint of the run called `identity`."""
+    try:
+        with safe_open(path, "pt") as stored:
+            state = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(path, f"not a readable checkpoint ({error})") from None
+    if state.get("identity") != identity:
+        raise InputError(path, "checkpoint of a run with other data or settings", "one of the same run")
+    return tensors, state
 
 
 @contextmanager

@@ -64,12 +64,15 @@ def select_artefact(
 
 def make_objective(config: DistillConfig) -> Objective:
     """The objective that a configuration names, not yet prepared."""
-    networks[config.surrogate]
+    for name in (config.surrogate or "").split(","):
+        if name.strip():
+            networks[name.strip()]
     kind = objectives[config.objective]
-    bank = kind.default_bank()
-    count = bank.networks if config.networks is None else config.networks
-    bank = bank.model_copy(update={"networks": count, "network": config.surrogate, "seed": config.seed})
-    return kind(bank, seed=config.seed)
+    given = {"networks": config.networks, "network": config.surrogate, "seed": config.seed}
+    bank = {key: value for key, value in given.items() if value is not None}
+    options = dict(config.options)
+    options["bank"] = {**bank, **options.get("bank", {})}
+    return kind(seed=config.seed, **options)
 
 
 def run_distill(config: DistillConfig) -> Artefact:
@@ -105,7 +108,9 @@ def distill_artefact(
     steps = objective.steps if config.steps is None else config.steps
     # The more clouds a class has, the less each has to move (docs/notebook.md, section 6).
     lr = 0.02 / budget.clouds_per_class**0.5 if config.lr is None else config.lr
-    settings = DistillSettings(steps=steps, lr=lr, batch=config.batch, snapshots=config.snapshots, seed=config.seed)
+    settings = DistillSettings(
+        steps=steps, lr=lr, batch=config.batch, ema=config.ema, snapshots=config.snapshots, seed=config.seed
+    )
     done = distill(real, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
     metadata = _metadata(real, config.data, storage.name, storage.layout(), budget, plan, config.seed).model_copy(
         update={

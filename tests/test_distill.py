@@ -31,7 +31,7 @@ class Pull(Objective):
     name = "pull"
 
     def __init__(self, strength: float = 1.0, before: Callable[[int], None] = lambda step: None) -> None:
-        super().__init__(BankConfig(), seed=0)
+        super().__init__(seed=0)
         self.strength = strength
         self.before = before
         self.prepared = 0
@@ -135,7 +135,7 @@ def test_impossible_settings_are_refused(fields: dict[str, Any]) -> None:
 
 
 def drawn(per_class: int, batch: int, steps: int, seed: int = 0, kind: str = "classes") -> list[list[int]]:
-    run = module._Run(stored(per_class), settings(batch=batch, seed=seed), "")
+    run = module._Run(stored(per_class), Pull(), settings(batch=batch, seed=seed), "")
     found = []
     for step in range(steps):
         run.step = step
@@ -200,10 +200,10 @@ def test_clouds_outside_the_minibatch_stay_where_they_are(tiny_clouds: PointClou
     before = storage.points.detach().clone()
     for step, index in enumerate(drawn(4, 4, 6)):
         objective = Pull()
-        run = module._Run(storage, settings(batch=4), "")
+        run = module._Run(storage, objective, settings(batch=4), "")
         objective.prepare(tiny_clouds)
         run.step = step
-        run.advance(objective)
+        run.advance()
         moved = (storage.points != before).flatten(1).any(1).nonzero()[:, 0]
         assert moved.tolist() == index
         before = storage.points.detach().clone()
@@ -230,7 +230,7 @@ def test_classes_meet_every_network_of_the_bank(tiny_clouds: PointClouds) -> Non
         )[1]  # fmt: skip
     current = [0]
     storage = stored()
-    run = module._Run(storage, settings(batch=4, steps=60), "")
+    run = module._Run(storage, objective, settings(batch=4, steps=60), "")
     for step in range(60):
         run.step = step
         index = run._clouds("classes")

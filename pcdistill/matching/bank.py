@@ -38,7 +38,7 @@ class BankConfig(BaseModel):
 
     Attributes:
         networks: how many.
-        network: registered name; it must offer point features.
+        network: registered name; several, separated by commas, take turns (a pool of architectures).
         points: of every real cloud whose features are sorted (its first ones: a cloud is a sample without order).
         pooled_points: of every real cloud that global features are made from: those of test clouds, since a
             synthetic cloud of few points should excite a network as a real one of many does.
@@ -62,6 +62,11 @@ class BankConfig(BaseModel):
     trained_clouds: int = Field(default=64, ge=2)
     pooled_samples: int = Field(default=64, ge=1)
     seed: int = 0
+
+    def architecture(self, k: int) -> str:
+        """Registered name of network k."""
+        names = self.network.split(",")
+        return names[k % len(names)].strip()
 
 
 class Member(NamedTuple):
@@ -154,7 +159,7 @@ def _build(real: CloudSource, config: BankConfig) -> list[Member]:
     networks = []
     with progress("preparing networks", config.networks) as report:
         for k, count in enumerate(steps):
-            networks.append(frozen_network(config.network, sample, count, config.seed * 1000 + k))
+            networks.append(frozen_network(config.architecture(k), sample, count, config.seed * 1000 + k))
             report(k + 1, "")
     kept = _places(real.labels, config.pooled_samples, generator)
     gathering = [_Gathering(network, len(real.class_names), config) for network in networks]
@@ -266,7 +271,7 @@ def _to_tensors(members: list[Member]) -> dict[str, Tensor]:
 def _from_tensors(tensors: dict[str, Tensor], config: BankConfig, classes: int) -> list[Member]:
     members = []
     for k in range(config.networks):
-        network = build(config.network, classes, 0)
+        network = build(config.architecture(k), classes, 0)
         own = f"{k}/network/"
         network.load_state_dict({name[len(own) :]: value for name, value in tensors.items() if name.startswith(own)})
         layers = sum(name.startswith(f"{k}/profiles/") for name in tensors)

@@ -2,41 +2,54 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.errors import InputError
 from pcdistill.matching.bank import Bank, BankConfig, Member
-from pcdistill.registry import Registry
+from pcdistill.registry import Registry, nearest
+
+
+class ObjectiveOptions(BaseModel):
+    """Base of the settings of objectives: frozen, unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Objective(ABC):
     """A matching objective: `prepare` once on the real set, then `loss` of synthetic clouds, step by step.
 
-    A subclass is one file and one `objectives.register(name)`. Apart from what `prepare` made it keeps no
-    state, and what it draws at a step follows from its seed and the step alone: a resumed run repeats an
-    uninterrupted one.
+    A subclass is one file and one `objectives.register(name)`; its settings are the fields of its `Options`. What it
+    draws at a step follows from its seed and the step alone; whatever else it carries from step to step is in
+    `state` and `learned`, so that a resumed run repeats an uninterrupted one.
+
+    Args:
+        seed: of everything that it draws.
+        options: fields of `Options`, those of nested models as mappings that change their defaults.
+
+    Raises:
+        InputError: an unknown option or a value out of range.
     """
 
     name: ClassVar[str]
+    Options: ClassVar[type[BaseModel]] = ObjectiveOptions
     minibatch: ClassVar[Literal["classes", "clouds"]] = "classes"  # whole classes, or some clouds of every class
+    pace: ClassVar[Mapping[str, float]] = {}  # of `learned`: factors of the learning rate of coordinates
     steps: ClassVar[int] = 400  # of the outer loop that serve it well
     seconds: float = 0.0  # that `prepare` took when its results were first computed
 
-    def __init__(self, bank: BankConfig, *, seed: int) -> None:
-        self.config = bank
+    def __init__(self, *, seed: int = 0, **options: Any) -> None:
         self.seed = seed
+        self.options: Any = _checked(self.name, self.Options, options)
 
-    @classmethod
-    def default_bank(cls) -> BankConfig:
-        """The bank that serves this objective best."""
-        return BankConfig()
-
-    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Every setting that changes the loss, as JSON values; part of artefacts and checkpoints."""
+        return {**self.options.model_dump(mode="json"), "seed": self.seed}
 
     @abstractmethod
     def prepare(self, real: CloudSource) -> None:
@@ -46,14 +59,56 @@ class Objective(ABC):
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
         """Scalar loss of synthetic clouds, all those of every class that occurs; differentiable in the points."""
 
+    def learned(self) -> dict[str, Tensor]:
+        """Leaf tensors of its own that fall with the loss, such as a step size; one row per element."""
+        return {}
+
+    def state(self) -> dict[str, Tensor]:
+        """What it carries from one step to the next, besides `learned`."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:  # noqa: B027
+        """Go on from a `state`; called after `prepare`."""
+
+
+def _checked(name: str, kind: type[BaseModel], options: dict[str, Any]) -> BaseModel:
+    try:
+        return kind(**_merged(kind().model_dump(), options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "options"
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"objective {name}", f"unknown option {nearest(key, kind.model_fields)}") from None
+        wanted = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        raise InputError(f"objective {name}, option {key}", repr(first["input"]), wanted) from None
+
+
+def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with `changes`; mappings and models change what they name and leave the rest."""
+    for key, change in changes.items():
+        old = values.get(key)
+        change = change.model_dump() if isinstance(change, BaseModel) else change
+        values[key] = _merged(dict(old), change) if isinstance(old, dict) and isinstance(change, Mapping) else change
+    return values
+
+
+class BankOptions(ObjectiveOptions):
+    """Settings that every objective over a bank has."""
+
+    bank: BankConfig = BankConfig()
+
 
 class BankObjective(Objective):
     """Base of objectives that know the real set through a bank of networks."""
 
+    Options: ClassVar[type[BaseModel]] = BankOptions
     bank: Bank
 
+    def __init__(self, bank: BankConfig | None = None, *, seed: int = 0, **options: Any) -> None:
+        super().__init__(seed=seed, **options, **({} if bank is None else {"bank": bank}))
+
     def prepare(self, real: CloudSource) -> None:
-        self.bank = Bank.of(real, self.config)
+        self.bank = Bank.of(real, self.options.bank)
         self.seconds = self.bank.seconds
 
     def member(self, generator: torch.Generator) -> Member:
@@ -62,6 +117,14 @@ class BankObjective(Objective):
 
 
 objectives: Registry[type[Objective]] = Registry("objective")
+
+
+def with_gradients(value: Tensor, gradients: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """`value` as a scalar whose gradient with respect to each first tensor of a pair is the second."""
+    total = value.detach()
+    for tensor, gradient in gradients:
+        total = total + ((tensor - tensor.detach()) * gradient).sum()  # adds exactly zero
+    return total
 
 
 def step_generator(purpose: str, seed: int, step: int) -> torch.Generator:

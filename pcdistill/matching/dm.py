@@ -1,12 +1,16 @@
 """Distribution matching (Zhao & Bilen, WACV 2023)."""
 
-from typing import Any
-
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.matching.bank import BankConfig
-from pcdistill.matching.base import BankObjective, class_means, objectives, step_generator
+from pcdistill.matching.base import BankObjective, ObjectiveOptions, class_means, objectives, step_generator
+
+
+class DmOptions(ObjectiveOptions):
+    """Settings of `DistributionMatching`; its networks are random ones."""
+
+    bank: BankConfig = BankConfig(trained_steps=(0, 0))
 
 
 @objectives.register("dm")
@@ -19,20 +23,11 @@ class DistributionMatching(BankObjective):
     """
 
     name = "dm"
-
-    @classmethod
-    def default_bank(cls) -> BankConfig:
-        return BankConfig(trained_steps=(0, 0))
-
-    def __init__(self, bank: BankConfig | None = None, *, seed: int = 0) -> None:
-        super().__init__(bank or self.default_bank(), seed=seed)
-
-    def describe(self) -> dict[str, Any]:
-        return {"bank": self.config.model_dump(), "seed": self.seed}
+    Options = DmOptions
 
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
         generator = step_generator("network", self.seed, step)
         member = self.member(generator)
-        pooled = member.network.point_features(decoded.points)[-1].amax(1).relu()
+        pooled = member.network.pooled(decoded.points)
         classes, means = class_means(pooled, decoded.labels)
         return (means - member.pooled_mean[classes]).square().sum(1).sum()

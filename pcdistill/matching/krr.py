@@ -1,15 +1,28 @@
 """Kernel ridge regression from synthetic to real clouds, on the features of a bank of networks."""
 
-from typing import Any
-
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.errors import InputError
 from pcdistill.matching.bank import BankConfig
-from pcdistill.matching.base import BankObjective, objectives, step_generator
+from pcdistill.matching.base import BankObjective, ObjectiveOptions, objectives, step_generator
+
+
+class KrrOptions(ObjectiveOptions):
+    """Settings of `KernelRidgeRegression`.
+
+    Attributes:
+        bank: networks and real features.
+        ridge: of the regression, relative to the kernel's diagonal.
+        augmentation: of the synthetic clouds.
+    """
+
+    bank: BankConfig = BankConfig(networks=10, quantiles=0, pooled_samples=128)
+    ridge: float = Field(default=0.1, gt=0)
+    augmentation: Augmentation = Augmentation(stretch=1.3, tilt=8)
 
 
 @objectives.register("krr")
@@ -26,42 +39,12 @@ class KernelRidgeRegression(BankObjective):
     that networks come from a fixed bank of semi-trained ones, so that real features are computed once; in that
     the synthetic clouds are augmented anew at every step, as they will be when a network is trained on them; and
     in that labels stay hard. No sorting: a step costs a fifth of quantile matching's.
-
-    Args:
-        bank: networks and real features.
-        ridge: of the regression, relative to the kernel's diagonal.
-        augmentation: of the synthetic clouds.
-        seed: of the draws.
     """
 
     name = "krr"
     minibatch = "clouds"
     steps = 800
-
-    def __init__(
-        self,
-        bank: BankConfig | None = None,
-        *,
-        ridge: float = 0.1,
-        augmentation: Augmentation | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(bank or self.default_bank(), seed=seed)
-        self.ridge = ridge
-        self.augmentation = Augmentation(stretch=1.3, tilt=8) if augmentation is None else augmentation
-
-    @classmethod
-    def default_bank(cls) -> BankConfig:
-        return BankConfig(networks=10, quantiles=0, pooled_samples=128)
-
-    def describe(self) -> dict[str, Any]:
-        augmentation = self.augmentation.model_dump()
-        return {
-            "bank": self.config.model_dump(),
-            "ridge": self.ridge,
-            "augmentation": augmentation,
-            "seed": self.seed,
-        }
+    Options = KrrOptions
 
     def prepare(self, real: CloudSource) -> None:
         if len(real.class_names) < 2:
@@ -72,8 +55,8 @@ class KernelRidgeRegression(BankObjective):
         """The error over the classes that occur among the clouds given."""
         generator = step_generator("objective", self.seed, step)
         member = self.member(generator)
-        draw = self.augmentation.draw(len(decoded.points), decoded.points.shape[1], generator)
-        pooled = member.network.point_features(apply(decoded.points, draw))[-1].amax(1).relu()
+        draw = self.options.augmentation.draw(len(decoded.points), decoded.points.shape[1], generator)
+        pooled = member.network.pooled(apply(decoded.points, draw))
         classes, place = decoded.labels.unique(return_inverse=True)
         real = member.pooled[classes]
         rows = real.flatten(0, 1)
@@ -81,7 +64,7 @@ class KernelRidgeRegression(BankObjective):
         real_features = standardised(rows, centre, spread)
         features = standardised(pooled, centre, spread)
         targets = torch.eye(len(classes)).to(pooled) - 1 / len(classes)
-        guesses = ridge_predictions(features, targets[place], real_features, self.ridge)
+        guesses = ridge_predictions(features, targets[place], real_features, self.options.ridge)
         return (guesses - targets.repeat_interleave(real.shape[1], 0)).square().sum(1).mean()
 
 

@@ -1,14 +1,27 @@
 """Quantile matching: class-wise distributions of point features, for clouds of unequal size."""
 
-from typing import Any
-
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.matching.bank import BankConfig, Member
-from pcdistill.matching.base import BankObjective, class_means, objectives, step_generator
+from pcdistill.matching.base import BankObjective, ObjectiveOptions, class_means, objectives, step_generator
 from pcdistill.matching.sorting import quantile_profile
+
+
+class QuantileOptions(ObjectiveOptions):
+    """Settings of `QuantileMatching`.
+
+    Attributes:
+        bank: networks and real statistics.
+        channels: of each layer that a step looks at, drawn at random; sorting is the main cost.
+        pooled_weight: of the MMD term.
+    """
+
+    bank: BankConfig = BankConfig()
+    channels: int = Field(default=64, ge=1)
+    pooled_weight: float = Field(default=3.0, ge=0)
 
 
 @objectives.register("quantile")
@@ -23,31 +36,10 @@ class QuantileMatching(BankObjective):
 
     It generalises SADM's released loss (Yim, Kim & Sim, NeurIPS 2025: full sort of the last layer, eight real
     clouds a step, equal numbers of points) to any number of points on either side.
-
-    Args:
-        bank: networks and real statistics.
-        channels: of each layer that a step looks at, drawn at random; sorting is the main cost.
-        pooled_weight: of the MMD term.
-        seed: of the draws.
     """
 
     name = "quantile"
-
-    def __init__(
-        self,
-        bank: BankConfig | None = None,
-        *,
-        channels: int = 64,
-        pooled_weight: float = 3.0,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(bank or self.default_bank(), seed=seed)
-        self.channels = channels
-        self.pooled_weight = pooled_weight
-
-    def describe(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("channels", "pooled_weight", "seed")}
-        return {"bank": self.config.model_dump(), **own}
+    Options = QuantileOptions
 
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
         generator = step_generator("network", self.seed, step)
@@ -55,14 +47,14 @@ class QuantileMatching(BankObjective):
         features = member.network.point_features(decoded.points)
         total = decoded.points.new_zeros(())
         for layer, target, spread in zip(features, member.profiles, member.spreads, strict=True):
-            chosen = torch.randperm(layer.shape[-1], generator=generator)[: self.channels]
+            chosen = torch.randperm(layer.shape[-1], generator=generator)[: self.options.channels]
             profiles = quantile_profile(layer[..., chosen].transpose(1, 2).contiguous(), target.shape[-1])
             classes, means = class_means(profiles, decoded.labels)
             distance = (means - target[classes][:, chosen]).square().mean((0, 2))
             total = total + (distance / spread[chosen].clamp_min(1e-6)).mean()
         pooled = features[-1].amax(1).relu()
-        if self.pooled_weight:
-            total = total + self.pooled_weight * _pooled_mmd(pooled, decoded.labels, member)
+        if self.options.pooled_weight:
+            total = total + self.options.pooled_weight * _pooled_mmd(pooled, decoded.labels, member)
         return total
 
 

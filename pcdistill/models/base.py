@@ -31,6 +31,10 @@ class Network(nn.Module):
         """Features of every point after each shared layer, `(B, N, F_l)`; twice differentiable in evaluation mode."""
         raise NotImplementedError
 
+    def pooled(self, points: Tensor) -> Tensor:
+        """The global feature `(B, G)`, twice differentiable in evaluation mode."""
+        return self.point_features(points)[-1].amax(1).relu()
+
 
 NetworkFactory = Callable[[int], Network]
 networks: Registry[NetworkFactory] = Registry("network")

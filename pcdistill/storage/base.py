@@ -72,6 +72,7 @@ class Storage(ABC):
     """
 
     name: ClassVar[str]
+    pace: ClassVar[Mapping[str, float]] = {}  # of what is learned: factors of the learning rate of coordinates
     labels: Tensor  # (n * C,) int64: hard labels, class by class
     class_names: tuple[str, ...]
 

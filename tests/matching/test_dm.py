@@ -42,4 +42,4 @@ def test_classes_are_added(objective: DistributionMatching) -> None:
 
 
 def test_networks_are_random_by_default() -> None:
-    assert DistributionMatching.default_bank().trained_steps == (0, 0)
+    assert DistributionMatching().options.bank.trained_steps == (0, 0)

@@ -58,8 +58,9 @@ def gradient(objective: Objective, clouds: PointClouds, step: int = 0) -> Tensor
 
 def test_registered_under_its_name_with_a_default_bank(name: str) -> None:
     assert objectives[name].name == name
-    assert isinstance(objectives[name].default_bank(), BankConfig)
-    assert objectives[name]().describe()["bank"] == objectives[name].default_bank().model_dump()
+    made = objectives[name]()
+    assert isinstance(made.options.bank, BankConfig)
+    assert made.describe()["bank"] == made.options.bank.model_dump(mode="json")
 
 
 def test_unknown_objective_is_one_line() -> None:
