@@ -22,7 +22,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "init": "random", "storage": "other", "objective": "dm", "steps": 5, "lr": 0.5, "batch": 2,
         "networks": 3, "surrogate": "pointnet", "snapshots": 2, "protocol": "published", "seed": 7, "resume": True,
-        "log": "logs",
+        "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
     },
     "train": {
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
@@ -44,9 +44,22 @@ FIELDS = [(command, key) for command, (kind, _) in COMMANDS.items() for key in k
 
 def toml(folder: Path, values: dict[str, Any]) -> str:
     path = folder / "run.toml"
-    words = {key: str(value).lower() if isinstance(value, bool) else repr(value) for key, value in values.items()}
-    path.write_text("".join(f"{key} = {word}\n" for key, word in words.items()))
+    path.write_text("".join(f"{key} = {toml_value(value)}\n" for key, value in values.items()))
     return str(path)
+
+
+def toml_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml_value(part)}" for key, part in value.items()) + "}"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def assignments(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Nested values as `--options` takes them."""
+    words = []
+    for key, value in values.items():
+        words += assignments(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}={value}"]
+    return words
 
 
 def flags(command: str, values: dict[str, Any]) -> list[str]:
@@ -58,6 +71,8 @@ def flags(command: str, values: dict[str, Any]) -> list[str]:
             words.append(str(value))
         elif value is True:
             words.append("--" + key.replace("_", "-"))
+        elif isinstance(value, dict):
+            words += ["--" + key, *assignments(value)]
         else:
             words += ["--" + key.replace("_", "-"), str(value)]
     return words
@@ -99,9 +114,9 @@ def test_every_field_is_described_and_in_the_help(
     field = COMMANDS[command][0].by_key()[key]
     assert field.description
     name = key.upper() if isinstance(field.json_schema_extra, dict) else "--" + key.replace("_", "-")
-    note = f" (default: {field.default})" if field.default is not None else ""
+    note = f" (default: {field.default})" if field.default is not None and not field.default_factory else ""
     text = field.description + (" (required)" if field.is_required() else note)
-    assert re.search(rf"\s{name}( \S+)? {re.escape(text)}( |$)", shown)
+    assert re.search(rf"\s{name}( \S+)*? {re.escape(text)}( |$)", shown)
 
 
 @pytest.mark.parametrize(
