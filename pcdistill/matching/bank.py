@@ -9,7 +9,7 @@ the number of networks, classes and features, not on the size of the real set.
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -63,11 +63,6 @@ class BankConfig(BaseModel):
     pooled_samples: int = Field(default=64, ge=1)
     seed: int = 0
 
-    def architecture(self, k: int) -> str:
-        """Registered name of network k."""
-        names = self.network.split(",")
-        return names[k % len(names)].strip()
-
 
 class Member(NamedTuple):
     """One network and its view of the real set of C classes."""
@@ -92,7 +87,7 @@ class Bank(NamedTuple):
         Raises:
             InputError: soft labels, fewer than two clouds, or a class without clouds.
         """
-        _check(real)
+        checked_real(real)
         key = hashlib.sha256(f"{FORMAT} {config.model_dump_json()} {real.fingerprint()}".encode()).hexdigest()
         path = cache_root() / "banks" / f"{key[:32]}.safetensors"
         classes = len(real.class_names)
@@ -117,7 +112,14 @@ class Bank(NamedTuple):
         return bank
 
 
-def _check(real: CloudSource) -> None:
+def architecture(network: str, k: int) -> str:
+    """Registered name of the k-th surrogate: of several, separated by commas, they take turns."""
+    names = network.split(",")
+    return names[k % len(names)].strip()
+
+
+def checked_real(real: CloudSource) -> None:
+    """Raise `InputError` unless every class has hard-labelled clouds, two in all."""
     if real.labels.ndim != 1:
         raise InputError("real set", f"labels of shape {tuple(real.labels.shape)}", "one class index per cloud")
     counts = torch.bincount(real.labels, minlength=len(real.class_names))
@@ -135,11 +137,11 @@ def frozen_network(name: str, sample: PointClouds, steps: int, seed: int) -> Net
             name="semi-trained", steps=steps, label_smoothing=0.1, augmentation=Augmentation(scale=1.25, shift=0.1)
         )
         train(network, sample, recipe, seed)
-    _calibrate(network, sample.points)
+    calibrate(network, sample.points)
     return network.eval().requires_grad_(False)
 
 
-def _calibrate(network: Network, points: Tensor) -> None:
+def calibrate(network: Network, points: Tensor) -> None:
     """Set batch norm's running statistics to those of `points`; of more than 512 clouds the first count."""
     norms: list[Any] = [module for module in network.modules() if hasattr(module, "running_mean")]
     usual = [norm.momentum for norm in norms]
@@ -159,7 +161,7 @@ def _build(real: CloudSource, config: BankConfig) -> list[Member]:
     networks = []
     with progress("preparing networks", config.networks) as report:
         for k, count in enumerate(steps):
-            networks.append(frozen_network(config.architecture(k), sample, count, config.seed * 1000 + k))
+            networks.append(frozen_network(architecture(config.network, k), sample, count, config.seed * 1000 + k))
             report(k + 1, "")
     kept = _places(real.labels, config.pooled_samples, generator)
     gathering = [_Gathering(network, len(real.class_names), config) for network in networks]
@@ -182,6 +184,18 @@ def _places(labels: Tensor, per_class: int, generator: torch.Generator) -> Tenso
         own = (labels == label).nonzero()[:, 0]
         chosen.append(own[torch.randperm(len(own), generator=generator)[:per_class]])
     return torch.cat(chosen).sort().values
+
+
+def random_clouds(
+    real: CloudSource, classes: Iterable[int], per_class: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Points and labels of up to `per_class` random real clouds of each class."""
+    chosen = []
+    for label in classes:
+        own = (real.labels == label).nonzero()[:, 0]
+        chosen.append(own[torch.randperm(len(own), generator=generator)[:per_class]])
+    index = torch.cat(chosen).sort().values
+    return real.batch(index), real.labels[index]
 
 
 def _sample(real: CloudSource, per_class: int, config: BankConfig, generator: torch.Generator) -> PointClouds:
@@ -271,7 +285,7 @@ def _to_tensors(members: list[Member]) -> dict[str, Tensor]:
 def _from_tensors(tensors: dict[str, Tensor], config: BankConfig, classes: int) -> list[Member]:
     members = []
     for k in range(config.networks):
-        network = build(config.architecture(k), classes, 0)
+        network = build(architecture(config.network, k), classes, 0)
         own = f"{k}/network/"
         network.load_state_dict({name[len(own) :]: value for name, value in tensors.items() if name.startswith(own)})
         layers = sum(name.startswith(f"{k}/profiles/") for name in tensors)

@@ -35,6 +35,14 @@ class Network(nn.Module):
         """The global feature `(B, G)`, twice differentiable in evaluation mode."""
         return self.point_features(points)[-1].amax(1).relu()
 
+    def critical(self, points: Tensor) -> Tensor:
+        """`(B, N, 3)` clouds reduced to `(B, K, 3)` points that alone give the same output, with the same derivatives.
+
+        K is at most the number of global features: the critical points of Qi et al. (2017, theorem 2). A network
+        whose points see one another gives the clouds back as they are.
+        """
+        return points
+
 
 NetworkFactory = Callable[[int], Network]
 networks: Registry[NetworkFactory] = Registry("network")

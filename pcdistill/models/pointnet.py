@@ -11,7 +11,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from pcdistill.models.base import Network, Output, networks
+from pcdistill.models.base import Network, NetworkFactory, Output, networks
 from pcdistill.models.fused import LinearNormMax, LinearNormReLU, bf16_available, extreme_points
 
 Norm = Literal["batch", "layer", "instance", "group", "none"]
@@ -51,9 +51,16 @@ class PointNorm(nn.Module):
             return flat.view(values.shape)
         if self.kind == "layer" or values.ndim == 2:
             return nn.functional.layer_norm(values, values.shape[-1:], self.scale, self.bias, self.eps)
-        groups = values.shape[-1] if self.kind == "instance" else 8
-        normed = nn.functional.group_norm(values.transpose(1, 2), groups, self.scale, self.bias, self.eps)
+        if self.kind == "instance":  # of a single point nothing but the bias is left
+            variance, mean = torch.var_mean(values, 1, correction=0, keepdim=True)
+            return (values - mean) * (self.scale / (variance + self.eps).sqrt()) + self.bias
+        normed = nn.functional.group_norm(values.transpose(1, 2), 8, self.scale, self.bias, self.eps)
         return normed.transpose(1, 2)
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Factor and shift per channel that frozen batch norm comes to."""
+        factor = self.scale / (self.running_var + self.eps).sqrt()
+        return factor, self.bias - self.running_mean * factor
 
     def update(self, mean: Tensor, variance: Tensor, count: int) -> None:
         """Move the running statistics as batch norm does (unbiased variance)."""
@@ -71,8 +78,16 @@ class SharedLayer(nn.Module):
         self.norm = PointNorm(norm, outputs)
         self.activate = activate
 
+    def normed(self, values: Tensor) -> Tensor:
+        """Linear layer and norm; frozen batch norm as one product, which second derivatives are cheap through."""
+        if self.norm.kind == "batch" and not self.training:
+            factor, shift = self.norm.affine()
+            return nn.functional.linear(values, self.linear.weight * factor[:, None], shift)
+        normed: Tensor = self.norm(self.linear(values))
+        return normed
+
     def forward(self, values: Tensor) -> Tensor:
-        values = self.norm(self.linear(values))
+        values = self.normed(values)
         return values.relu() if self.activate else values
 
     def fused(self, values: Tensor) -> Tensor:
@@ -93,8 +108,7 @@ class SharedLayer(nn.Module):
         """`forward` without the ReLU, then the max over points: `(B, N, K)` to `(B, F)`."""
         norm, weight = self.norm, self.linear.weight
         if norm.kind != "batch" or (not self.training and torch.is_grad_enabled()):
-            plain: Tensor = norm(self.linear(values)).amax(1)
-            return plain
+            return self.normed(values).amax(1)
         if self.training:
             pooled, mean, variance = LinearNormMax.apply(  # type: ignore[no-untyped-call]
                 values, weight, norm.scale, norm.bias, norm.eps, bf16
@@ -103,10 +117,10 @@ class SharedLayer(nn.Module):
                 norm.update(mean, variance, values.shape[0] * values.shape[1])
             fused: Tensor = pooled
             return fused
-        factor = norm.scale / (norm.running_var + norm.eps).sqrt()
+        factor, shift = norm.affine()
         sign = torch.where(factor >= 0, 1.0, -1.0)
         extremes, _ = extreme_points(values, weight, sign, bf16)
-        return (extremes - norm.running_mean) * factor + norm.bias
+        return extremes * factor + shift
 
 
 class Trunk(nn.Module):
@@ -170,6 +184,7 @@ class PointNet(Network):
     ) -> None:
         super().__init__()
         self.bf16 = False
+        self.norm = norm
         self.tnet = TNet(norm) if tnet else None
         self.trunk = Trunk(3, widths, norm)
         sizes = [widths[-1], *head]
@@ -195,8 +210,24 @@ class PointNet(Network):
         features: list[Tensor] = self.trunk.point_features(self.align(points))
         return features
 
+    def critical(self, points: Tensor) -> Tensor:
+        pointwise = self.norm in ("layer", "none") or (self.norm == "batch" and not self.training)
+        if self.tnet is not None or not pointwise:
+            return points
+        with torch.no_grad():
+            chosen = torch.cat([_extreme(self.trunk.point_features(part)[-1]) for part in points.split(32)])
+            most = int(chosen.sum(1).max())
+            # Clouds with fewer critical points are filled up with others of theirs, which change nothing.
+            index = chosen.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
+        return points.gather(1, index[..., None].expand(-1, -1, 3))
+
     def _use_bf16(self) -> bool:
         return self.bf16 and bf16_available()
+
+
+def _extreme(features: Tensor) -> Tensor:
+    """`(B, N)` bool: the points of `(B, N, F)` that hold the maximum of some channel."""
+    return (features == features.amax(1, keepdim=True)).any(2)
 
 
 @networks.register("pointnet")
@@ -221,3 +252,15 @@ def pointnet_layernorm(num_classes: int) -> Network:
 def pointnet_small(num_classes: int) -> Network:
     """Narrow PointNet without T-Net: the surrogate that the network bank is made of."""
     return PointNet(num_classes, widths=(64, 128, 256), head=(128,), tnet=False, dropout=0.0)
+
+
+def _small(norm: Norm) -> NetworkFactory:
+    return lambda num_classes: PointNet(
+        num_classes, widths=(64, 128, 256), head=(128,), tnet=False, norm=norm, dropout=0.0
+    )
+
+
+# The same without running statistics: what gradients and trajectories are matched on.
+networks.register("pointnet-small-layernorm")(_small("layer"))
+networks.register("pointnet-small-instancenorm")(_small("instance"))
+networks.register("pointnet-small-groupnorm")(_small("group"))

@@ -1,0 +1,51 @@
+"""Tensors that follow from the real set and are costly to make: kept in the user's cache folder."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialised
+from torch import Tensor
+
+from pcdistill.files import atomic, cache_root
+
+Tensors = dict[str, Tensor]
+
+
+def cached(kind: str, facts: str, make: Callable[[], Tensors]) -> tuple[Tensors, float]:
+    """What `make` gives and the seconds that it took, read from the cache if it was made before.
+
+    Args:
+        kind: folder in the cache.
+        facts: all that the result depends on; the file is named after their digest.
+        make: makes the tensors.
+    """
+    path = _path(kind, facts)
+    if path.exists():
+        try:
+            with safe_open(path, "pt") as stored:
+                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+                return tensors, float(json.loads(stored.metadata()["seconds"]))
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError):
+            path.unlink(missing_ok=True)  # damaged: make it again
+    start = time.perf_counter()
+    tensors = {name: value.contiguous() for name, value in make().items()}
+    seconds = time.perf_counter() - start
+    try:
+        with atomic(path) as temporary:
+            temporary.write_bytes(serialised(tensors, {"seconds": json.dumps(seconds)}))
+    except OSError:
+        return tensors, seconds  # a read-only or full disk costs time on the next run, nothing else
+    return tensors, seconds
+
+
+def is_cached(kind: str, facts: str) -> bool:
+    """Whether `cached` would read and not make."""
+    return _path(kind, facts).exists()
+
+
+def _path(kind: str, facts: str) -> Path:
+    return cache_root() / kind / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.safetensors"

@@ -1,0 +1,201 @@
+"""Expert trajectories: the weights that networks pass through while they are trained on the real set."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from pcdistill.augment import Augmentation, apply
+from pcdistill.clouds import CloudSource
+from pcdistill.errors import InputError
+from pcdistill.matching.bank import architecture, calibrate, checked_real, random_clouds
+from pcdistill.matching.base import step_generator
+from pcdistill.matching.cache import Tensors, cached, is_cached
+from pcdistill.matching.gradients import Weights, batch_loss, one_hot, parameters
+from pcdistill.models import Network, build
+from pcdistill.progress import progress
+
+FORMAT = 1  # raise when what is computed changes, so that old caches are not read
+
+
+class ExpertConfig(BaseModel):
+    """How experts are trained and which of their states are kept.
+
+    Attributes:
+        networks: how many experts.
+        network: registered name; several, separated by commas, take turns. Batch norm is calibrated on real clouds
+            before training and then frozen: its statistics are constants, no part of the trajectory.
+        points: of every real cloud (its first ones: a cloud is a sample without order).
+        steps: of SGD; only as many as segments will use.
+        interval: steps between two states that are kept; an epoch of ModelNet10 is 125 steps of 32 clouds.
+        batch, lr, momentum: of SGD; momentum is that of the heavy ball.
+        augmentation: of the real clouds.
+        sam: radius of sharpness-aware steps (Foret et al. 2021), whose flat trajectories a student can follow
+            (FTD, Du et al., CVPR 2023); 0 leaves them out.
+        bits: 32, or 16 to keep states as float16.
+        seed: of weights and batches.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    networks: int = Field(default=10, ge=1)
+    network: str = "pointnet-small"
+    points: int = Field(default=256, ge=1)
+    steps: int = Field(default=100, ge=1)
+    interval: int = Field(default=5, ge=1)
+    batch: int = Field(default=32, ge=1)
+    lr: float = Field(default=0.005, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    augmentation: Augmentation = Augmentation(stretch=1.3, tilt=8)
+    sam: float = Field(default=0.0, ge=0)
+    bits: int = 32
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> "ExpertConfig":
+        if self.bits not in (16, 32):
+            raise ValueError("bits of 16 or 32")
+        if self.steps < self.interval:
+            raise ValueError("at least one interval of steps")
+        return self
+
+    @property
+    def states(self) -> int:
+        """States kept of an expert, the first one included."""
+        return self.steps // self.interval + 1
+
+
+class Expert(NamedTuple):
+    """A network and the weights that it passed through."""
+
+    network: Network  # in evaluation mode; of its own values only the statistics of norms mean something
+    states: Weights  # each (states, *shape), float32 or float16
+
+    def at(self, state: int) -> Weights:
+        """The weights at a state, as float32."""
+        return {name: value[state].float() for name, value in self.states.items()}
+
+
+class Estimate(NamedTuple):
+    """What recording will cost."""
+
+    seconds: float
+    megabytes: float
+    missing: int  # experts that are not in the cache yet
+
+
+def expert_network(real: CloudSource, config: ExpertConfig, k: int) -> Network:
+    """Network k before training, in evaluation mode."""
+    network = build(architecture(config.network, k), len(real.class_names), config.seed * 1000 + k)
+    generator = step_generator("calibration", config.seed, k)
+    points, _ = random_clouds(real, range(len(real.class_names)), 512 // len(real.class_names) + 1, generator)
+    calibrate(network, points[:, : config.points])
+    return network.eval().requires_grad_(False)
+
+
+def expert_steps(
+    network: Network,
+    start: Weights,
+    real: CloudSource,
+    config: ExpertConfig,
+    steps: int,
+    generator: torch.Generator,
+    keep: Callable[[int, Weights], None] = lambda step, state: None,
+) -> Weights:
+    """The weights after `steps` steps of the experts' training from `start`; `keep` sees them after every step.
+
+    Raises:
+        InputError: the loss is no longer finite.
+    """
+    state = {name: value.clone() for name, value in start.items()}
+    velocity = {name: torch.zeros_like(value) for name, value in state.items()}
+    order = torch.empty(0, dtype=torch.int64)
+    for step in range(steps):
+        while len(order) < config.batch:
+            order = torch.cat([order, torch.randperm(len(real.labels), generator=generator)])
+        index, order = order[: config.batch].sort().values, order[config.batch :]
+        points = real.batch(index)[:, : config.points]
+        points = apply(points, config.augmentation.draw(len(points), points.shape[1], generator))
+        slope = _slope(network, state, points, real.labels[index], len(real.class_names))
+        if config.sam:
+            size = torch.cat([part.flatten() for part in slope.values()]).norm().clamp_min(1e-12)
+            risen = {name: value + config.sam / size * slope[name] for name, value in state.items()}
+            slope = _slope(network, risen, points, real.labels[index], len(real.class_names))
+        for name, value in state.items():
+            velocity[name] = config.momentum * velocity[name] + slope[name]
+            state[name] = value - config.lr * velocity[name]
+        if not all(value.isfinite().all() for value in state.values()):
+            raise InputError(f"expert, step {step + 1}", "weights that are not finite", "finite ones (lower lr)")
+        keep(step + 1, state)
+    return state
+
+
+def _slope(network: Network, state: Weights, points: Tensor, labels: Tensor, classes: int) -> Weights:
+    leaves = {name: value.detach().requires_grad_() for name, value in state.items()}
+    with torch.enable_grad():
+        weight = torch.full((len(points),), 1 / len(points))
+        loss = batch_loss(network, leaves, network.critical(points), one_hot(labels, classes, points), weight)
+        return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+
+def record_experts(real: CloudSource, config: ExpertConfig) -> tuple[list[Expert], float]:
+    """All experts, those in the cache read and the others trained and kept there, and the seconds that all took.
+
+    Raises:
+        InputError: soft labels, an empty class, or a loss that is not finite.
+    """
+    checked_real(real)
+    experts, total = [], 0.0
+    with progress("training experts", config.networks) as report:
+        for k in range(config.networks):
+            tensors, seconds = cached("experts", _facts(real, config, k), lambda k=k: _record(real, config, k))  # type: ignore[misc]
+            network = build(architecture(config.network, k), len(real.class_names), 0).eval().requires_grad_(False)
+            network.load_state_dict({name: value[0].float() for name, value in tensors.items()})
+            states = {name: tensors[name] for name, _ in network.named_parameters()}
+            experts.append(Expert(network, states))
+            total += seconds
+            report(k + 1, "")
+    return experts, total
+
+
+def estimate(real: CloudSource, config: ExpertConfig) -> Estimate:
+    """What `record_experts` will cost, from a timed trial of three steps; nothing is kept.
+
+    Raises:
+        InputError: as `record_experts`.
+    """
+    checked_real(real)
+    network = expert_network(real, config, 0)
+    missing = sum(not is_cached("experts", _facts(real, config, k)) for k in range(config.networks))
+    size = sum(value.numel() for value in parameters(network).values()) * config.states * config.bits / 8e6
+    if not missing:
+        return Estimate(0.0, 0.0, 0)
+    generator = torch.Generator().manual_seed(0)
+    expert_steps(network, parameters(network), real, config, 1, generator)  # the first step is slower than all others
+    start = time.perf_counter()
+    expert_steps(network, parameters(network), real, config, 3, generator)
+    each = (time.perf_counter() - start) / 3
+    return Estimate(missing * config.steps * each, missing * size, missing)
+
+
+def _facts(real: CloudSource, config: ExpertConfig, k: int) -> str:
+    """All that expert k depends on: not the number of experts, so that more can be added later."""
+    return f"{FORMAT} {k} {config.model_dump_json(exclude={'networks'})} {real.fingerprint()}"
+
+
+def _record(real: CloudSource, config: ExpertConfig, k: int) -> Tensors:
+    network = expert_network(real, config, k)
+    dtype = torch.float16 if config.bits == 16 else torch.float32
+    kept = [{name: value.to(dtype) for name, value in parameters(network).items()}]
+
+    def keep(step: int, state: Weights) -> None:
+        if step % config.interval == 0:
+            kept.append({name: value.to(dtype) for name, value in state.items()})
+
+    generator = step_generator("expert", config.seed, k)
+    expert_steps(network, parameters(network), real, config, config.steps, generator, keep)
+    statistics = {name: value[None] for name, value in network.named_buffers()}
+    return {name: torch.stack([state[name] for state in kept]) for name in kept[0]} | statistics

@@ -1,0 +1,110 @@
+"""Gradient matching on fixed networks, the real gradients computed once."""
+
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from pcdistill.augment import Augmentation, apply
+from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.matching.bank import Bank, BankConfig, random_clouds
+from pcdistill.matching.base import Objective, ObjectiveOptions, objectives, step_generator
+from pcdistill.matching.cache import Tensors, cached
+from pcdistill.matching.gradients import (
+    Distance,
+    Groups,
+    Weights,
+    gradient_distance,
+    group_gradients,
+    one_hot,
+    parameters,
+)
+from pcdistill.progress import progress
+
+FORMAT = 1  # raise when what is computed changes, so that old caches are not read
+
+
+class GradientOptions(ObjectiveOptions):
+    """Settings of `GradientMatching`.
+
+    Attributes:
+        bank: networks; each compares its gradient on `pooled_samples` real clouds of each class, `pooled_points`
+            points of each.
+        distance: `layer`, `cosine` or `mse`; see `gradient_distance`.
+        joint: compare the gradient of all classes together instead of class by class.
+        augmentation: of the synthetic clouds, each by its own draw, as when a network is trained on them.
+    """
+
+    bank: BankConfig = BankConfig(network="pointnet-small-layernorm", quantiles=0, pooled_samples=128)
+    distance: Distance = "layer"
+    joint: bool = False
+    augmentation: Augmentation = Augmentation(stretch=1.3, tilt=8)
+
+
+@objectives.register("gm")
+class GradientMatching(Objective):
+    """Distance between the gradients of the classification loss on synthetic and on real clouds.
+
+        loss = mean over classes c of D( grad_w l(S_c; w), grad_w l(T_c; w) )
+
+    (Zhao, Mopuri & Bilen, ICLR 2021, eq. 9.) The weights `w` are those of networks trained for a few batches on real
+    clouds (IDC, Kim et al., ICML 2022, trains on real ones, too), fixed: the right side is computed once, over a large
+    sample, and a step touches synthetic clouds only. Of every cloud only the critical points are passed
+    (`Network.critical`), which changes nothing but the time. `dc` and `dsa` follow the papers' loops.
+    """
+
+    name = "gm"
+    Options: ClassVar[type[BaseModel]] = GradientOptions
+    steps = 800
+
+    def __init__(self, bank: BankConfig | None = None, *, seed: int = 0, **options: Any) -> None:
+        super().__init__(seed=seed, **options, **({} if bank is None else {"bank": bank}))
+        self.minibatch = "clouds" if self.options.joint else "classes"  # type: ignore[misc]
+
+    def prepare(self, real: CloudSource) -> None:
+        config: BankConfig = self.options.bank
+        # The bank's own real features are not needed.
+        self.bank = Bank.of(real, config.model_copy(update={"quantiles": 0, "pooled_samples": 1}))
+        facts = f"{FORMAT} {config.model_dump_json()} {self.options.joint} {real.fingerprint()}"
+        found, seconds = cached("gradients", facts, lambda: self._real_gradients(real))
+        self.seconds = self.bank.seconds + seconds
+        self.real: list[Weights] = [
+            {name.removeprefix(f"{k}/"): value for name, value in found.items() if name.startswith(f"{k}/")}
+            for k in range(config.networks)
+        ]
+
+    def _real_gradients(self, real: CloudSource) -> Tensors:
+        config: BankConfig = self.options.bank
+        classes = len(real.class_names)
+        found: Tensors = {}
+        with progress("real gradients", config.networks) as report:
+            for k, member in enumerate(self.bank.members):
+                generator = step_generator("real gradients", config.seed, k)
+                parts = []
+                for label in range(classes):
+                    points, labels = random_clouds(real, [label], config.pooled_samples, generator)
+                    points = member.network.critical(points[:, : config.pooled_points])
+                    targets = one_hot(labels, classes, points)
+                    parts.append(
+                        group_gradients(member.network, parameters(member.network), points, targets, Groups.of(labels))
+                    )
+                for name in parts[0]:
+                    whole = torch.cat([part[name] for part in parts])
+                    found[f"{k}/{name}"] = whole.mean(0, keepdim=True) if self.options.joint else whole
+                report(k + 1, "")
+        return found
+
+    def loss(self, decoded: PointClouds, step: int) -> Tensor:
+        generator = step_generator("objective", self.seed, step)
+        chosen = int(torch.randint(len(self.real), (), generator=generator))
+        network, real = self.bank.members[chosen].network, self.real[chosen]
+        draw = self.options.augmentation.draw(len(decoded.points), decoded.points.shape[1], generator)
+        points = network.critical(apply(decoded.points, draw))
+        groups = Groups.of(decoded.hard_labels, self.options.joint)
+        targets = one_hot(decoded.labels, len(self.bank.members[0].pooled), points)
+        synthetic = group_gradients(network, parameters(network), points, targets, groups)
+        if not self.options.joint:
+            classes = decoded.hard_labels.unique()
+            real = {name: value[classes] for name, value in real.items()}
+        return gradient_distance(synthetic, real, self.options.distance)
