@@ -85,9 +85,10 @@ class TrajectoryMatching(Objective):
         d loss / d S_i = -a d/dS q_i,   v_i = v_{i+1} - a d/dw q_i,   q_i = < grad_w l(S_i; w_i), v_{i+1} >
 
     Only the weights are kept between steps, a few hundred kilobytes each: memory does not grow with N. This is the
-    gradient of the unrolled graph; TESLA's takes `v_i = v_{i+1}`, in the same time. With `on_policy`, part of the segments start at a student's weights, and
-    the expert continues from there on real clouds: what on-policy distillation does for sequence models (GKD, Agarwal
-    et al., ICLR 2024) carried over to weights; we know of no earlier use.
+    gradient of the unrolled graph; TESLA's takes `v_i = v_{i+1}`, in the same time. With `on_policy`, part of the
+    segments start at a student's weights, and the expert continues from there on real clouds: what on-policy
+    distillation does for sequence models (GKD, Agarwal et al., ICLR 2024) carried over to weights; we know of no
+    earlier use.
     """
 
     name = "tm"
