@@ -272,7 +272,7 @@ class _Gathering:
             profiles = profiles_fast(layer, quantiles)
             total.index_add_(0, labels, profiles)
             squares += layer.square().mean(1).sum(0)
-        for total, layer in zip(self.attention, features, strict=False):
+        for total, layer in zip(self.attention, features if power else [], strict=True):
             total.index_add_(0, labels, quantile_profile(attention_maps(layer, power), quantiles))
         self.pooled_sum.index_add_(0, labels, pooled)
         self.counts += torch.bincount(labels, minlength=self.classes)
