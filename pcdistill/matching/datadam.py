@@ -64,5 +64,5 @@ class AttentionMatching(BankObjective):
             # A map of root mean square 1 has norm 1 in units of sqrt(N): the mean over quantiles is the paper's sum.
             total = total + (means - target[classes]).square().mean(1).sum()
         classes, means = class_means(features[-1].amax(1).relu(), decoded.hard_labels)
-        total = total + self.options.pooled_weight * (means - member.pooled_mean[classes]).square().sum()
-        return total
+        weight: float = self.options.pooled_weight
+        return total + weight * (means - member.pooled_mean[classes]).square().sum()
