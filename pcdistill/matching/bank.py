@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor
@@ -24,12 +24,12 @@ from pcdistill.augment import Augmentation
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.errors import InputError
 from pcdistill.files import atomic, cache_root
-from pcdistill.matching.sorting import _shares
+from pcdistill.matching.sorting import _shares, quantile_profile
 from pcdistill.models import Network, build, seeded
 from pcdistill.progress import progress
 from pcdistill.training import Recipe, train
 
-FORMAT = 1  # raise when what is computed changes, so that old caches are not read
+FORMAT = 2  # raise when what is computed changes, so that old caches are not read
 BATCH = 32
 
 
@@ -48,6 +48,10 @@ class BankConfig(BaseModel):
             spread; (0, 0) leaves them random (IDM's semi-trained networks; Zhao et al. 2023).
         trained_clouds: real clouds per class that they are trained on; up to 512 of them calibrate batch norm.
         pooled_samples: real global features kept per class, for kernels over single clouds.
+        map_samples: real clouds per class, drawn for every network, whose last layer's quantile profiles are kept
+            one by one: C x S x F x Q numbers a network. The objectives that read them ask for them.
+        attention: power p of the attention |f|^p of points whose class quantiles are kept (`attention_maps`); 0
+            keeps none. The objective that reads them asks for them.
         seed: of networks and subsets.
     """
 
@@ -61,7 +65,15 @@ class BankConfig(BaseModel):
     trained_steps: tuple[int, int] = (20, 200)
     trained_clouds: int = Field(default=64, ge=2)
     pooled_samples: int = Field(default=64, ge=1)
+    map_samples: int = Field(default=0, ge=0)
+    attention: float = Field(default=0.0, ge=0)
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _profiles_come_with_quantiles(self) -> "BankConfig":
+        if not self.quantiles and (self.map_samples or self.attention):
+            raise ValueError("at least 1 quantile for map_samples and attention")
+        return self
 
 
 class Member(NamedTuple):
@@ -72,6 +84,8 @@ class Member(NamedTuple):
     spreads: list[Tensor]  # per layer (F,): variance of a point feature over the real set
     pooled_mean: Tensor  # (C, G): class mean of the global features
     pooled: Tensor  # (C, S, G): global features of S real clouds of each class
+    maps: Tensor  # (C, S', F, Q): the last layer's quantile profiles of S' real clouds of each class; may be empty
+    attention: list[Tensor]  # per layer (C, Q): class mean of the quantile profiles of point attention; may be empty
 
 
 class Bank(NamedTuple):
@@ -164,14 +178,17 @@ def _build(real: CloudSource, config: BankConfig) -> list[Member]:
             networks.append(frozen_network(architecture(config.network, k), sample, count, config.seed * 1000 + k))
             report(k + 1, "")
     kept = _places(real.labels, config.pooled_samples, generator)
-    gathering = [_Gathering(network, len(real.class_names), config) for network in networks]
+    gathering = [
+        _Gathering(network, config, len(real.class_names), kept, _places(real.labels, config.map_samples, generator))
+        for network in networks
+    ]
     passed = torch.arange(len(real.labels)) if config.quantiles else kept
     with progress("passing the real set", len(passed)) as report:
         done = 0
         for index in passed.split(BATCH):
             points = real.batch(index)[:, : config.pooled_points]
             for gathered in gathering:
-                gathered.add(points, real.labels[index], torch.isin(index, kept))
+                gathered.add(points, real.labels[index], index)
             done += len(index)
             report(done, "")
     return [gathered.member() for gathered in gathering]
@@ -207,54 +224,102 @@ def _sample(real: CloudSource, per_class: int, config: BankConfig, generator: to
     return PointClouds(points, real.labels[index], real.class_names)
 
 
-class _Gathering:
-    """Running class sums of one network's statistics."""
+class _Kept:
+    """Values of up to `samples` clouds of each class.
 
-    def __init__(self, network: Network, classes: int, config: BankConfig) -> None:
+    One block from the start: many small ones would keep the heap from shrinking between batches.
+    """
+
+    def __init__(self, classes: int, samples: int, *shape: int) -> None:
+        self.block = torch.zeros(classes, samples, *shape)
+        self.counts = [0] * classes
+
+    def add(self, values: Tensor, labels: Tensor) -> None:
+        for value, label in zip(values, labels.tolist(), strict=True):
+            self.block[label, self.counts[label]] = value
+            self.counts[label] += 1
+
+    def cycled(self) -> Tensor:
+        """As many of every class as of the largest: a small one repeats its clouds."""
+        most = torch.arange(max(self.counts))
+        places = torch.stack([most % max(count, 1) for count in self.counts])
+        return self.block[torch.arange(len(self.counts))[:, None], places]
+
+
+class _Gathering:
+    """Running class sums of one network's statistics; single clouds' at the indices `pooled` and `mapped`."""
+
+    def __init__(self, network: Network, config: BankConfig, classes: int, pooled: Tensor, mapped: Tensor) -> None:
         self.network = network
-        self.classes = classes
         self.config = config
+        self.classes = classes
+        self.pooled_places = pooled
+        self.mapped_places = mapped
         self.counts = torch.zeros(classes)
         self.profiles: list[Tensor] = []
         self.squares: list[Tensor] = []
+        self.attention: list[Tensor] = []
         self.pooled_sum = torch.zeros(())
-        self.pooled = torch.zeros(())
-        self.kept = [0] * classes
+        self.pooled = _Kept(classes, 0)
+        self.maps = _Kept(classes, 0, 0, 0)
+
+    def _allocate(self, features: list[Tensor], pooled: Tensor) -> None:
+        config, classes = self.config, self.classes
+        sizes = [layer.shape[-1] for layer in features]
+        self.profiles = [torch.zeros(classes, size, config.quantiles) for size in sizes]
+        self.squares = [torch.zeros(size) for size in sizes]
+        self.attention = [torch.zeros(classes, config.quantiles) for _ in sizes if config.attention]
+        self.pooled_sum = torch.zeros(classes, pooled.shape[-1])
+        self.pooled = _Kept(classes, config.pooled_samples, pooled.shape[-1])
+        if config.map_samples:
+            self.maps = _Kept(classes, config.map_samples, sizes[-1], config.quantiles)
 
     @torch.no_grad()
-    def add(self, points: Tensor, labels: Tensor, keep: Tensor) -> None:
-        quantiles = self.config.quantiles
+    def add(self, points: Tensor, labels: Tensor, index: Tensor) -> None:
+        quantiles, power = self.config.quantiles, self.config.attention
         features = self.network.point_features(points[:, : self.config.points]) if quantiles else []
         pooled = self.network(points).global_feature
         if self.pooled_sum.ndim == 0:
-            sizes = [layer.shape[-1] for layer in features]
-            self.profiles = [torch.zeros(self.classes, size, quantiles) for size in sizes]
-            self.squares = [torch.zeros(size) for size in sizes]
-            self.pooled_sum = torch.zeros(self.classes, pooled.shape[-1])
-            # One block from the start: many small ones would keep the heap from shrinking between batches.
-            self.pooled = torch.zeros(self.classes, self.config.pooled_samples, pooled.shape[-1])
+            self._allocate(features, pooled)
+        profiles = torch.zeros(0)
         for total, squares, layer in zip(self.profiles, self.squares, features, strict=True):
-            total.index_add_(0, labels, profiles_fast(layer, quantiles))
+            profiles = profiles_fast(layer, quantiles)
+            total.index_add_(0, labels, profiles)
             squares += layer.square().mean(1).sum(0)
+        for total, layer in zip(self.attention, features if power else [], strict=True):
+            total.index_add_(0, labels, quantile_profile(attention_maps(layer, power), quantiles))
         self.pooled_sum.index_add_(0, labels, pooled)
         self.counts += torch.bincount(labels, minlength=self.classes)
-        for row in keep.nonzero()[:, 0].tolist():
-            label = int(labels[row])
-            self.pooled[label, self.kept[label]] = pooled[row]
-            self.kept[label] += 1
+        keep = torch.isin(index, self.pooled_places)
+        self.pooled.add(pooled[keep], labels[keep])
+        if self.config.map_samples:
+            keep = torch.isin(index, self.mapped_places)
+            self.maps.add(profiles[keep], labels[keep])  # the last layer's
 
     def member(self) -> Member:
         total = self.counts.sum()
         means = [profile.mean(2).sum(0) / total for profile in self.profiles]
-        most = torch.arange(max(self.kept))
-        cycled = torch.stack([most % count for count in self.kept])  # a small class repeats its clouds
         return Member(
             self.network,
             [profile / self.counts[:, None, None] for profile in self.profiles],
             [squares / total - mean.square() for squares, mean in zip(self.squares, means, strict=True)],
             self.pooled_sum / self.counts[:, None],
-            self.pooled[torch.arange(self.classes)[:, None], cycled],
+            self.pooled.cycled(),
+            self.maps.cycled(),
+            [attention / self.counts[:, None] for attention in self.attention],
         )
+
+
+def attention_maps(features: Tensor, power: float) -> Tensor:
+    """Attention `(B, N)` of the points of `(B, N, F)` features: sum over channels of |f|^power, of mean square 1.
+
+    DataDAM divides by the Euclidean norm over positions; the root mean square is that norm in units that do not
+    depend on the number of points. A cloud without any features has zeros.
+    """
+    attention = features.abs().pow(power).sum(2)
+    size = torch.linalg.vector_norm(attention, dim=1, keepdim=True) / attention.shape[1] ** 0.5
+    maps: Tensor = attention / size.clamp_min(1e-12)
+    return maps
 
 
 def profiles_fast(features: Tensor, quantiles: int) -> Tensor:
@@ -266,7 +331,7 @@ def profiles_fast(features: Tensor, quantiles: int) -> Tensor:
     parts: Sequence[Tensor] = rows.view(-1, rows.shape[-1]).chunk(max(1, torch.get_num_threads()))
     with ThreadPoolExecutor(len(parts)) as pool:
         list(pool.map(lambda part: part.numpy().sort(axis=-1), parts))
-    return rows @ _shares(rows.shape[-1], quantiles).to(rows)
+    return rows if rows.shape[-1] == quantiles else rows @ _shares(rows.shape[-1], quantiles).to(rows)
 
 
 def _to_tensors(members: list[Member]) -> dict[str, Tensor]:
@@ -279,6 +344,9 @@ def _to_tensors(members: list[Member]) -> dict[str, Tensor]:
             tensors[f"{k}/spreads/{layer}"] = spread
         tensors[f"{k}/pooled_mean"] = member.pooled_mean
         tensors[f"{k}/pooled"] = member.pooled
+        tensors[f"{k}/maps"] = member.maps
+        for layer, attention in enumerate(member.attention):
+            tensors[f"{k}/attention/{layer}"] = attention
     return {name: value.contiguous() for name, value in tensors.items()}
 
 
@@ -289,6 +357,7 @@ def _from_tensors(tensors: dict[str, Tensor], config: BankConfig, classes: int) 
         own = f"{k}/network/"
         network.load_state_dict({name[len(own) :]: value for name, value in tensors.items() if name.startswith(own)})
         layers = sum(name.startswith(f"{k}/profiles/") for name in tensors)
+        attentive = layers if config.attention else 0
         members.append(
             Member(
                 network.eval().requires_grad_(False),
@@ -296,6 +365,8 @@ def _from_tensors(tensors: dict[str, Tensor], config: BankConfig, classes: int) 
                 [tensors[f"{k}/spreads/{layer}"] for layer in range(layers)],
                 tensors[f"{k}/pooled_mean"],
                 tensors[f"{k}/pooled"],
+                tensors[f"{k}/maps"],
+                [tensors[f"{k}/attention/{layer}"] for layer in range(attentive)],
             )
         )
     return members

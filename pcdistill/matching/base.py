@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.errors import InputError
 from pcdistill.matching.bank import Bank, BankConfig, Member
@@ -102,13 +103,21 @@ class BankObjective(Objective):
     """Base of objectives that know the real set through a bank of networks."""
 
     Options: ClassVar[type[BaseModel]] = BankOptions
+    reads_profiles: ClassVar[bool] = False  # of point features; a bank without quantiles is refused
     bank: Bank
 
     def __init__(self, bank: BankConfig | None = None, *, seed: int = 0, **options: Any) -> None:
         super().__init__(seed=seed, **options, **({} if bank is None else {"bank": bank}))
+        if self.reads_profiles and not self.options.bank.quantiles:
+            raise InputError(f"objective {self.name}, option bank.quantiles", "0", "at least 1")
+
+    def bank_config(self) -> BankConfig:
+        """The bank of the options, with those statistics that only this objective reads."""
+        config: BankConfig = self.options.bank
+        return config
 
     def prepare(self, real: CloudSource) -> None:
-        self.bank = Bank.of(real, self.options.bank)
+        self.bank = Bank.of(real, self.bank_config())
         self.seconds = self.bank.seconds
 
     def member(self, generator: torch.Generator) -> Member:
@@ -135,6 +144,13 @@ def step_generator(purpose: str, seed: int, step: int) -> torch.Generator:
     """
     digest = hashlib.sha256(f"{purpose} {seed} {step}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:4]))  # the generator keeps no more bits
+
+
+def augmented(points: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """`(B, N, 3)` clouds, changed anew; the clouds themselves where the augmentation is none."""
+    if augmentation == Augmentation():
+        return points
+    return apply(points, augmentation.draw(len(points), points.shape[1], generator))
 
 
 def class_means(values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

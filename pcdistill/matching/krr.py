@@ -4,11 +4,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pcdistill.augment import Augmentation, apply
+from pcdistill.augment import Augmentation
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.errors import InputError
 from pcdistill.matching.bank import BankConfig
-from pcdistill.matching.base import BankObjective, ObjectiveOptions, objectives, step_generator
+from pcdistill.matching.base import BankObjective, ObjectiveOptions, augmented, objectives, step_generator
 
 
 class KrrOptions(ObjectiveOptions):
@@ -38,7 +38,8 @@ class KernelRidgeRegression(BankObjective):
     are a network's max-pooled ones, standardised by the real clouds', with a constant. We differ from FRePo in
     that networks come from a fixed bank of semi-trained ones, so that real features are computed once; in that
     the synthetic clouds are augmented anew at every step, as they will be when a network is trained on them; and
-    in that labels stay hard. No sorting: a step costs a fifth of quantile matching's.
+    in that labels are not learned here; where the storage has soft ones, `Y_s` are the probabilities of the classes
+    that occur. No sorting: a step costs a fifth of quantile matching's.
     """
 
     name = "krr"
@@ -55,16 +56,17 @@ class KernelRidgeRegression(BankObjective):
         """The error over the classes that occur among the clouds given."""
         generator = step_generator("objective", self.seed, step)
         member = self.member(generator)
-        draw = self.options.augmentation.draw(len(decoded.points), decoded.points.shape[1], generator)
-        pooled = member.network.pooled(apply(decoded.points, draw))
-        classes, place = decoded.labels.unique(return_inverse=True)
+        pooled = member.network.pooled(augmented(decoded.points, self.options.augmentation, generator))
+        classes, place = decoded.hard_labels.unique(return_inverse=True)
         real = member.pooled[classes]
         rows = real.flatten(0, 1)
         spread, centre = torch.std_mean(rows, 0, correction=0)
         real_features = standardised(rows, centre, spread)
         features = standardised(pooled, centre, spread)
         targets = torch.eye(len(classes)).to(pooled) - 1 / len(classes)
-        guesses = ridge_predictions(features, targets[place], real_features, self.options.ridge)
+        soft = decoded.labels.ndim == 2
+        given = decoded.labels[:, classes].to(pooled) - 1 / len(classes) if soft else targets[place]
+        guesses = ridge_predictions(features, given, real_features, self.options.ridge)
         return (guesses - targets.repeat_interleave(real.shape[1], 0)).square().sum(1).mean()
 
 

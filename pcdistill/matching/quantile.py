@@ -5,8 +5,9 @@ from pydantic import Field
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.matching.bank import BankConfig, Member
+from pcdistill.matching.bank import BankConfig
 from pcdistill.matching.base import BankObjective, ObjectiveOptions, class_means, objectives, step_generator
+from pcdistill.matching.kernels import class_mmd
 from pcdistill.matching.sorting import quantile_profile
 
 
@@ -39,38 +40,22 @@ class QuantileMatching(BankObjective):
     """
 
     name = "quantile"
+    reads_profiles = True
     Options = QuantileOptions
 
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
         generator = step_generator("network", self.seed, step)
         member = self.member(generator)
         features = member.network.point_features(decoded.points)
+        labels = decoded.hard_labels
         total = decoded.points.new_zeros(())
         for layer, target, spread in zip(features, member.profiles, member.spreads, strict=True):
             chosen = torch.randperm(layer.shape[-1], generator=generator)[: self.options.channels]
             profiles = quantile_profile(layer[..., chosen].transpose(1, 2).contiguous(), target.shape[-1])
-            classes, means = class_means(profiles, decoded.labels)
+            classes, means = class_means(profiles, labels)
             distance = (means - target[classes][:, chosen]).square().mean((0, 2))
             total = total + (distance / spread[chosen].clamp_min(1e-6)).mean()
         pooled = features[-1].amax(1).relu()
         if self.options.pooled_weight:
-            total = total + self.options.pooled_weight * _pooled_mmd(pooled, decoded.labels, member)
+            total = total + self.options.pooled_weight * class_mmd(pooled, labels, member.pooled).mean()
         return total
-
-
-def _pooled_mmd(pooled: Tensor, labels: Tensor, member: Member) -> Tensor:
-    """Mean over classes of the squared MMD of `(B, G)` features against the bank's, five Gaussian kernels."""
-    classes = labels.unique()
-    terms = [_mmd(pooled[labels == label], member.pooled[label]) for label in classes]
-    return torch.stack(terms).mean()
-
-
-def _mmd(synthetic: Tensor, real: Tensor) -> Tensor:
-    """Biased squared MMD of two samples (Gretton et al. 2012), bandwidths 1/4 to 4 of the mean distance."""
-    both = torch.cat([synthetic, real])
-    norms = both.square().sum(1)
-    distance = (norms[:, None] + norms - 2 * both @ both.T).clamp_min(0)
-    unit = distance.detach().mean().clamp_min(1e-12)
-    kernel = torch.stack([torch.exp(-distance / (unit * 2.0**power)) for power in range(-2, 3)]).mean(0)
-    n = len(synthetic)
-    return kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean()

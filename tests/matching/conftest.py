@@ -54,6 +54,7 @@ class Decoded:
 
     def __init__(self, points: Tensor, labels: Tensor) -> None:
         self.points, self.labels = points, labels
+        self.hard_labels = labels if labels.ndim == 1 else labels.argmax(1)
 
 
 @pytest.fixture

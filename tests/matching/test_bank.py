@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.matching import Bank, BankConfig, bank
+from pcdistill.matching import Bank, BankConfig, QuantileMatching, bank
 from pcdistill.matching.bank import Member, frozen_network
 from pcdistill.models import build, networks
 
@@ -65,6 +65,71 @@ def test_statistics_equal_a_naive_computation(points: int, tiny_clouds: PointClo
     assert len(found.members) == 2
     for member in found.members:
         assert_equals_naive(member, clouds, points, 6)
+
+
+@pytest.mark.parametrize("power", [1.0, 4.0])
+def test_attention_equals_a_naive_computation(power: float, tiny_clouds: PointClouds, configure: Configure) -> None:
+    clouds = unequal(tiny_clouds)
+    member = Bank.of(clouds, configure(attention=power, points=20, quantiles=6), cache=False).members[1]
+    features = member.network.point_features(clouds.points[:, :20])
+    assert len(member.attention) == len(features)
+    for layer, found in zip(features, member.attention, strict=True):
+        maps = np.sum(np.abs(layer.double().numpy()) ** power, axis=2)
+        unit = [map / np.sqrt((map**2).mean()) for map in maps]
+        for label in range(3):
+            own = [quantiles(unit[k], 6) for k in range(16) if clouds.labels[k] == label]
+            torch.testing.assert_close(found[label].double(), torch.from_numpy(np.mean(own, axis=0)), **CLOSE)
+
+
+def test_attention_of_nothing_is_zero_and_has_a_finite_gradient() -> None:
+    features = torch.zeros(2, 5, 3, requires_grad=True)
+    maps = bank.attention_maps(features, 2.0)
+    maps.sum().backward()
+    assert not maps.any()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()
+
+
+def test_maps_are_those_of_single_clouds(tiny_clouds: PointClouds, configure: Configure) -> None:
+    clouds = unequal(tiny_clouds)
+    few = Bank.of(clouds, configure(map_samples=2, quantiles=6), cache=False).members
+    assert few[0].maps.shape == (3, 2, 256, 6)
+    many = Bank.of(clouds, configure(map_samples=20, quantiles=6), cache=False).members
+    assert many[0].maps.shape == (3, 8, 256, 6)  # the largest class; the maps of smaller ones come round again
+    for member, distinct in ((few[0], (2, 2, 2)), (many[1], (8, 3, 5))):
+        last = member.network.point_features(clouds.points)[-1].transpose(1, 2)
+        profiles = torch.from_numpy(np.sort(last.repeat_interleave(6, 2).numpy()).reshape(16, 256, 6, -1).mean(-1))
+        for label in range(3):
+            own = profiles[clouds.labels == label].flatten(1)
+            nearest = torch.cdist(member.maps[label].flatten(1), own, compute_mode="donot_use_mm_for_euclid_dist")
+            assert nearest.amin(1).max() < 1e-3
+            assert len(nearest.argmin(1).unique()) == distinct[label]
+    means = [many[0].maps[0].mean(0), many[0].maps[1, :3].mean(0), many[0].maps[2, :5].mean(0)]
+    torch.testing.assert_close(torch.stack(means), many[0].profiles[-1], **CLOSE)
+
+
+def test_networks_keep_maps_of_different_clouds(tiny_clouds: PointClouds, configure: Configure) -> None:
+    config = configure(map_samples=1, points=1, quantiles=1, networks=8)
+    chosen = set()
+    for member in Bank.of(tiny_clouds, config, cache=False).members:
+        own = member.network.point_features(tiny_clouds.points[:8, :1])[-1][:, 0]  # of one point: its own profile
+        chosen.add(int((own - member.maps[0, 0, :, 0]).square().sum(1).argmin()))
+    assert len(chosen) > 2
+
+
+def test_single_maps_and_attention_are_kept_only_when_asked_for(tiny_clouds: PointClouds, configure: Configure) -> None:
+    plain = Bank.of(tiny_clouds, configure(), cache=False).members[0]
+    assert plain.maps.numel() == 0
+    assert plain.attention == []
+    full = Bank.of(tiny_clouds, configure(map_samples=2, attention=1.0), cache=False).members[0]
+    torch.testing.assert_close(full.profiles, plain.profiles)
+    assert torch.equal(full.pooled, plain.pooled)  # of the same clouds as without
+
+
+@pytest.mark.parametrize("field", [{"map_samples": 1}, {"attention": 1.0}])
+def test_maps_without_quantiles_are_refused(field: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"^objective quantile, option bank: .*, expected at least 1 quantile for "):
+        QuantileMatching(bank={"quantiles": 0, **field})
 
 
 def test_networks_are_frozen_and_differ(tiny_clouds: PointClouds, configure: Configure) -> None:
@@ -220,8 +285,9 @@ def no_building(*_: object) -> list[Member]:
 def test_second_call_reads_the_cache(
     tiny_clouds: PointClouds, configure: Configure, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configure(trained_steps=(1, 2))
+    config = configure(trained_steps=(1, 2), map_samples=2, attention=2.0)
     first = Bank.of(tiny_clouds, config)
+    assert len(bank._to_tensors(first.members)["1/attention/2"]) == 3
     assert len(list(own_cache.iterdir())) == 1
     monkeypatch.setattr(bank, "_build", no_building)
     second = Bank.of(tiny_clouds, config)
@@ -230,6 +296,8 @@ def test_second_call_reads_the_cache(
     for one, two in zip(first.members, second.members, strict=True):
         assert not two.network.training
         assert not any(value.requires_grad for value in two.network.parameters())
+        torch.testing.assert_close(two.attention, one.attention, rtol=0, atol=0)
+        assert torch.equal(one.maps, two.maps)
         assert torch.equal(one.network(tiny_clouds.points).logits, two.network(tiny_clouds.points).logits)
 
 
@@ -238,7 +306,8 @@ def test_other_data_or_configuration_is_another_bank(
 ) -> None:
     Bank.of(tiny_clouds, configure())
     fields = {"networks": 1, "network": "pointnet-layernorm", "points": 32, "pooled_points": 32, "quantiles": 4,
-              "trained_steps": (1, 1), "trained_clouds": 4, "pooled_samples": 4, "seed": 1}  # fmt: skip
+              "trained_steps": (1, 1), "trained_clouds": 4, "pooled_samples": 4, "map_samples": 4, "attention": 1.0,
+              "seed": 1}  # fmt: skip
     assert fields.keys() == BankConfig.model_fields.keys()
     monkeypatch.setattr(bank, "_build", no_building)
     for name, value in fields.items():

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
 from pcdistill.matching import BankConfig, DistributionMatching
 
@@ -43,3 +44,10 @@ def test_classes_are_added(objective: DistributionMatching) -> None:
 
 def test_networks_are_random_by_default() -> None:
     assert DistributionMatching().options.bank.trained_steps == (0, 0)
+
+
+def test_augmentation_is_drawn_anew_at_every_step(tiny_clouds: PointClouds, configure: Configure) -> None:
+    objective = DistributionMatching(configure(networks=1), augmentation=Augmentation(stretch=1.5))
+    objective.prepare(tiny_clouds)
+    losses = [objective.loss(guess(), step).item() for step in (0, 1, 0)]
+    assert losses[0] == losses[2] != losses[1]

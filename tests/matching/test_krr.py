@@ -85,3 +85,23 @@ def test_one_class_is_refused(tiny_clouds: PointClouds, configure: Configure) ->
     single = PointClouds(tiny_clouds.points[:4], tiny_clouds.labels[:4], ("only",))
     with pytest.raises(InputError, match=r"^real set: 1 class, expected at least 2$"):
         KernelRidgeRegression(configure()).prepare(single)
+
+
+def test_soft_labels_are_the_targets(tiny_clouds: PointClouds, configure: Configure) -> None:
+    """Against scikit-learn; of class 2 there is no cloud, so its probabilities count for nothing."""
+    objective = KernelRidgeRegression(configure(networks=1), augmentation=Augmentation(), ridge=0.3)
+    objective.prepare(tiny_clouds)
+    member, points = objective.bank.members[0], tiny_clouds.points[[0, 1, 8, 9]]
+    labels = torch.tensor([[0.7, 0.1, 0.2], [0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.1, 0.5, 0.4]])
+    rows = member.pooled[:2].flatten(0, 1).double()
+    features = member.network(points).global_feature.double()
+    centre, spread = rows.mean(0), rows.std(0, correction=0)
+    x, q = (np.asarray(standardised(part, centre, spread)) for part in (features, rows))
+    alpha = 0.3 * np.square(x).sum(1).mean()
+    guesses = KernelRidge(alpha=alpha).fit(x, labels[:, :2].double().numpy() - 1 / 2).predict(q)
+    expected = np.square(guesses - np.repeat(np.eye(2) - 1 / 2, len(rows) // 2, axis=0)).sum(1).mean()
+    learned = labels.requires_grad_()
+    loss = objective.loss(PointClouds(points, learned, tiny_clouds.class_names), 0)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    (slope,) = torch.autograd.grad(loss, learned)
+    assert slope[:, :2].all()

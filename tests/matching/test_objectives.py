@@ -11,17 +11,26 @@ from torch import Tensor
 from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.matching import BankConfig, Objective, objectives
+from pcdistill.matching import BankConfig, Objective, kernels, objectives
 
 Configure = Callable[..., BankConfig]
 
 # Without the terms whose minimum is elsewhere than at the real set ...
 PLAIN = {"augmentation": Augmentation(), "ridge": 1e-9}
-PURE: dict[str, dict[str, Any]] = {"quantile": {"pooled_weight": 1.0, "channels": 512}, "krr": PLAIN}
-# ... and, for derivatives, without the kernels: their bandwidth counts as a constant.
+PURE: dict[str, dict[str, Any]] = {
+    "quantile": {"pooled_weight": 1.0, "channels": 512},
+    "krr": PLAIN,
+    "idm": {"cross_entropy": 0.0},
+    "cafe": {"discrimination": 0.0},
+}
+# ... and for derivatives.
 SMOOTH: dict[str, dict[str, Any]] = {
-    "quantile": {"pooled_weight": 0.0, "channels": 16},
+    "quantile": {"pooled_weight": 1.0, "channels": 16},
     "krr": {"augmentation": Augmentation(stretch=1.2)},
+    "dm": {"augmentation": Augmentation(stretch=1.2)},
+    "cafe": {"discrimination": 1.0},
+    "sadm": {"pooled_weight": 1.0},
+    "sadm-paper": {"map_weight": 1.0, "pooled_weight": 1.0, "channels": 16},
 }
 
 
@@ -99,6 +108,14 @@ def test_labels_do_matter(objective: Objective, tiny_clouds: PointClouds) -> Non
     assert objective.loss(exchanged, 0) > 100 * abs(objective.loss(tiny_clouds, 0))
 
 
+def test_certain_soft_labels_are_hard_labels(name: str, tiny_clouds: PointClouds, configure: Configure) -> None:
+    objective = prepared(name, tiny_clouds, configure(), {})
+    hard = guess()[[0, 1, 3, 5, 4]]  # of two classes
+    soft = PointClouds(hard.points, torch.nn.functional.one_hot(hard.labels, 3).float(), hard.class_names)
+    torch.testing.assert_close(objective.loss(soft, 0), objective.loss(hard, 0))
+    torch.testing.assert_close(gradient(objective, soft), gradient(objective, hard))
+
+
 @pytest.mark.parametrize("points", [1, 7, 64, 100])
 def test_any_number_of_points(objective: Objective, points: int) -> None:
     found = gradient(objective, guess(points=points))
@@ -123,8 +140,10 @@ def test_downhill_lowers_the_loss(objective: Objective) -> None:
 
 
 def test_gradcheck(
-    name: str, tiny_clouds: PointClouds, configure: Configure, as_double: Callable[[Objective], Objective], decoded: Any
-) -> None:
+    name: str, tiny_clouds: PointClouds, configure: Configure, as_double: Callable[[Objective], Objective],
+    decoded: Any, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(kernels, "bandwidth", lambda distance: distance.new_tensor(20.0))  # counts as a constant
     objective = as_double(prepared(name, tiny_clouds, configure(), SMOOTH))
     clouds = guess(per_class=1, points=5)
     points = clouds.points.double().requires_grad_()

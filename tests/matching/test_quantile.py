@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.matching import BankConfig, Objective, QuantileMatching
-from pcdistill.matching.quantile import _mmd
+from pcdistill.matching.kernels import mmd
 
 Configure = Callable[..., BankConfig]
 AsDouble = Callable[[Objective], Any]
@@ -60,24 +59,6 @@ def naive_profiles(clouds: PointClouds, real: PointClouds, network: Any, count: 
     return total
 
 
-def kernel(a: Tensor, b: Tensor, unit: float) -> Tensor:
-    return sum(torch.exp(-(a - b).square().sum() / (unit * factor)) for factor in (0.25, 0.5, 1, 2, 4)) / 5  # type: ignore[return-value]
-
-
-def mean_distance(both: list[Tensor]) -> float:
-    return float(np.mean([(a - b).square().sum().item() for a in both for b in both]))
-
-
-def naive_mmd(one: Tensor, two: Tensor) -> Tensor:
-    """Every pair on its own; the bandwidth is a constant."""
-    unit = mean_distance([*one.detach(), *two])
-
-    def mean(left: Tensor, right: Tensor) -> Tensor:
-        return torch.stack([kernel(a, b, unit) for a in left for b in right]).mean()
-
-    return mean(one, one) + mean(two, two) - 2 * mean(one, two)
-
-
 def test_profiles_term(build: Callable[..., Any], tiny_clouds: PointClouds, decoded: Any) -> None:
     objective = build()
     clouds = guess()
@@ -93,7 +74,7 @@ def test_pooled_term(build: Callable[..., Any], tiny_clouds: PointClouds, decode
     network = without.bank.members[0].network
     pooled = network.point_features(given.points)[-1].amax(1).relu()
     real = network.point_features(tiny_clouds.points.double())[-1].amax(1).relu()
-    terms = [naive_mmd(pooled[clouds.labels == label], real[tiny_clouds.labels == label]) for label in (0, 2)]
+    terms = [mmd(pooled[clouds.labels == label], real[tiny_clouds.labels == label]) for label in (0, 2)]
     expected = 0.7 * sum(term.item() for term in terms) / 2
     found = with_term.loss(given, 0) - without.loss(given, 0)
     assert found.item() == pytest.approx(expected, rel=1e-3)
@@ -118,40 +99,3 @@ def test_channels_are_drawn_anew_at_every_step(tiny_clouds: PointClouds, configu
     assert losses[10_000][0] == pytest.approx(losses[10_000][1], rel=1e-5)
     mean, deviation = np.mean(losses[1]), np.std(losses[1]) / 300**0.5
     assert abs(mean - losses[10_000][0]) < 4 * deviation < mean
-
-
-def random_pair(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    random = torch.Generator().manual_seed(0)
-    return (torch.randn(3, 4, dtype=dtype, generator=random), torch.randn(5, 4, dtype=dtype, generator=random) + 1)
-
-
-def test_mmd_and_its_gradient_equal_a_double_loop() -> None:
-    one, two = random_pair()
-    one.requires_grad_()
-    found, expected = _mmd(one, two), naive_mmd(one, two)
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(torch.autograd.grad(found, one), torch.autograd.grad(expected, one))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_mmd_of_a_sample_with_itself_is_zero(dtype: torch.dtype) -> None:
-    one, two = random_pair(dtype)
-    assert abs(_mmd(one, one).item()) < 1e-6
-    assert _mmd(one, two).item() > 0.1
-    torch.testing.assert_close(_mmd(one, two), _mmd(two, one))
-    torch.testing.assert_close(_mmd(one.repeat(2, 1), one), _mmd(one, one), atol=1e-6, rtol=0)
-
-
-def test_mmd_of_coinciding_features_is_zero_and_finite() -> None:
-    same = torch.ones(3, 4, requires_grad=True)
-    loss = _mmd(same, torch.ones(5, 4))
-    loss.backward()
-    assert loss.item() == 0
-    assert same.grad is not None
-    assert same.grad.isfinite().all()
-
-
-def test_mmd_wants_clouds_as_varied_as_real_ones() -> None:
-    _, real = random_pair()
-    middle = real.mean(0).expand(5, -1)
-    assert _mmd(middle, real) > 10 * abs(_mmd(real, real))
