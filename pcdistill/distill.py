@@ -22,7 +22,7 @@ from pcdistill.clouds import CloudSource
 from pcdistill.errors import InputError
 from pcdistill.files import atomic, check_writable
 from pcdistill.matching import Objective
-from pcdistill.matching.base import step_generator
+from pcdistill.matching.draws import step_generator
 from pcdistill.progress import progress
 from pcdistill.storage import Storage
 

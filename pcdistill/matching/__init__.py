@@ -4,6 +4,7 @@ from pcdistill.matching.bank import Bank, BankConfig
 from pcdistill.matching.base import Objective, objectives
 from pcdistill.matching.cafe import FeatureAlignment
 from pcdistill.matching.datadam import AttentionMatching
+from pcdistill.matching.dc import DatasetCondensation, SiameseAugmentation
 from pcdistill.matching.dm import DistributionMatching
 from pcdistill.matching.gm import GradientMatching
 from pcdistill.matching.idm import ImprovedDistributionMatching
@@ -17,6 +18,7 @@ __all__ = [
     "AttentionMatching",
     "Bank",
     "BankConfig",
+    "DatasetCondensation",
     "DistributionMatching",
     "FeatureAlignment",
     "GradientMatching",
@@ -25,6 +27,7 @@ __all__ = [
     "MeanDiscrepancy",
     "Objective",
     "QuantileMatching",
+    "SiameseAugmentation",
     "SortedKernelMatching",
     "SortedMatching",
     "TrajectoryMatching",

@@ -24,6 +24,7 @@ from pcdistill.augment import Augmentation
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.errors import InputError
 from pcdistill.files import atomic, cache_root
+from pcdistill.matching.draws import step_generator
 from pcdistill.matching.sorting import _shares, quantile_profile
 from pcdistill.models import Network, build, seeded
 from pcdistill.progress import progress
@@ -152,6 +153,16 @@ def frozen_network(name: str, sample: PointClouds, steps: int, seed: int) -> Net
         )
         train(network, sample, recipe, seed)
     calibrate(network, sample.points)
+    return network.eval().requires_grad_(False)
+
+
+def untrained_network(real: CloudSource, name: str, points: int, seed: int, number: int) -> Network:
+    """A network with random weights, its batch norm calibrated on some 512 real clouds, then frozen."""
+    classes = len(real.class_names)
+    network = build(name, classes, seed * 1000 + number)
+    generator = step_generator("calibration", seed, number)
+    sample, _ = random_clouds(real, range(classes), 512 // classes + 1, generator)
+    calibrate(network, sample[:, :points])
     return network.eval().requires_grad_(False)
 
 

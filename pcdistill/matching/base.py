@@ -1,6 +1,5 @@
 """What an objective is: a number that says how good decoded clouds are."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -9,7 +8,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.errors import InputError
 from pcdistill.matching.bank import Bank, BankConfig, Member
@@ -134,23 +132,6 @@ def with_gradients(value: Tensor, gradients: Sequence[tuple[Tensor, Tensor]]) ->
     for tensor, gradient in gradients:
         total = total + ((tensor - tensor.detach()) * gradient).sum()  # adds exactly zero
     return total
-
-
-def step_generator(purpose: str, seed: int, step: int) -> torch.Generator:
-    """Random numbers for one step, the same whether or not the run was interrupted before it.
-
-    Draws for different purposes are independent: from one stream, the first class of a minibatch and the
-    network of the step would be the same number, so that a class would meet one network only.
-    """
-    digest = hashlib.sha256(f"{purpose} {seed} {step}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:4]))  # the generator keeps no more bits
-
-
-def augmented(points: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """`(B, N, 3)` clouds, changed anew; the clouds themselves where the augmentation is none."""
-    if augmentation == Augmentation():
-        return points
-    return apply(points, augmentation.draw(len(points), points.shape[1], generator))
 
 
 def class_means(values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,14 +5,8 @@ from torch import Tensor
 from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
 from pcdistill.matching.bank import BankConfig
-from pcdistill.matching.base import (
-    BankObjective,
-    ObjectiveOptions,
-    augmented,
-    class_means,
-    objectives,
-    step_generator,
-)
+from pcdistill.matching.base import BankObjective, ObjectiveOptions, class_means, objectives
+from pcdistill.matching.draws import augmented, step_generator
 
 
 class DmOptions(ObjectiveOptions):

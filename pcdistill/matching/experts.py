@@ -6,15 +6,14 @@ from typing import NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor
 
 from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import CloudSource
 from pcdistill.errors import InputError
-from pcdistill.matching.bank import architecture, calibrate, checked_real, random_clouds
-from pcdistill.matching.base import step_generator
+from pcdistill.matching.bank import architecture, checked_real, untrained_network
 from pcdistill.matching.cache import Tensors, cached, is_cached
-from pcdistill.matching.gradients import Weights, batch_loss, one_hot, parameters
+from pcdistill.matching.draws import step_generator
+from pcdistill.matching.gradients import Weights, mean_gradient, one_hot, parameters
 from pcdistill.models import Network, build
 from pcdistill.progress import progress
 
@@ -89,11 +88,7 @@ class Estimate(NamedTuple):
 
 def expert_network(real: CloudSource, config: ExpertConfig, k: int) -> Network:
     """Network k before training, in evaluation mode."""
-    network = build(architecture(config.network, k), len(real.class_names), config.seed * 1000 + k)
-    generator = step_generator("calibration", config.seed, k)
-    points, _ = random_clouds(real, range(len(real.class_names)), 512 // len(real.class_names) + 1, generator)
-    calibrate(network, points[:, : config.points])
-    return network.eval().requires_grad_(False)
+    return untrained_network(real, architecture(config.network, k), config.points, config.seed, k)
 
 
 def expert_steps(
@@ -119,11 +114,12 @@ def expert_steps(
         index, order = order[: config.batch].sort().values, order[config.batch :]
         points = real.batch(index)[:, : config.points]
         points = apply(points, config.augmentation.draw(len(points), points.shape[1], generator))
-        slope = _slope(network, state, points, real.labels[index], len(real.class_names))
+        targets = one_hot(real.labels[index], len(real.class_names), points)
+        slope = mean_gradient(network, state, points, targets)
         if config.sam:
             size = torch.cat([part.flatten() for part in slope.values()]).norm().clamp_min(1e-12)
             risen = {name: value + config.sam / size * slope[name] for name, value in state.items()}
-            slope = _slope(network, risen, points, real.labels[index], len(real.class_names))
+            slope = mean_gradient(network, risen, points, targets)
         for name, value in state.items():
             velocity[name] = config.momentum * velocity[name] + slope[name]
             state[name] = value - config.lr * velocity[name]
@@ -131,14 +127,6 @@ def expert_steps(
             raise InputError(f"expert, step {step + 1}", "weights that are not finite", "finite ones (lower lr)")
         keep(step + 1, state)
     return state
-
-
-def _slope(network: Network, state: Weights, points: Tensor, labels: Tensor, classes: int) -> Weights:
-    leaves = {name: value.detach().requires_grad_() for name, value in state.items()}
-    with torch.enable_grad():
-        weight = torch.full((len(points),), 1 / len(points))
-        loss = batch_loss(network, leaves, network.critical(points), one_hot(labels, classes, points), weight)
-        return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
 
 def record_experts(real: CloudSource, config: ExpertConfig) -> tuple[list[Expert], float]:

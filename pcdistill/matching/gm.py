@@ -9,8 +9,9 @@ from torch import Tensor
 from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.matching.bank import Bank, BankConfig, random_clouds
-from pcdistill.matching.base import Objective, ObjectiveOptions, objectives, step_generator
+from pcdistill.matching.base import Objective, ObjectiveOptions, objectives
 from pcdistill.matching.cache import Tensors, cached
+from pcdistill.matching.draws import step_generator
 from pcdistill.matching.gradients import (
     Distance,
     Groups,

@@ -43,6 +43,21 @@ def batch_loss(network: Network, values: Weights, points: Tensor, targets: Tenso
     return -(weight * (targets * nn.functional.log_softmax(logits, 1)).sum(1)).sum()
 
 
+def mean_gradient(
+    network: Network, values: Weights, points: Tensor, targets: Tensor, create_graph: bool = False
+) -> Weights:
+    """Gradient of the mean loss of `(B, P, 3)` clouds with respect to `values`.
+
+    With `create_graph` it is differentiable in points, targets and those of `values` that require gradients.
+    """
+    leaves = {name: value if create_graph else value.detach().requires_grad_() for name, value in values.items()}
+    with torch.enable_grad():
+        weight = points.new_full((len(points),), 1 / len(points))
+        loss = batch_loss(network, leaves, network.critical(points), targets, weight)
+        slope = torch.autograd.grad(loss, list(leaves.values()), create_graph=create_graph)
+    return dict(zip(leaves, slope, strict=True))
+
+
 def group_gradients(network: Network, values: Weights, points: Tensor, targets: Tensor, groups: Groups) -> Weights:
     """Gradient of every group's mean loss with respect to `values`: each `(G, *shape)`.
 

@@ -8,7 +8,8 @@ from pcdistill.augment import Augmentation
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.errors import InputError
 from pcdistill.matching.bank import BankConfig
-from pcdistill.matching.base import BankObjective, ObjectiveOptions, augmented, objectives, step_generator
+from pcdistill.matching.base import BankObjective, ObjectiveOptions, objectives
+from pcdistill.matching.draws import augmented, step_generator
 
 
 class KrrOptions(ObjectiveOptions):

@@ -5,7 +5,8 @@ from torch import Tensor
 from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
 from pcdistill.matching.bank import BankConfig
-from pcdistill.matching.base import BankObjective, ObjectiveOptions, augmented, objectives, step_generator
+from pcdistill.matching.base import BankObjective, ObjectiveOptions, objectives
+from pcdistill.matching.draws import augmented, step_generator
 from pcdistill.matching.kernels import class_mmd
 
 

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.matching.bank import BankConfig
-from pcdistill.matching.base import BankObjective, ObjectiveOptions, class_means, objectives, step_generator
+from pcdistill.matching.base import BankObjective, ObjectiveOptions, class_means, objectives
+from pcdistill.matching.draws import step_generator
 from pcdistill.matching.kernels import class_mmd
 from pcdistill.matching.sorting import quantile_profile
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from pcdistill.augment import Augmentation, Draw, apply
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.errors import InputError
-from pcdistill.matching.base import Objective, ObjectiveOptions, objectives, step_generator, with_gradients
+from pcdistill.matching.base import Objective, ObjectiveOptions, objectives, with_gradients
+from pcdistill.matching.draws import step_generator
 from pcdistill.matching.experts import ExpertConfig, expert_steps, record_experts
-from pcdistill.matching.gradients import Weights, batch_loss, one_hot
+from pcdistill.matching.gradients import Weights, mean_gradient, one_hot
 from pcdistill.models import Network
 
 
@@ -159,12 +160,9 @@ class TrajectoryMatching(Objective):
 Inputs = list[Tensor]  # points (B, P, 3), targets (B, C), logarithm of the step size (1, 1)
 
 
-def _batch_gradient(network: Network, state: Weights, batch: Batch, inputs: Inputs, graph: bool) -> list[Tensor]:
-    """Gradient of a student step's loss with respect to `state`, whose tensors require gradients."""
-    points = network.critical(apply(inputs[0][batch.places], batch.draw))
-    weight = points.new_full((len(points),), 1 / len(points))
-    loss = batch_loss(network, state, points, inputs[1][batch.places], weight)
-    return list(torch.autograd.grad(loss, list(state.values()), create_graph=graph))
+def _slope(network: Network, state: Weights, batch: Batch, inputs: Inputs, create_graph: bool) -> Weights:
+    points = apply(inputs[0][batch.places], batch.draw)
+    return mean_gradient(network, state, points, inputs[1][batch.places], create_graph)
 
 
 def _student(network: Network, start: Weights, batches: list[Batch], inputs: Inputs) -> list[Weights]:
@@ -172,9 +170,8 @@ def _student(network: Network, start: Weights, batches: list[Batch], inputs: Inp
     size = inputs[2].detach().exp().item()
     states = [start]
     for batch in batches:
-        leaves = {name: value.detach().requires_grad_() for name, value in states[-1].items()}
-        slope = _batch_gradient(network, leaves, batch, [value.detach() for value in inputs], graph=False)
-        states.append({name: leaves[name].detach() - size * part for name, part in zip(leaves, slope, strict=True)})
+        slope = _slope(network, states[-1], batch, [value.detach() for value in inputs], create_graph=False)
+        states.append({name: value - size * slope[name] for name, value in states[-1].items()})
     return states
 
 
@@ -200,10 +197,8 @@ def _backwards(segment: Segment, batches: list[Batch], inputs: Inputs, exact: bo
     log_size = torch.zeros_like(size)
     for batch, state in zip(reversed(batches), reversed(states[:-1]), strict=True):
         weights = {name: part.detach().requires_grad_() for name, part in state.items()}
-        slope = _batch_gradient(segment.network, weights, batch, [*leaves, inputs[2]], graph=True)
-        product = sum(
-            ((part * along[name]).sum() for name, part in zip(weights, slope, strict=True)), size.new_zeros(())
-        )
+        slope = _slope(segment.network, weights, batch, leaves, create_graph=True)
+        product = sum(((part * along[name]).sum() for name, part in slope.items()), size.new_zeros(()))
         wanted = [*leaves, *(weights.values() if exact else ())]
         found = torch.autograd.grad(product, wanted, materialize_grads=True)
         log_size -= size * product.detach()
@@ -219,7 +214,7 @@ def _unrolled(segment: Segment, batches: list[Batch], inputs: Inputs, exact: boo
     leaves = [value.detach().requires_grad_() for value in inputs]
     state = {name: value.detach().requires_grad_() for name, value in segment.start.items()}
     for batch in batches:
-        slope = _batch_gradient(segment.network, state, batch, leaves, graph=True)
-        state = {name: state[name] - leaves[2].exp()[0, 0] * part for name, part in zip(state, slope, strict=True)}
+        slope = _slope(segment.network, state, batch, leaves, create_graph=True)
+        state = {name: value - leaves[2].exp()[0, 0] * slope[name] for name, value in state.items()}
     value, _ = _distance(segment, state)
     return value.detach(), list(torch.autograd.grad(value, leaves, materialize_grads=True))

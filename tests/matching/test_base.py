@@ -2,7 +2,8 @@
 
 import torch
 
-from pcdistill.matching.base import class_means, step_generator
+from pcdistill.matching.base import class_means
+from pcdistill.matching.draws import step_generator
 
 
 def first_number(purpose: str, seed: int, step: int, below: int) -> int:
