@@ -29,5 +29,5 @@ class DistributionMatching(BankObjective):
         generator = step_generator("network", self.seed, step)
         member = self.member(generator)
         pooled = member.network.pooled(decoded.points)
-        classes, means = class_means(pooled, decoded.labels)
+        classes, means = class_means(pooled, decoded.hard_labels)
         return (means - member.pooled_mean[classes]).square().sum(1).sum()

@@ -38,7 +38,8 @@ class KernelRidgeRegression(BankObjective):
     are a network's max-pooled ones, standardised by the real clouds', with a constant. We differ from FRePo in
     that networks come from a fixed bank of semi-trained ones, so that real features are computed once; in that
     the synthetic clouds are augmented anew at every step, as they will be when a network is trained on them; and
-    in that labels stay hard. No sorting: a step costs a fifth of quantile matching's.
+    in that labels stay hard unless the storage keeps soft ones, which then are `Y_s` and can be learned as there. No
+    sorting: a step costs a fifth of quantile matching's.
     """
 
     name = "krr"
@@ -52,20 +53,28 @@ class KernelRidgeRegression(BankObjective):
         super().prepare(real)
 
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
-        """The error over the classes that occur among the clouds given."""
+        """The error over the classes that occur among the clouds given; over all of them with soft labels."""
         generator = step_generator("objective", self.seed, step)
         member = self.member(generator)
         draw = self.options.augmentation.draw(len(decoded.points), decoded.points.shape[1], generator)
         pooled = member.network.pooled(apply(decoded.points, draw))
-        classes, place = decoded.labels.unique(return_inverse=True)
+        classes, targets = _targets(decoded)
         real = member.pooled[classes]
         rows = real.flatten(0, 1)
         spread, centre = torch.std_mean(rows, 0, correction=0)
         real_features = standardised(rows, centre, spread)
         features = standardised(pooled, centre, spread)
-        targets = torch.eye(len(classes)).to(pooled) - 1 / len(classes)
-        guesses = ridge_predictions(features, targets[place], real_features, self.options.ridge)
-        return (guesses - targets.repeat_interleave(real.shape[1], 0)).square().sum(1).mean()
+        guesses = ridge_predictions(features, targets.to(pooled), real_features, self.options.ridge)
+        truth = torch.eye(len(classes)).to(pooled) - 1 / len(classes)
+        return (guesses - truth.repeat_interleave(real.shape[1], 0)).square().sum(1).mean()
+
+
+def _targets(decoded: PointClouds) -> tuple[Tensor, Tensor]:
+    """Classes `(K,)` of the regression, and centred targets `(n, K)` of the clouds, differentiable in soft labels."""
+    if decoded.labels.ndim == 2:
+        return torch.arange(decoded.num_classes), decoded.labels - 1 / decoded.num_classes
+    classes, place = decoded.labels.unique(return_inverse=True)
+    return classes, (torch.eye(len(classes)) - 1 / len(classes))[place]
 
 
 def standardised(features: Tensor, centre: Tensor, spread: Tensor) -> Tensor:

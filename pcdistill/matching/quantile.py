@@ -49,12 +49,12 @@ class QuantileMatching(BankObjective):
         for layer, target, spread in zip(features, member.profiles, member.spreads, strict=True):
             chosen = torch.randperm(layer.shape[-1], generator=generator)[: self.options.channels]
             profiles = quantile_profile(layer[..., chosen].transpose(1, 2).contiguous(), target.shape[-1])
-            classes, means = class_means(profiles, decoded.labels)
+            classes, means = class_means(profiles, decoded.hard_labels)
             distance = (means - target[classes][:, chosen]).square().mean((0, 2))
             total = total + (distance / spread[chosen].clamp_min(1e-6)).mean()
         pooled = features[-1].amax(1).relu()
         if self.options.pooled_weight:
-            total = total + self.options.pooled_weight * _pooled_mmd(pooled, decoded.labels, member)
+            total = total + self.options.pooled_weight * _pooled_mmd(pooled, decoded.hard_labels, member)
         return total
 
 
