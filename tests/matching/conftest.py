@@ -53,7 +53,7 @@ class Decoded:
     """Stands in for `PointClouds`, which are float32 always, where a gradient is checked in float64."""
 
     def __init__(self, points: Tensor, labels: Tensor) -> None:
-        self.points, self.labels = points, labels
+        self.points, self.labels, self.hard_labels = points, labels, labels
 
 
 @pytest.fixture
