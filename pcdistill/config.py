@@ -106,8 +106,8 @@ class BudgetConfig(Config):
     points: Annotated[int, Field(ge=1, description="points per cloud")] = 128
     bits: Annotated[int, Field(description="per coordinate: 2 to 12, 16 (float16) or 32 (float32)")] = 8
 
-    def budget(self) -> Budget:
-        """The budget in clouds.
+    def budget(self, extra_bytes: int = 0) -> Budget:
+        """The budget in clouds, of which each takes `extra_bytes` besides its coordinates.
 
         Raises:
             InputError: clouds and bytes both given or both missing, less than one cloud, or a number of bits
@@ -117,24 +117,42 @@ class BudgetConfig(Config):
             raise InputError("budget", "clouds_per_class and bytes_per_class " + (
                 "both missing" if self.clouds_per_class is None else "both given"), "one of them")  # fmt: skip
         if self.bytes_per_class is not None:
-            return Budget.from_bytes(self.bytes_per_class, self.points, self.bits)
+            return Budget.from_bytes(self.bytes_per_class, self.points, self.bits, extra_bytes)
         assert self.clouds_per_class is not None
-        return Budget(clouds_per_class=self.clouds_per_class, points=self.points, bits=self.bits)
+        return Budget(self.clouds_per_class, self.points, self.bits, extra_bytes)
 
 
-class SelectConfig(BudgetConfig):
+class LabelledConfig(BudgetConfig):
+    """How the clouds of a set are labelled; soft labels take a byte per cloud and class."""
+
+    labels: Annotated[
+        Literal["hard", "learned", "teacher"],
+        Field(description="one class a cloud, or probabilities: learned, or a teacher's for the final clouds"),
+    ] = "hard"
+    teacher: Annotated[
+        Path | None, Field(description="network (.safetensors) that gives soft labels, or the first of learned ones")
+    ] = None
+    temperature: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="that the teacher's logits are divided by")
+    ] = 1.0
+
+
+class SelectConfig(LabelledConfig):
     """Choose real clouds (a coreset) and store them at the same budget as a synthetic set."""
 
     data: Annotated[str, Field(description="catalog name, HDF5 file or folder")]
     output: Annotated[Path, Field(description="artefact to write (.h5)")]
     root: Root = None
+    labels: Annotated[
+        Literal["hard", "teacher"], Field(description="one class a cloud, or the probabilities that a teacher gives")
+    ] = "hard"
     method: Annotated[str, Field(description="random, herding, kcenter or medoid")] = "medoid"
     features: Annotated[str, Field(description="'raw' descriptors, or the network whose features are compared")] = "raw"
     protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned or published")] = "tuned"
     seed: Seed = 0
 
 
-class DistillConfig(BudgetConfig):
+class DistillConfig(LabelledConfig):
     """Condense a data set into synthetic clouds."""
 
     data: Annotated[str, Field(description="catalog name, HDF5 file or folder")]

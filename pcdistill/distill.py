@@ -34,7 +34,7 @@ class DistillSettings(BaseModel):
 
     Attributes:
         steps: of the optimiser (Adam, with a learning rate that falls to zero as a cosine).
-        lr: in units of the unit sphere's radius, for storages that learn coordinates.
+        lr: of coordinates, in units of the unit sphere's radius; `pace` of storage and objective says of the rest.
         batch: clouds per step. Where the objective compares classes, whole classes are drawn until it is full
             (of a class with more clouds than that a random subset); else equally many clouds of every class,
             one at least.
@@ -279,8 +279,13 @@ def _interrupts_held() -> Iterator[None]:
         signal.raise_signal(signal.SIGINT)
 
 
+def _digest(value: Tensor) -> str:
+    return hashlib.sha256(value.detach().numpy().tobytes()).hexdigest()
+
+
 def _identity(real: CloudSource, storage: Storage, objective: Objective, settings: DistillSettings) -> str:
     facts = [real.fingerprint(), storage.name, storage.layout(), len(storage), objective.name]
     facts += [objective.describe(), settings.model_dump()]
     facts += [hashlib.sha256(array.tobytes()).hexdigest() for array in storage.arrays().values()]  # the first guess
+    facts.append({name: _digest(value) for name, value in storage.learned().items()})  # and what of it may change
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -7,24 +7,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
+from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.config import DistillConfig, EvaluateConfig, SelectConfig, TrainConfig, ViewConfig
+from pcdistill.config import DistillConfig, EvaluateConfig, LabelledConfig, SelectConfig, TrainConfig, ViewConfig
 from pcdistill.data import catalog, load
 from pcdistill.distill import DistillSettings, OnStep, distill
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, as_tested, evaluate, score
-from pcdistill.files import atomic, check_writable
+from pcdistill.files import atomic, check_writable, sha256_file
+from pcdistill.geometry import normalise
 from pcdistill.matching import Objective, objectives
 from pcdistill.models import Network, PointNet, build, networks
 from pcdistill.progress import progress
 from pcdistill.selection import network_descriptor, select, selectors
-from pcdistill.storage import Artefact, Budget, Metadata, storages, utc_now
-from pcdistill.training import Protocol, protocol, train
+from pcdistill.storage import Artefact, Budget, Metadata, Storage, storages, utc_now
+from pcdistill.storage.labels import smoothed
+from pcdistill.training import Protocol, predict, protocol, train
+
+OWN = 0.9  # probability of the own class that learned labels start from without a teacher
 
 
 def run_select(config: SelectConfig) -> Artefact:
@@ -33,21 +38,32 @@ def run_select(config: SelectConfig) -> Artefact:
     Raises:
         InputError, OSError: before anything is written.
     """
-    budget, plan = config.budget(), protocol(config.protocol)
+    config.budget()
+    plan, teacher = protocol(config.protocol), read_teacher(config)
     selectors[config.method]
     if config.features != "raw":
         networks[config.features]
     check_writable(config.output)
     real = load(config.data, "train", root=config.root)
-    artefact = select_artefact(real, budget, config.method, plan, config.seed, config.features, config.data)
+    budget = _budget(config, storages["points"], real)
+    artefact = select_artefact(real, budget, config.method, plan, config.seed, config.features, config.data, teacher)
     artefact.save(config.output)
     return artefact
 
 
 def select_artefact(
-    real: PointClouds, budget: Budget, method: str, plan: Protocol, seed: int, features: str = "raw", dataset: str = ""
+    real: PointClouds,
+    budget: Budget,
+    method: str,
+    plan: Protocol,
+    seed: int,
+    features: str = "raw",
+    dataset: str = "",
+    teacher: "Teacher | None" = None,
 ) -> Artefact:
-    """A coreset of `real` as an artefact in memory."""
+    """A coreset of `real` as an artefact in memory; soft labels by a teacher, if there is one."""
+    if teacher is not None:
+        teacher.check(real.class_names)
     described, kind = None, "raw"
     if features != "raw":
         network = build(features, real.num_classes, seed)
@@ -56,10 +72,72 @@ def select_artefact(
         real, method, budget.clouds_per_class, features=described, features_name=kind, points=budget.points, seed=seed
     )
     storage = storages["points"].from_clouds(chosen, budget)
+    selection: dict[str, JsonValue] = {"method": method, "features": kind, "seed": seed}
+    if teacher is not None:
+        storage.soften(teacher.labels(storage))
+        selection["labels"] = {"kind": "teacher", **teacher.describe()}
     metadata = _metadata(real, dataset, storage.name, storage.layout(), budget, plan, seed).model_copy(
-        update={"arm": method, "selection": {"method": method, "features": kind, "seed": seed}}
+        update={"arm": method, "selection": selection}
     )
     return Artefact(storage, metadata)
+
+
+class Teacher(NamedTuple):
+    """A trained network that labels clouds: the softmax of its logits over a temperature (Hinton et al. 2015)."""
+
+    trained: "Trained"
+    path: Path
+    temperature: float
+
+    def check(self, class_names: tuple[str, ...]) -> None:
+        """Raise `InputError` unless it knows these classes, in this order."""
+        if self.trained.class_names != class_names:
+            wanted = f"those of the data: {', '.join(class_names)}"
+            raise InputError(self.path, f"classes {', '.join(self.trained.class_names)}", wanted)
+
+    def labels(self, storage: Storage) -> Tensor:
+        """Probabilities `(clouds, classes)` of the clouds as `storage` keeps them."""
+        points = storage.decode().points.detach()
+        if self.trained.protocol.recipe.normalise:
+            points = normalise(points)
+        return (predict(self.trained.network, points) / self.temperature).softmax(1)
+
+    def describe(self) -> dict[str, JsonValue]:
+        """What an artefact says of it: no folders."""
+        return {"teacher": self.path.name, "sha256": sha256_file(self.path), "temperature": self.temperature}
+
+
+def read_teacher(config: LabelledConfig) -> Teacher | None:
+    """The teacher that a configuration names.
+
+    Raises:
+        InputError: one that is missing, not wanted or not readable; a temperature without one.
+    """
+    if config.teacher is None:
+        if config.labels == "teacher":
+            raise InputError("labels", "'teacher' and no --teacher", "a network written by pcdistill train")
+        if config.temperature != 1:
+            raise InputError("temperature", f"{config.temperature} and no --teacher", "both or neither")
+        return None
+    if config.labels == "hard":
+        raise InputError("teacher", f"{config.teacher} with hard labels", "--labels teacher (or, distilling, learned)")
+    return Teacher(load_network(config.teacher), config.teacher, config.temperature)
+
+
+def _budget(config: LabelledConfig, kind: type[Storage], real: PointClouds) -> Budget:
+    """The budget with all that a cloud of `real` takes in a storage of this kind."""
+    return config.budget(kind.side_bytes + (real.num_classes if config.labels != "hard" else 0))
+
+
+def _soften(storage: Storage, config: DistillConfig, teacher: Teacher | None) -> dict[str, JsonValue]:
+    """Give `storage` the labels that distilling starts from; what an artefact says of them."""
+    if config.labels == "hard":
+        return {}
+    if teacher is None:
+        storage.soften(smoothed(storage.labels, len(storage.class_names), OWN), learn=True)
+        return {"labels": {"kind": config.labels, "own": OWN}}
+    storage.soften(teacher.labels(storage), learn=config.labels == "learned")
+    return {"labels": {"kind": config.labels, **teacher.describe()}}
 
 
 def make_objective(config: DistillConfig) -> Objective:
@@ -85,7 +163,7 @@ def run_distill(config: DistillConfig) -> Artefact:
         Interrupted: after Ctrl-C.
     """
     config.budget(), protocol(config.protocol), selectors[config.init], storages[config.storage]
-    make_objective(config)
+    make_objective(config), read_teacher(config)
     check_writable(config.output)
     real = load(config.data, "train", root=config.root)
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
@@ -100,11 +178,15 @@ def distill_artefact(
     real: PointClouds, config: DistillConfig, checkpoint: Path | None = None, on_step: OnStep | None = None
 ) -> Artefact:
     """`real` condensed as configured, in memory; `config.data` only names it and `config.output` is not written."""
-    budget, plan, objective = config.budget(), protocol(config.protocol), make_objective(config)
+    plan, objective, teacher = protocol(config.protocol), make_objective(config), read_teacher(config)
+    budget = _budget(config, storages[config.storage], real)
+    if teacher is not None:
+        teacher.check(real.class_names)
     start = time.perf_counter()
     first = select(real, config.init, budget.clouds_per_class, points=budget.points, seed=config.seed)
     selecting = time.perf_counter() - start
     storage = storages[config.storage].from_clouds(first, budget)
+    label_facts = _soften(storage, config, teacher)
     steps = objective.steps if config.steps is None else config.steps
     # The more clouds a class has, the less each has to move (docs/notebook.md, section 6).
     lr = 0.02 / budget.clouds_per_class**0.5 if config.lr is None else config.lr
@@ -112,11 +194,13 @@ def distill_artefact(
         steps=steps, lr=lr, batch=config.batch, ema=config.ema, snapshots=config.snapshots, seed=config.seed
     )
     done = distill(real, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
+    if teacher is not None and config.labels == "teacher":
+        storage.soften(teacher.labels(storage))  # they belong to the clouds as they are now
     metadata = _metadata(real, config.data, storage.name, storage.layout(), budget, plan, config.seed).model_copy(
         update={
             "arm": config.objective,
             "distilled": True,
-            "selection": {"method": config.init, "features": "raw", "seed": config.seed},
+            "selection": {"method": config.init, "features": "raw", "seed": config.seed, **label_facts},
             "objective": {"name": config.objective, **objective.describe()},
             "settings": settings.model_dump(),
             "prepare_seconds": done.prepare_seconds,

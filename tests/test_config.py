@@ -17,12 +17,14 @@ EVERY: dict[str, dict[str, Any]] = {
     "select": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "method": "random", "features": "pointnet", "protocol": "published", "seed": 7,
+        "labels": "teacher", "teacher": "net.safetensors", "temperature": 2.0,
     },
     "distill": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "init": "random", "storage": "other", "objective": "dm", "steps": 5, "lr": 0.5, "batch": 2,
         "networks": 3, "surrogate": "pointnet", "snapshots": 2, "protocol": "published", "seed": 7, "resume": True,
         "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
+        "labels": "learned", "teacher": "net.safetensors", "temperature": 2.0,
     },
     "train": {
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
@@ -194,6 +196,10 @@ def test_bytes_buy_as_many_clouds_as_fit() -> None:
         config = BudgetConfig(bytes_per_class=given, points=128, bits=8)
         assert config.budget() == Budget(clouds_per_class=clouds, points=128, bits=8)
     assert BudgetConfig(clouds_per_class=4).budget() == BudgetConfig(bytes_per_class=1536).budget()
+    for given, clouds in ((394, 1), (787, 1), (788, 2)):  # ten bytes of soft labels beside each
+        assert BudgetConfig(bytes_per_class=given, points=128).budget(10) == Budget(clouds, 128, 8, extra_bytes=10)
+    with pytest.raises(InputError, match=r"bytes_per_class: 393, expected at least 394, .* with 10 bytes besides"):
+        BudgetConfig(bytes_per_class=393, points=128).budget(10)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class Metadata(BaseModel):
         storage, layout: the parameterisation and the integers it needs to read its arrays.
         class_names: in the order of the labels.
         clouds_per_class, points, bits: the budget.
-        selection: how the first guess was chosen: method, seed, features.
+        selection: how the first guess was chosen: method, seed, features; with soft labels, where they come from.
         objective, settings: of the distillation (its name with `Objective.describe`, `DistillSettings`).
         protocol: `Protocol`, as JSON.
         seed: that selection, objective and settings were derived from.
@@ -167,7 +167,9 @@ class Artefact:
     @property
     def budget(self) -> Budget:
         facts = self.metadata
-        return Budget(clouds_per_class=facts.clouds_per_class, points=facts.points, bits=facts.bits)
+        soft = len(facts.class_names) if facts.layout.get("soft_labels") else 0
+        extra = self.storage.side_bytes + soft
+        return Budget(facts.clouds_per_class, facts.points, facts.bits, extra)
 
     @property
     def bytes_per_class(self) -> float:

@@ -24,6 +24,7 @@ class Budget:
         clouds_per_class: n.
         points: P, points per cloud.
         bits: per coordinate; 32 is float32, 16 is float16, 2 to 12 are fixed-point codes.
+        extra_bytes: of a cloud besides its coordinates: its soft label, and what the storage keeps of it.
 
     Raises:
         InputError: naming the number that is out of range.
@@ -32,30 +33,34 @@ class Budget:
     clouds_per_class: int
     points: int
     bits: int = 8
+    extra_bytes: int = 0
 
     def __post_init__(self) -> None:
         check_bits(self.bits)
         for name, value in (("clouds_per_class", self.clouds_per_class), ("points", self.points)):
             if value < 1:
                 raise InputError(name, str(value), "at least 1")
+        if self.extra_bytes < 0:
+            raise InputError("extra_bytes", str(self.extra_bytes), "at least 0")
 
     @property
     def cloud_bytes(self) -> int:
-        """Bytes of one cloud's coordinates."""
-        return -(-self.points * 3 * self.bits // 8)
+        """Bytes of one cloud, all counted."""
+        return -(-self.points * 3 * self.bits // 8) + self.extra_bytes
 
     @classmethod
-    def from_bytes(cls, bytes_per_class: int, points: int, bits: int) -> "Budget":
+    def from_bytes(cls, bytes_per_class: int, points: int, bits: int, extra_bytes: int = 0) -> "Budget":
         """As many clouds as fit in `bytes_per_class`.
 
         Raises:
             InputError: not even one cloud fits.
         """
-        one = cls(1, points, bits)
+        one = cls(1, points, bits, extra_bytes)
         if bytes_per_class < one.cloud_bytes:
-            wanted = f"at least {one.cloud_bytes}, the size of one {points}-point {bits}-bit cloud"
+            more = f" with {extra_bytes} bytes besides" if extra_bytes else ""
+            wanted = f"at least {one.cloud_bytes}, the size of one {points}-point {bits}-bit cloud{more}"
             raise InputError("bytes_per_class", str(bytes_per_class), wanted)
-        return cls(bytes_per_class // one.cloud_bytes, points, bits)
+        return cls(bytes_per_class // one.cloud_bytes, points, bits, extra_bytes)
 
 
 def check_bits(bits: int) -> None:
@@ -68,18 +73,20 @@ class Storage(ABC):
     """Numbers that decode into labelled clouds.
 
     A subclass is one file and one `storages.register(name)`. Class names and the order of clouds (class by
-    class) are the container's business; a storage holds coordinates and, where it learns them, labels.
+    class) are the container's business; a storage holds coordinates and, after `soften`, soft labels. Those are
+    what decoded clouds carry; `labels` remain the classes that clouds are grouped and drawn by.
     """
 
     name: ClassVar[str]
     pace: ClassVar[Mapping[str, float]] = {}  # of what is learned: factors of the learning rate of coordinates
+    side_bytes: ClassVar[int] = 0  # of a cloud besides coordinates and soft label
     labels: Tensor  # (n * C,) int64: hard labels, class by class
     class_names: tuple[str, ...]
 
     @classmethod
     @abstractmethod
     def from_clouds(cls, initial: PointClouds, budget: Budget) -> Self:
-        """Storage whose decoded clouds are (as nearly as it can) `initial`.
+        """Storage whose decoded clouds are (as nearly as it can) `initial`, with hard labels.
 
         Raises:
             InputError: `initial` has not the number of clouds or points that `budget` asks for.
@@ -114,6 +121,14 @@ class Storage(ABC):
 
         Differentiable with respect to `learned`; under `no_grad` a copy, and what a reader of the artefact gets.
         """
+
+    def soften(self, labels: Tensor, *, learn: bool = False) -> None:
+        """Keep soft labels from now on: `(n * C, C)` probabilities, fixed or to be learned too.
+
+        Raises:
+            InputError: of another shape or no probabilities; or a storage that keeps hard labels only.
+        """
+        raise InputError(f"storage {self.name}", "soft labels", "hard ones: it keeps no others")
 
     @property
     def nbytes(self) -> int:

@@ -1,7 +1,7 @@
-"""Stored points: the clouds themselves, as floats or fixed-point codes."""
+"""Stored points: the clouds themselves, as floats or fixed-point codes, and soft labels if wanted."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.storage.base import Arrays, Budget, Storage, check_bits, class_major, storages
+from pcdistill.storage.labels import LABEL_PACE, from_codes, labels_through, to_codes, to_logits
 from pcdistill.storage.quantise import decode, encode, pack, round_through, unpack
 
 FLOATS = {16: np.float16, 32: np.float32}
@@ -20,17 +21,31 @@ class StoredPoints(Storage):
     """`(n * C, P, 3)` coordinates at `bits` bits each, learned through the rounding.
 
     The parameterisation of DC, DM and MTT, which store float32 pixels; fixed-point codes over the cube
-    [-1, 1]^3 that holds the unit sphere need no table. Labels cost nothing: clouds stand class by class, the
-    same number of each.
+    [-1, 1]^3 that holds the unit sphere need no table. Hard labels cost nothing: clouds stand class by class, the
+    same number of each. Soft ones take a byte per cloud and class; they are learned as logits, through the rounding,
+    as in soft-label dataset distillation (Sucholutsky & Schonlau 2021), where they were floats and free of charge.
+
+    Attributes:
+        points: `(n * C, P, 3)`, learned.
+        label_logits: `(n * C, C)` with soft labels, else None; learned if it requires a gradient.
     """
 
     name = "points"
+    pace: ClassVar[Mapping[str, float]] = {"labels": LABEL_PACE}
 
     def __init__(self, points: Tensor, bits: int, class_names: tuple[str, ...]) -> None:
         self.points = points.detach().clone().requires_grad_()
         self.bits = bits
         self.class_names = class_names
         self.labels = torch.arange(len(class_names)).repeat_interleave(len(points) // len(class_names))
+        self.label_logits: Tensor | None = None
+
+    def soften(self, labels: Tensor, *, learn: bool = False) -> None:
+        wanted = (len(self), len(self.class_names))
+        if labels.shape != wanted:
+            raise InputError("soft labels", f"shape {tuple(labels.shape)}", f"{wanted}")
+        checked = PointClouds(self.points.detach(), labels, self.class_names, {"source": "soft labels"}).labels
+        self.label_logits = to_logits(checked).requires_grad_(learn)
 
     @classmethod
     def from_clouds(cls, initial: PointClouds, budget: Budget) -> Self:
@@ -47,6 +62,8 @@ class StoredPoints(Storage):
     def from_arrays(
         cls, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int], class_names: tuple[str, ...]
     ) -> Self:
+        if type(layout.get("soft_labels", 1)) is not int or layout.get("soft_labels", 1) != 1:
+            raise InputError("layout 'soft_labels'", repr(layout["soft_labels"]), "1, or no such field")
         for field in ("bits", "points"):
             if type(layout.get(field)) is not int:
                 raise InputError(f"layout '{field}'", repr(layout.get(field)), "an integer")
@@ -67,21 +84,29 @@ class StoredPoints(Storage):
             raise InputError("codes", f"{len(values)} clouds", f"a multiple of {len(class_names)} classes")
         if not torch.isfinite(values).all():
             raise InputError("codes", "NaN or infinite coordinates", "finite ones")
-        return cls(values, bits, class_names)
+        storage = cls(values, bits, class_names)
+        if "soft_labels" in layout:
+            storage.label_logits = from_codes(arrays.get("labels"), len(values), len(class_names))
+        return storage
 
     def arrays(self) -> Arrays:
+        labels: Arrays = {} if self.label_logits is None else {"labels": to_codes(self.label_logits).numpy()}
         if self.bits in FLOATS:
-            return {"codes": self.points.detach().numpy().astype(FLOATS[self.bits])}
+            return {"codes": self.points.detach().numpy().astype(FLOATS[self.bits]), **labels}
         codes = encode(self.points, self.bits).flatten(1).numpy()
-        return {"codes": pack(codes, self.bits)}
+        return {"codes": pack(codes, self.bits), **labels}
 
     def layout(self) -> dict[str, int]:
-        return {"bits": self.bits, "points": self.points.shape[1]}
+        soft = {} if self.label_logits is None else {"soft_labels": 1}
+        return {"bits": self.bits, "points": self.points.shape[1], **soft}
 
     def learned(self) -> dict[str, Tensor]:
-        return {"points": self.points}
+        logits = self.label_logits
+        return {"points": self.points} | ({} if logits is None or not logits.requires_grad else {"labels": logits})
 
     def decode(self, index: Tensor | None = None) -> PointClouds:
-        points = self.points if index is None else self.points[index]
-        labels = self.labels if index is None else self.labels[index]
-        return PointClouds(round_through(points, self.bits), labels, self.class_names, {"source": "storage 'points'"})
+        chosen = slice(None) if index is None else index
+        points = round_through(self.points[chosen], self.bits)
+        soft = self.label_logits
+        labels = self.labels[chosen] if soft is None else labels_through(soft[chosen])
+        return PointClouds(points, labels, self.class_names, {"source": f"storage '{self.name}'"})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pcdistill.storage import Artefact, Metadata
 
@@ -50,6 +51,18 @@ def test_the_decoder(saved: Path, tmp_path: Path) -> None:
         assert decoded["points"].tobytes() == clouds.points.numpy().tobytes()
         assert decoded["labels"].tolist() == clouds.labels.tolist()
         assert tuple(decoded["class_names"]) == clouds.class_names
+
+
+def test_the_decoder_of_soft_labels(make_artefact: Callable[..., Artefact], tmp_path: Path) -> None:
+    made = make_artefact(classes=3, each=4, points=20)
+    soft = torch.rand(12, 3, generator=torch.Generator().manual_seed(0)).softmax(1)
+    made.storage.soften(soft)
+    facts = made.metadata.model_copy(update={"layout": made.storage.layout()})
+    Artefact(made.storage, facts).save(tmp_path / "a.h5")
+    run("decode", tmp_path / "a.h5", tmp_path / "clouds.npz")
+    with np.load(tmp_path / "clouds.npz", allow_pickle=False) as decoded:
+        assert decoded["labels"].dtype == np.float32
+        assert decoded["labels"].tobytes() == Artefact.load(tmp_path / "a.h5").clouds.labels.numpy().tobytes()
 
 
 def test_every_key_of_the_metadata_is_described() -> None:

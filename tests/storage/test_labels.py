@@ -1,0 +1,298 @@
+"""Soft labels: their bytes, their gradient, every storage that keeps them, and files that are not to be trusted."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pcdistill.clouds import PointClouds
+from pcdistill.errors import InputError
+from pcdistill.storage import Artefact, Budget, Storage, StoredPoints, storages
+from pcdistill.storage.labels import labels_through, smoothed, to_codes, to_logits, to_probabilities
+
+SOFT = [storages[name] for name in storages if storages[name].soften is not Storage.soften]
+every_soft = pytest.mark.parametrize("kind", SOFT, ids=[kind.name for kind in SOFT])
+
+
+def probabilities(clouds: int, classes: int, seed: int = 0) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    return (3 * torch.randn(clouds, classes, generator=random)).softmax(1)
+
+
+def softened(kind: type[Storage], clouds: PointClouds, *, learn: bool = False, seed: int = 0) -> Storage:
+    each = len(clouds) // clouds.num_classes
+    storage = kind.from_clouds(clouds, Budget(clouds_per_class=each, points=clouds.points_per_cloud))
+    storage.soften(probabilities(len(clouds), clouds.num_classes, seed), learn=learn)
+    return storage
+
+
+# Codes
+
+
+def test_points_and_rotated_keep_them() -> None:
+    assert {"points", "rotated"} <= {kind.name for kind in SOFT}
+
+
+def test_codes_are_shares_of_the_largest() -> None:
+    """By hand: 255 * 0.2 / 0.5 = 102; decoded, the codes over their sum."""
+    found = to_codes(to_logits(torch.tensor([[0.5, 0.3, 0.2], [0.0, 1.0, 0.0]])))
+    assert found.dtype == torch.uint8
+    assert found.tolist() == [[255, 153, 102], [0, 255, 0]]
+    expected = [[255 / 510, 153 / 510, 102 / 510], [0, 1, 0]]
+    torch.testing.assert_close(to_probabilities(found), torch.tensor(expected))
+
+
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=50), st.integers(0, 49))
+def test_any_codes_come_back(codes: list[int], at: int) -> None:
+    codes[at % len(codes)] = 255
+    row = torch.tensor([codes], dtype=torch.uint8)
+    assert torch.equal(to_codes(to_logits(row.float())), row)
+    assert torch.equal(to_codes(to_logits(to_probabilities(row))), row)
+
+
+@given(st.integers(1, 60), st.integers(0, 2**32))
+def test_what_is_decoded_is_near(classes: int, seed: int) -> None:
+    exact = probabilities(4, classes, seed)
+    found = to_probabilities(to_codes(to_logits(exact)))
+    largest = exact.amax(1, keepdim=True)
+    assert ((found - exact).abs() <= largest * (1 + classes) / 509).all()
+    torch.testing.assert_close(found.sum(1), torch.ones(4))
+
+
+def test_logits_of_any_size_have_codes() -> None:
+    found = to_codes(torch.tensor([[1e30, -1e30, 0.0], [-500.0, -500.0, -900.0]]))
+    assert found.tolist() == [[255, 0, 0], [255, 255, 0]]
+
+
+def test_gradient_is_that_of_the_softmax() -> None:
+    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
+    weights = torch.rand(5, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    (found,) = torch.autograd.grad((labels_through(logits) * weights).sum(), logits)
+    exact = logits.detach().softmax(1)
+    expected = exact * (weights - (exact * weights).sum(1, keepdim=True))  # the Jacobian of the softmax
+    torch.testing.assert_close(found, expected)
+    with torch.no_grad():
+        stored = labels_through(logits)
+    assert torch.equal(stored, labels_through(logits).detach())
+    assert torch.equal(stored, to_probabilities(to_codes(logits)).double())
+
+
+def test_smoothed_classes() -> None:
+    found = smoothed(torch.tensor([2, 0]), 3, 0.9)
+    torch.testing.assert_close(found, torch.tensor([[0.05, 0.05, 0.9], [0.9, 0.05, 0.05]]))
+    assert smoothed(torch.zeros(2, dtype=torch.int64), 1, 0.9).tolist() == [[1.0], [1.0]]
+
+
+# Storages
+
+
+@every_soft
+def test_arrays_bring_soft_labels_back(kind: type[Storage], random_clouds: Callable[..., PointClouds]) -> None:
+    storage = softened(kind, random_clouds(3, 4, 9))
+    arrays, layout = storage.arrays(), storage.layout()
+    assert (arrays["labels"].dtype, arrays["labels"].shape, layout["soft_labels"]) == (np.uint8, (12, 3), 1)
+    again = kind.from_arrays(arrays, layout, storage.class_names)
+    before, after = storage.decode(), again.decode()
+    assert before.labels.shape == (12, 3)
+    assert before.labels.numpy().tobytes() == after.labels.numpy().tobytes()
+    assert torch.equal(before.points, after.points)
+    assert again.layout() == layout
+    assert {name: array.tobytes() for name, array in again.arrays().items()} == {
+        name: array.tobytes() for name, array in arrays.items()
+    }
+    assert (before.labels - probabilities(12, 3)).abs().max() < 0.01
+
+
+@every_soft
+def test_classes_stay_whatever_the_soft_labels_say(
+    kind: type[Storage], random_clouds: Callable[..., PointClouds]
+) -> None:
+    storage = softened(kind, random_clouds(3, 4, 9))
+    assert storage.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert storage.decode().hard_labels.tolist() != storage.labels.tolist()
+    index = torch.tensor([7, 0, 3, 11])
+    assert torch.equal(storage.decode(index).labels, storage.decode().labels[index])
+
+
+@every_soft
+def test_soft_labels_are_counted(kind: type[Storage], random_clouds: Callable[..., PointClouds]) -> None:
+    storage = softened(kind, random_clouds(3, 4, 9))
+    budget = Budget(clouds_per_class=4, points=9, bits=8, extra_bytes=kind.side_bytes + 3)
+    assert storage.nbytes == sum(array.nbytes for array in storage.arrays().values())
+    assert storage.nbytes == len(storage) * budget.cloud_bytes
+    assert Budget.from_bytes(4 * budget.cloud_bytes, 9, 8, kind.side_bytes + 3) == budget
+
+
+@every_soft
+def test_only_labels_to_be_learned_are(kind: type[Storage], random_clouds: Callable[..., PointClouds]) -> None:
+    clouds = random_clouds(3, 2, 9)
+    fixed, learned = softened(kind, clouds), softened(kind, clouds, learn=True)
+    assert "labels" not in fixed.learned()
+    assert not fixed.decode().labels.requires_grad
+    logits = learned.learned()["labels"]
+    assert logits.is_leaf
+    assert (logits.dtype, logits.shape) == (torch.float32, (6, 3))
+    assert learned.pace["labels"] == 10
+    assert torch.equal(learned.decode().labels.detach(), fixed.decode().labels)
+    (gradient,) = torch.autograd.grad(learned.decode().labels[:, 0].square().sum(), logits)
+    exact = logits.detach().softmax(1)
+    stored = learned.decode().labels.detach()[:, :1]
+    expected = 2 * stored * exact[:, :1] * (torch.tensor([1.0, 0, 0]) - exact)
+    torch.testing.assert_close(gradient, expected)
+    learned.soften(probabilities(6, 3, seed=9))
+    assert "labels" not in learned.learned()
+
+
+@every_soft
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.full((6, 2), 0.5), r"^soft labels: shape \(6, 2\), expected \(6, 3\)$"),
+        (torch.zeros(6), r"^soft labels: shape \(6,\)"),
+        (torch.zeros(6, 3), "^soft labels: soft label 0 is not a distribution"),
+        (torch.full((6, 3), torch.nan), "^soft labels: soft label 0 is not a distribution"),
+    ],
+)
+def test_what_is_no_soft_label(
+    kind: type[Storage], labels: Tensor, message: str, random_clouds: Callable[..., PointClouds]
+) -> None:
+    storage = softened(kind, random_clouds(3, 2, 9))
+    with pytest.raises(InputError, match=message):
+        storage.soften(labels)
+
+
+def test_a_storage_may_keep_hard_labels_only(random_clouds: Callable[..., PointClouds]) -> None:
+    class Hard(StoredPoints):
+        name = "hard"
+        soften = Storage.soften
+
+    storage = Hard.from_clouds(random_clouds(3, 2, 9), Budget(2, 9))
+    with pytest.raises(InputError, match=r"^storage hard: soft labels, expected hard ones"):
+        storage.soften(probabilities(6, 3))
+
+
+# Files
+
+
+@pytest.fixture
+def soft_artefact(make_artefact: Callable[..., Artefact]) -> Callable[..., Artefact]:
+    def make(kind: type[Storage] = StoredPoints) -> Artefact:
+        made = make_artefact()
+        storage = softened(kind, made.clouds, learn=True)
+        changes = {"storage": kind.name, "layout": storage.layout()}
+        return Artefact(storage, made.metadata.model_copy(update=changes), made.losses, made.snapshots)
+
+    return make
+
+
+@every_soft
+def test_a_file_gives_soft_labels_back(
+    kind: type[Storage], soft_artefact: Callable[..., Artefact], tmp_path: Path
+) -> None:
+    made = soft_artefact(kind)
+    made.save(tmp_path / "a.h5")
+    loaded = Artefact.load(tmp_path / "a.h5")
+    assert loaded.to_bytes() == made.to_bytes()
+    assert torch.equal(loaded.clouds.labels, made.clouds.labels)
+    assert loaded.clouds.labels.shape == (6, 3)
+    assert loaded.bytes_per_class == 2 * loaded.budget.cloud_bytes == 2 * (30 + 3 + kind.side_bytes)
+    with h5py.File(tmp_path / "a.h5") as file:
+        stored = sum(data.id.get_storage_size() for data in file["arrays"].values())
+    assert made.sizes(tmp_path / "a.h5").training_bytes == stored == made.storage.nbytes
+
+
+def test_hard_files_say_nothing_of_them(make_artefact: Callable[..., Artefact]) -> None:
+    made = make_artefact()
+    assert made.storage.layout() == {"bits": 8, "points": 10}
+    assert set(made.storage.arrays()) == {"codes"}
+    assert b"soft_labels" not in made.to_bytes()
+
+
+def changed(path: Path, sealed: Callable[..., bytes], change: Callable[[h5py.File], object]) -> None:
+    with h5py.File(path, "r+") as file:
+        change(file)
+    path.write_bytes(sealed(path.read_bytes()[512:]))
+
+
+def refuses(path: Path, found: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Artefact.load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    assert found in str(caught.value)
+
+
+def replaced(name: str, data: Any) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[name]
+        if data is not None:
+            file.create_dataset(name, data=data)
+
+    return change
+
+
+GOOD = np.full((6, 3), 255, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (None, "labels: missing, expected uint8 of shape (6, 3)"),
+        (GOOD.astype(np.int8), "labels: int8 of shape (6, 3), expected uint8"),
+        (GOOD.astype(np.float32), "labels: float32 of shape (6, 3)"),
+        (GOOD[:, :2], "labels: uint8 of shape (6, 2)"),
+        (GOOD[:5], "labels: uint8 of shape (5, 3)"),
+        (GOOD[0], "labels: uint8 of shape (3,)"),
+        (np.diag(range(250, 256))[:, :3].astype(np.uint8), "labels: largest code 250 of cloud 0, expected 255"),
+        (GOOD * (np.arange(6) != 4).astype(np.uint8)[:, None], "labels: largest code 0 of cloud 4, expected 255"),
+    ],
+    ids=["missing", "int8", "float", "classes", "clouds", "flat", "small", "zero"],
+)
+@every_soft
+def test_labels_that_are_not_to_be_trusted(
+    kind: type[Storage],
+    data: Any,
+    found: str,
+    soft_artefact: Callable[..., Artefact],
+    sealed: Callable[..., bytes],
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.h5"
+    soft_artefact(kind).save(path)
+    changed(path, sealed, replaced("arrays/labels", data))
+    refuses(path, found)
+
+
+@pytest.mark.parametrize(
+    ("new", "found"),
+    [
+        ("0", "layout 'soft_labels': 0, expected 1, or no such field"),
+        ("2", "layout 'soft_labels': 2"),
+        ("true", "metadata 'layout.soft_labels': Input should be a valid integer"),
+        (None, "arrays: ['codes', 'labels'], expected ['codes'] for storage 'points'"),
+    ],
+)
+def test_a_layout_of_other_labels(
+    new: str | None, found: str, soft_artefact: Callable[..., Artefact], sealed: Callable[..., bytes], tmp_path: Path
+) -> None:
+    def change(file: h5py.File) -> None:
+        facts = json.loads(file["metadata"][()])
+        del facts["layout"]["soft_labels"]
+        if new is not None:
+            facts["layout"]["soft_labels"] = json.loads(new)
+        text = json.dumps(facts).encode()
+        del file["metadata"]
+        file.create_dataset("metadata", data=np.bytes_(text), dtype=h5py.string_dtype("utf-8", len(text)))
+
+    path = tmp_path / "a.h5"
+    soft_artefact().save(path)
+    changed(path, sealed, change)
+    refuses(path, found)
