@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from pcdistill import jobs
 from pcdistill.clouds import PointClouds
-from pcdistill.config import CompareConfig, DistillConfig, preset, presets
+from pcdistill.config import CompareConfig, DistillConfig, presets
 from pcdistill.data import load, validation_split
 from pcdistill.environment import revision
 from pcdistill.errors import InputError
@@ -202,7 +202,8 @@ def carry_out(task: Task, config: CompareConfig) -> Run:
     cell, plan, path = task.cell, plan_of(config), config.output / "artefacts" / f"{task.key}.h5"
     real, test = splits(config, plan)
     checkpoint = path.with_name(path.name + ".checkpoint")
-    seconds, made = None, real
+    seconds: float | None = None
+    made: Artefact | PointClouds = real
     if cell.budget is not None:
         start = time.perf_counter()
         artefact = _made(cell, cell.budget, config, plan, real, checkpoint)
@@ -266,7 +267,7 @@ def _carried_out(tasks: Sequence[Task], config: CompareConfig, say: Say) -> tupl
     return {task.cell: runs[task.cell] for task in tasks if task.cell in runs}, failures
 
 
-def _worked_off(tasks: Sequence[Task], config: CompareConfig) -> Iterator[tuple[Task, str | None]]:
+def _worked_off(tasks: Sequence[Task], config: CompareConfig) -> Generator[tuple[Task, str | None], None, None]:
     """Each task when it has ended, with the reason if it failed; whatever still works is ended on leaving.
 
     A process per cell: its peak memory is the cell's own, and one that the system kills takes no other along.
@@ -284,8 +285,7 @@ def _worked_off(tasks: Sequence[Task], config: CompareConfig) -> Iterator[tuple[
                 with _ctrl_c_ignored():
                     process.start()
                 theirs.close()
-            for ours in wait(list(at_work)):
-                assert isinstance(ours, Connection)
+            for ours in [pipe for pipe in wait(list(at_work)) if isinstance(pipe, Connection)]:
                 task, process = at_work[ours]
                 try:
                     reason = ours.recv_bytes().decode()
@@ -408,7 +408,8 @@ def table(records: Sequence[Record]) -> str:
 
 def curves_of(records: Sequence[Record]) -> tuple[list[Curve], list[Curve]]:
     """What a plot of records shows: a curve per method, and a level for the whole set."""
-    curves, levels = [], []
+    curves: list[Curve] = []
+    levels: list[Curve] = []
     for name in dict.fromkeys(map(label, records)):
         own = sorted((record for record in records if label(record) == name), key=lambda r: r.bytes_per_class)
         curve = Curve(

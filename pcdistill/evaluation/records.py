@@ -193,8 +193,7 @@ def summed_up(
         versions=versions(),
         hardware=hardware(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        recipe=plan.recipe.model_dump(mode="json"),
-        **more,
+        **{"recipe": plan.recipe.model_dump(mode="json"), **more},
     )
 
 

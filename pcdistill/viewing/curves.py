@@ -40,7 +40,7 @@ def accuracy_plot(
     from matplotlib.ticker import FixedLocator, NullLocator
     from matplotlib.transforms import ScaledTranslation
 
-    figure = Figure(figsize=(7.2, 4.5), dpi=160, layout="none")
+    figure = Figure(figsize=(7.2, 4.5), dpi=160)
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0.09, 0.17, 0.70, 0.73))
     ends: list[tuple[float, float, str, str]] = []  # x, y, text, colour
@@ -77,7 +77,7 @@ def accuracy_plot(
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     figure.text(0.09, 0.02, note, fontsize=7.5, color="#555555")
-    canvas.draw()  # settles the scales that labels are placed by
+    canvas.draw()  # type: ignore[no-untyped-call]  # settles the scales that labels are placed by
     height = axes.bbox.height * 72 / figure.dpi
     bottom, top = axes.get_ylim()
     wanted = [(y - bottom) / (top - bottom) * height for _, y, _, _ in ends]
