@@ -53,7 +53,7 @@ def accuracy_plot(
             curve.sizes, means, [100 * deviation for deviation in curve.deviations], color=colour,
             marker=MARKERS[number % len(MARKERS)], markersize=5, markeredgecolor="white", markeredgewidth=0.5,
             linestyle=STYLES[number // len(COLOURS) % len(STYLES)], linewidth=1.6, elinewidth=1, capsize=2.5,
-            transform=aside + axes.transData,
+            transform=axes.transData + aside,
         )  # fmt: skip
         ends.append((curve.sizes[-1], means[-1], curve.label, colour))
     sizes = sorted({size for curve in curves for size in curve.sizes})
