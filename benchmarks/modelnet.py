@@ -8,7 +8,6 @@ were chosen on validation splits (see docs/notebook.md).
 """
 
 import argparse
-import datetime
 import shlex
 import subprocess
 import sys
@@ -18,14 +17,15 @@ from typing import NamedTuple
 
 import torch
 
+from pcdistill import evaluation
 from pcdistill.clouds import PointClouds
 from pcdistill.config import DistillConfig
 from pcdistill.data import load
-from pcdistill.environment import hardware, versions
-from pcdistill.evaluation import Record, evaluate, mean_std, peak_mib, read_records, write_record
+from pcdistill.environment import revision
+from pcdistill.evaluation import Record, read_records, write_record
 from pcdistill.jobs import distill_artefact, select_artefact
 from pcdistill.matching import objectives
-from pcdistill.storage import Budget
+from pcdistill.storage import Artefact, Budget
 from pcdistill.training import Protocol, Recipe, protocol
 
 RESULTS = Path(__file__).parent / "results" / "modelnet.jsonl"
@@ -77,40 +77,18 @@ def arms() -> list[Arm]:
     return listed
 
 
-class Made(NamedTuple):
-    """A training set and what it cost."""
-
-    clouds: PointClouds
-    bytes_per_class: float
-    seconds: float
-    prepare_seconds: float = 0.0
-    objective: str | None = None
-    surrogate: str | None = None
-
-
-def make(arm: Arm, real: PointClouds, seed: int) -> Made:
+def make(arm: Arm, real: PointClouds, seed: int) -> Artefact | PointClouds:
     """The training set of an arm for one distillation (or selection) seed."""
     if arm.clouds is None:
-        return Made(real, real.points.numel() * 4 / real.num_classes, 0.0)
+        return real
     if arm.arm in SELECTIONS:
-        start = time.perf_counter()
         budget = Budget(clouds_per_class=arm.clouds, points=arm.points, bits=arm.bits)
-        chosen = select_artefact(real, budget, arm.arm, protocol(arm.protocol), seed, dataset=arm.dataset)
-        return Made(chosen.clouds, chosen.bytes_per_class, time.perf_counter() - start)
+        return select_artefact(real, budget, arm.arm, protocol(arm.protocol), seed, dataset=arm.dataset)
     config = DistillConfig(
         data=arm.dataset, output=Path("unwritten.h5"), clouds_per_class=arm.clouds, points=arm.points, bits=arm.bits,
         objective=arm.arm, protocol=arm.protocol, seed=seed,
     )  # fmt: skip
-    artefact = distill_artefact(real, config)
-    facts = artefact.metadata
-    return Made(
-        artefact.clouds,
-        artefact.bytes_per_class,
-        facts.distill_seconds,
-        facts.prepare_seconds,
-        arm.arm,
-        config.surrogate,
-    )
+    return distill_artefact(real, config)
 
 
 def plan_of(arm: Arm) -> Protocol:
@@ -125,50 +103,19 @@ def plan_of(arm: Arm) -> Protocol:
 def measure(arm: Arm) -> Record:
     """Make, train and test an arm over its seeds."""
     real, test = load(arm.dataset, "train", points=1024), load(arm.dataset, "test", points=1024)
-    plan = plan_of(arm)
-    accuracies, class_accuracies, train_seconds = [], [], 0.0
-    made, train_seeds = [], []
-    for distill_seed in range(arm.distill_seeds):
-        made.append(make(arm, real, distill_seed))
-        seeds = [100 * distill_seed + i for i in range(arm.train_seeds)]
-        found = evaluate(made[-1].clouds, test, plan, seeds)
-        accuracies += found.accuracies
-        class_accuracies += [run.class_accuracy for run in found.runs]
-        train_seconds += found.train_seconds
-        train_seeds += seeds
-        print(
-            f"  seed {distill_seed}: {[round(100 * a, 1) for a in found.accuracies]}, {made[-1].seconds:.0f} s",
-            flush=True,
-        )
-    mean, deviation = mean_std(accuracies)
-    first, whole = made[0], arm.arm == "whole"
-    return Record(
-        benchmark="modelnet", dataset=arm.dataset, arm=first.objective or arm.arm,
-        distilled=first.objective is not None, objective=first.objective, storage=None if whole else "points",
-        clouds_per_class=None if whole else arm.clouds, points=first.clouds.points_per_cloud,
-        bits=32 if whole else arm.bits, bytes_per_class=first.bytes_per_class,
-        protocol=f"{plan.name} v{plan.recipe.version}",
-        network=plan.network, distill_network=first.surrogate, accuracy=accuracies, accuracy_mean=mean,
-        accuracy_std=deviation, class_accuracy_mean=mean_std(class_accuracies)[0],
-        distill_seeds=list(range(arm.distill_seeds)), train_seeds=train_seeds,
-        distill_seconds=sum(one.seconds for one in made) / len(made),
-        prepare_seconds=max(one.prepare_seconds for one in made), train_seconds=train_seconds / len(accuracies),
-        peak_mib=peak_mib(), command=shlex.join(["python", "benchmarks/modelnet.py", *arm.options()]), commit=commit(),
-        versions=versions(), hardware=hardware(), date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        recipe=plan.recipe.model_dump(mode="json"), threads=torch.get_num_threads(),
-    )  # fmt: skip
-
-
-def commit() -> str:
-    """The revision that is measured, marked when the tree differs from it."""
-    shown = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return shown.stdout.strip() or "unknown"
+    plan, runs = plan_of(arm), []
+    for seed in range(arm.distill_seeds):
+        start = time.perf_counter()
+        made = make(arm, real, seed)
+        # Of a selection the artefact says nothing; of a distillation it leaves the bank out.
+        seconds = time.perf_counter() - start if arm.arm in SELECTIONS else None
+        runs.append(evaluation.measure(made, test, plan, seed, arm.train_seeds, seconds))
+        accuracies = [round(100 * accuracy, 1) for accuracy in runs[-1].accuracy]
+        print(f"  seed {seed}: {accuracies}, {runs[-1].distill_seconds:.0f} s", flush=True)
+    command = shlex.join(["python", "benchmarks/modelnet.py", *arm.options()])
+    commit = revision(Path(__file__).parent.parent)
+    threads = torch.get_num_threads()
+    return evaluation.summed_up("modelnet", arm.dataset, plan, runs, command, commit, threads=threads)
 
 
 def recorded(arm: Arm) -> bool:

@@ -14,7 +14,10 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from pcdistill import jobs
+from pcdistill.compare import run_compare
 from pcdistill.config import (
+    CiteConfig,
+    CompareConfig,
     Config,
     DataConfig,
     DemoConfig,
@@ -32,6 +35,7 @@ from pcdistill.environment import versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import mean_std
 from pcdistill.files import check_writable
+from pcdistill.references import cite
 from pcdistill.registry import nearest
 from pcdistill.storage import Artefact
 from pcdistill.viewing import gallery, open_window
@@ -173,6 +177,16 @@ def view(config: ViewConfig) -> None:
     print(f"wrote {png} (renderer: {used})")
 
 
+def compare(config: CompareConfig) -> None:
+    """`pcdistill compare`."""
+    run_compare(config, print)
+
+
+def cite_artefact(config: CiteConfig) -> None:
+    """`pcdistill cite`."""
+    print(cite(Artefact.load(config.source).metadata), end="")
+
+
 def demo(config: DemoConfig) -> None:
     """`pcdistill demo`."""
     run_demo(config, print)
@@ -186,6 +200,8 @@ COMMANDS: dict[str, tuple[type[Config], Callable[[Any], None]]] = {
     "evaluate": (EvaluateConfig, evaluate),
     "view": (ViewConfig, view),
     "show": (ShowConfig, show_artefact),
+    "compare": (CompareConfig, compare),
+    "cite": (CiteConfig, cite_artefact),
     "demo": (DemoConfig, demo),
 }
 
@@ -250,6 +266,9 @@ def _add_fields(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
             parser.add_argument(key, nargs="?", metavar=key.upper(), **keywords)
         elif key == "options":
             parser.add_argument(_flag(key), dest=key, nargs="+", metavar="NAME=VALUE", **keywords)
+        elif get_origin(field.annotation) in (tuple, list):
+            word = _metavar(get_args(field.annotation)[0])
+            parser.add_argument(_flag(key), dest=key, nargs="+", metavar=word, **keywords)
         elif field.annotation is bool:
             parser.add_argument(_flag(key), dest=key, action="store_true", **keywords)
         else:

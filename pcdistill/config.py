@@ -269,3 +269,36 @@ class DemoConfig(Config):
 
     output: Annotated[Path, Field(description="folder for artefacts and pictures")] = Path("demo")
     seed: Seed = 0
+
+
+class CompareConfig(Config):
+    """Compare methods at several budgets on one data set; the same command again goes on where it was stopped."""
+
+    data: Annotated[str, Field(description="catalog name, HDF5 file or folder")]
+    output: Annotated[Path, Field(description="folder for cells, artefacts, records.jsonl, table.md and plot.png")]
+    root: Root = None
+    methods: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, description="selections, objectives, preset:NAME, and 'whole' for the whole set"),
+    ]
+    budgets: Annotated[
+        tuple[str, ...], Field(min_length=1, description="clouds per class x points @ bits, as in 4x128@8")
+    ]
+    distill_seeds: Annotated[int, Field(ge=1, description="sets made by every method at every budget")] = 1
+    train_seeds: Annotated[int, Field(ge=1, description="networks trained on every set")] = 3
+    protocol: Annotated[str, Field(description="how networks are trained: tuned or published")] = "tuned"
+    network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
+    validation: Annotated[
+        float | None, Field(gt=0, lt=1, description="test on this fraction of the train split, held out of it")
+    ] = None
+    steps: Annotated[int | None, Field(ge=0, description="of every outer loop (default: as the method likes)")] = None
+    train_steps: Annotated[int | None, Field(ge=1, description="shortens the recipe, which is then called NAME*")] = (
+        None
+    )
+    workers: Annotated[int, Field(ge=1, description="processes at work, which share the threads")] = 1
+
+
+class CiteConfig(Config):
+    """Print BibTeX of the methods, networks and data that an artefact stands on."""
+
+    source: Annotated[Path, Positional, Field(description="artefact")]

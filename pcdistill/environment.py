@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,6 +22,18 @@ def hardware() -> str:
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return f"{_processor()}, {cores} core{'s' if cores > 1 else ''}"
+
+
+def revision(folder: Path = Path(__file__).parent.parent) -> str:
+    """The git revision of a source tree, marked when its files differ; "unknown" where `folder` is none."""
+    if not (folder / ".git").exists():
+        return "unknown"  # installed: a tree that happens to be around it is another project's
+    words = ["git", "describe", "--always", "--dirty"]
+    try:
+        shown = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"  # no git
+    return shown.stdout.strip() or "unknown"
 
 
 def _version(package: str) -> str:

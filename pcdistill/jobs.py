@@ -274,7 +274,7 @@ def run_train(config: TrainConfig) -> list[float]:
         "format": "pcdistill network 1",
         "class_names": json.dumps(source.clouds.class_names),
         "protocol": source.protocol.model_dump_json(),
-        "dataset": _set_name(source.dataset),
+        "dataset": set_name(source.dataset),
         "seed": str(config.seed),
         "versions": json.dumps(versions()),
         "hardware": hardware(),
@@ -339,7 +339,7 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
         )  # fmt: skip
 
 
-def _set_name(name: str) -> str:
+def set_name(name: str) -> str:
     """A data set's catalog name or file name: files that are passed on say nothing of their maker's folders."""
     return Path(name).resolve().name if Path(name).exists() else name
 
@@ -359,7 +359,7 @@ def _metadata(
     return Metadata(
         arm="",
         distilled=False,
-        dataset=_set_name(name),
+        dataset=set_name(name),
         source_fingerprint=real.fingerprint(),
         source=dict(real.provenance),
         storage=storage,

@@ -39,6 +39,12 @@ EVERY: dict[str, dict[str, Any]] = {
         "renderer": "builtin", "background": "dark", "initial": True,
     },
     "show": {"source": "a.h5", "json": True},
+    "compare": {
+        "data": "set", "output": "there", "root": "data", "methods": ["random", "preset:krr"],
+        "budgets": ["1x64@8", "2x64@4"], "distill_seeds": 2, "train_seeds": 4, "protocol": "published",
+        "network": "pointnet-small", "validation": 0.25, "steps": 5, "train_steps": 6, "workers": 2,
+    },
+    "cite": {"source": "a.h5"},
     "demo": {"output": "there", "seed": 7},
 }  # fmt: skip
 FIELDS = [(command, key) for command, (kind, _) in COMMANDS.items() for key in kind.by_key()]
@@ -75,6 +81,8 @@ def flags(command: str, values: dict[str, Any]) -> list[str]:
             words.append("--" + key.replace("_", "-"))
         elif isinstance(value, dict):
             words += ["--" + key, *assignments(value)]
+        elif isinstance(value, list):
+            words += ["--" + key, *value]
         else:
             words += ["--" + key.replace("_", "-"), str(value)]
     return words

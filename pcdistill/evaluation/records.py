@@ -3,6 +3,7 @@
 Tables and plots are made from these files and from nothing else.
 """
 
+import datetime
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pcdistill.clouds import PointClouds
+from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
+from pcdistill.evaluation.scores import OnStep, evaluate, mean_std, peak_mib
 from pcdistill.files import atomic
+from pcdistill.storage import Artefact
+from pcdistill.training import Protocol
 
 
 class Record(BaseModel):
@@ -63,6 +69,142 @@ class Record(BaseModel):
         return (*(getattr(self, name) for name in fields), (self.model_extra or {}).get("variant"))
 
 
+class Run(BaseModel):
+    """One training set of an arm, made with one seed, and the networks trained on it; some of these are a `Record`.
+
+    Attributes:
+        accuracy, class_accuracy: fractions, of every network.
+        train_seeds: those of the networks.
+        train_seconds: all networks together, tests included.
+
+    The others are as in `Record`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arm: str
+    distilled: bool
+    objective: str | None
+    storage: str | None
+    clouds_per_class: int | None
+    points: int
+    bits: int
+    bytes_per_class: float
+    distill_network: str | None
+    distill_seed: int
+    train_seeds: list[int]
+    accuracy: list[float]
+    class_accuracy: list[float]
+    distill_seconds: float
+    prepare_seconds: float
+    train_seconds: float
+    peak_mib: int
+
+
+def measure(
+    made: Artefact | PointClouds,
+    test: PointClouds,
+    plan: Protocol,
+    seed: int,
+    networks: int,
+    seconds: float | None = None,
+    on_step: OnStep | None = None,
+) -> Run:
+    """Train networks on an artefact's clouds, or on a whole set, and test them.
+
+    Args:
+        made: what is trained on.
+        test: clouds of the same classes.
+        plan: how.
+        seed: that `made` was made with; its networks have the seeds `100 * seed`, `100 * seed + 1`, ...
+        networks: how many.
+        seconds: that making took; by default what the artefact says.
+        on_step: as in `evaluate`.
+
+    Raises:
+        InputError: as `evaluate`.
+    """
+    train_seeds = [100 * seed + number for number in range(networks)]
+    facts = made.metadata if isinstance(made, Artefact) else None
+    clouds = made.clouds if isinstance(made, Artefact) else made
+    spent = 0.0 if facts is None else facts.distill_seconds
+    objective = (facts.objective or {}) if facts else {}
+    found = evaluate(clouds, test, plan, train_seeds, on_step)
+    return Run(
+        arm=facts.arm if facts else "whole",
+        distilled=facts.distilled if facts else False,
+        objective=facts.arm if facts and facts.distilled else None,
+        storage=facts.storage if facts else None,
+        clouds_per_class=facts.clouds_per_class if facts else None,
+        points=clouds.points_per_cloud,
+        bits=facts.bits if facts else 32,
+        bytes_per_class=made.bytes_per_class if isinstance(made, Artefact) else float32_bytes_per_class(clouds),
+        distill_network=_network(objective),
+        distill_seed=seed,
+        train_seeds=train_seeds,
+        accuracy=found.accuracies,
+        class_accuracy=[run.class_accuracy for run in found.runs],
+        distill_seconds=spent if seconds is None else seconds,
+        prepare_seconds=facts.prepare_seconds if facts else 0.0,
+        train_seconds=found.train_seconds,
+        peak_mib=peak_mib(),
+    )
+
+
+def float32_bytes_per_class(clouds: PointClouds) -> float:
+    """Bytes of a whole set's coordinates as float32, over the number of classes."""
+    return clouds.points.numel() * 4 / clouds.num_classes
+
+
+def summed_up(
+    benchmark: str, dataset: str, plan: Protocol, runs: Sequence[Run], command: str, commit: str, **more: Any
+) -> Record:
+    """The record of an arm: its runs (at least one) over distillation seeds, made and tested as `plan` says.
+
+    Args:
+        benchmark, dataset: names.
+        plan: of every run.
+        runs: in the order of the seeds.
+        command, commit: how to measure it again.
+        more: further fields.
+    """
+    accuracy = [value for run in runs for value in run.accuracy]
+    mean, deviation = mean_std(accuracy)
+    shared = ("arm", "distilled", "objective", "storage", "clouds_per_class", "points", "bits", "bytes_per_class",
+              "distill_network")  # fmt: skip
+    return Record(
+        benchmark=benchmark,
+        dataset=dataset,
+        **{name: getattr(runs[0], name) for name in shared},
+        protocol=f"{plan.name} v{plan.recipe.version}",
+        network=plan.network,
+        accuracy=accuracy,
+        accuracy_mean=mean,
+        accuracy_std=deviation,
+        class_accuracy_mean=mean_std([value for run in runs for value in run.class_accuracy])[0],
+        distill_seeds=[run.distill_seed for run in runs],
+        train_seeds=[seed for run in runs for seed in run.train_seeds],
+        distill_seconds=sum(run.distill_seconds for run in runs) / len(runs),
+        prepare_seconds=max(run.prepare_seconds for run in runs),
+        train_seconds=sum(run.train_seconds for run in runs) / len(accuracy),
+        peak_mib=max(run.peak_mib for run in runs),
+        command=command,
+        commit=commit,
+        versions=versions(),
+        hardware=hardware(),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **{"recipe": plan.recipe.model_dump(mode="json"), **more},
+    )
+
+
+def _network(objective: dict[str, Any]) -> str | None:
+    """Name of the surrogate network, wherever the objective's settings have it."""
+    if isinstance(objective.get("network"), str):
+        return str(objective["network"])
+    inner = (_network(value) for value in objective.values() if isinstance(value, dict))
+    return next((name for name in inner if name), None)
+
+
 def read_records(path: Path) -> list[Record]:
     """All records of a file, none if it does not exist.
 
@@ -90,6 +232,11 @@ def write_record(path: Path, record: Record) -> None:
         records[places[0]] = record
     else:
         records.append(record)
+    write_records(path, records)
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """Write a file of these records and no others."""
     with atomic(path) as temporary:
         temporary.write_text("".join(json.dumps(one.model_dump()) + "\n" for one in records))
 

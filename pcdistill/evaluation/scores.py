@@ -12,6 +12,8 @@ from pcdistill.errors import InputError
 from pcdistill.models import Network, build
 from pcdistill.training import Protocol, predict, train
 
+OnStep = Callable[[int, int, float], None]  # number of the network from 0, step, loss
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -58,7 +60,7 @@ def evaluate(
     test: PointClouds,
     protocol: Protocol,
     seeds: Sequence[int],
-    on_step: Callable[[int, int, float], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> Evaluation:
     """Train one fresh network per seed on `clouds` and test it on `test`, as `protocol` says.
 
@@ -103,5 +105,5 @@ def peak_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def _numbered(on_step: Callable[[int, int, float], None], number: int) -> Callable[[int, float], None]:
+def _numbered(on_step: OnStep, number: int) -> Callable[[int, float], None]:
     return lambda step, loss: on_step(number, step, loss)

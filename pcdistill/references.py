@@ -1,0 +1,147 @@
+"""What to cite: which published work every registered part stands on, and the BibTeX of an artefact's parts.
+
+The entries are in `references.bib`. A part that is this package's own is listed in `OWN`; a test holds every
+registered part to one of the two.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pcdistill.storage import Metadata
+
+# Objectives that are planned or of other packages have their names here too: a file may come from there.
+OBJECTIVES: Mapping[str, tuple[str, ...]] = {
+    "krr": ("nguyen2021kip", "zhou2022frepo"),
+    "quantile": ("yim2025sadm",),  # ours, a generalisation of its sorted features
+    "dm": ("zhao2023dm",),
+    "idm": ("zhao2023idm",),
+    "m3d": ("zhang2024m3d",),
+    "cafe": ("wang2022cafe",),
+    "datadam": ("sajedi2023datadam",),
+    "sadm": ("yim2025sadm",),
+    "gm": ("zhao2021dc",),
+    "dc": ("zhao2021dc",),
+    "dsa": ("zhao2021dsa",),
+    "idc": ("kim2022idc",),
+    "mtt": ("cazenavette2022mtt",),
+    "tesla": ("cui2023tesla", "cazenavette2022mtt"),
+    "ftd": ("du2023ftd", "cazenavette2022mtt"),
+    "datm": ("guo2024datm", "cazenavette2022mtt"),
+    "gkd": ("agarwal2024gkd",),
+    "opd": ("agarwal2024gkd",),
+    "onpolicy": ("agarwal2024gkd",),
+}
+SELECTORS: Mapping[str, tuple[str, ...]] = {
+    "herding": ("welling2009herding",),
+    "kcenter": ("sener2018coreset", "gonzalez1985kcenter"),
+    "medoid": ("kaufman1990pam",),
+}
+STORAGES: Mapping[str, tuple[str, ...]] = {"rotated": ("yim2025sadm",)}
+# By the parts of a network's name.
+NETWORKS: Mapping[str, tuple[str, ...]] = {
+    "pointnet": ("qi2017pointnet",),
+    "layernorm": ("ba2016layernorm",),
+    "instancenorm": ("ulyanov2016instancenorm",),
+    "groupnorm": ("wu2018groupnorm",),
+}
+DATA: Mapping[str, tuple[str, ...]] = {
+    "modelnet": ("wu2015modelnet",),
+    "scanobjectnn": ("uy2019scanobjectnn",),
+    "shapenet": ("chang2015shapenet",),
+    "psb": ("shilane2004psb",),
+}
+PROTOCOLS: Mapping[str, tuple[str, ...]] = {"published": ("yim2025sadm",)}
+OWN: Mapping[str, frozenset[str]] = {
+    "objective": frozenset(),
+    "selector": frozenset({"random"}),
+    "storage": frozenset({"points"}),
+    "network": frozenset(),
+    "data set": frozenset({"shapes"}),
+    "protocol": frozenset({"tuned", "tuned*"}),
+}
+
+
+def keys_of(kind: str, name: str) -> tuple[str, ...] | None:
+    """Keys of the entries that a part stands on: none for what is our own, None for what is not known.
+
+    Args:
+        kind: "objective", "selector", "storage", "network", "data set" or "protocol".
+        name: registered or catalog name. Variants (`sadm-paper`, `modelnet40`, `psb19`, `scanobjectnn:OBJ_BG`)
+            are found by what they are variants of, networks by every part of their name.
+    """
+    if name in OWN[kind]:
+        return ()
+    if kind == "network":
+        parts = [NETWORKS[part] for part in name.split("-") if part in NETWORKS]
+        return tuple(key for part in parts for key in part) if parts else None
+    if kind == "data set":
+        family = re.match(r"[a-z]*", name.lower())
+        return DATA.get(family[0] if family else "")
+    tables = {"objective": OBJECTIVES, "selector": SELECTORS, "storage": STORAGES, "protocol": PROTOCOLS}
+    table = tables[kind]
+    return table.get(name) or table.get(name.replace("-", "")) or table.get(re.split(r"[-:*]", name)[0])
+
+
+def parts_of(metadata: Metadata) -> Iterator[tuple[str, str]]:
+    """(kind, name) of everything that went into an artefact, and of the network that it is evaluated with."""
+    objective, selection = metadata.objective or {}, metadata.selection
+    if metadata.distilled:
+        yield "objective", str(objective.get("name", metadata.arm))
+    for network in _networks(objective):
+        yield "network", network
+    if "method" in selection:
+        yield "selector", str(selection["method"])
+    if (features := str(selection.get("features") or "raw").partition(",")[0]) != "raw":
+        yield "network", features
+    yield "storage", metadata.storage
+    yield "data set", metadata.dataset
+    yield "protocol", str(metadata.protocol.get("name"))
+    yield "network", str(metadata.protocol.get("network"))
+
+
+def cite(metadata: Metadata) -> str:
+    """BibTeX of pcdistill and of exactly the work that an artefact stands on, each part named in a comment."""
+    entries, keys, notes = bibliography(), dict[str, None](), []
+    for kind, name in dict.fromkeys(parts_of(metadata)):
+        found = keys_of(kind, name)
+        # Names come from the file: what could end a comment or an entry is left out.
+        label = f"{kind} {re.sub(r'[^ -~]|[@{}%]', '', name)}"
+        if found is None:
+            notes.append(f"% {label}: no reference known here; cite its authors")
+        else:
+            notes.append(f"% {label}: {', '.join(found) or 'of pcdistill'}")
+            keys.update(dict.fromkeys(found))
+    version = re.sub(r"[^\w.+-]", "", metadata.versions.get("pcdistill", ""))
+    return "\n".join([*notes, "", _own_entry(version, metadata.created[:4]), *(entries[key] for key in keys)]) + "\n"
+
+
+def bibliography() -> dict[str, str]:
+    """Key -> entry of `references.bib`."""
+    text = (Path(__file__).parent / "references.bib").read_text(encoding="utf-8")
+    found = re.finditer(r"^@\w+\{([^,\s]+),\n.*?^\}\n", text, flags=re.MULTILINE | re.DOTALL)
+    return {entry[1]: entry[0] for entry in found}
+
+
+def _own_entry(version: str, year: str) -> str:
+    return (
+        "@misc{pcdistill,\n"
+        "  title = {pcdistill: Condensing Labelled Sets of {3D} Point Clouds},\n"
+        "  author = {{pcdistill contributors}},\n"
+        f"  note = {{Software{f', version {version}' if version[:1].isdigit() else ''}}},\n"
+        f"  year = {{{year}}}\n"
+        "}\n"
+    )
+
+
+def _networks(facts: object) -> Iterator[str]:
+    """Names below any key `network` of an objective's settings (several in one text take turns)."""
+    if isinstance(facts, Mapping):
+        for key, value in facts.items():
+            if key == "network" and isinstance(value, str):
+                yield from (word.strip() for word in value.split(",") if word.strip())
+            else:
+                yield from _networks(value)
+    elif isinstance(facts, list):
+        for value in facts:
+            yield from _networks(value)
