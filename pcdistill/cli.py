@@ -23,6 +23,7 @@ from pcdistill.config import (
     DemoConfig,
     DistillConfig,
     EvaluateConfig,
+    ExpertsConfig,
     SelectConfig,
     ShowConfig,
     TrainConfig,
@@ -144,6 +145,11 @@ def distill(config: DistillConfig) -> None:
     print(f"  {facts.distill_seconds:.0f} s distilling, {facts.prepare_seconds:.0f} s for the network bank (cached)")
 
 
+def experts(config: ExpertsConfig) -> None:
+    """`pcdistill experts`."""
+    print(f"recorded in {jobs.run_experts(config, print):.0f} s")
+
+
 def train(config: TrainConfig) -> None:
     """`pcdistill train`."""
     losses = jobs.run_train(config)
@@ -196,6 +202,7 @@ COMMANDS: dict[str, tuple[type[Config], Callable[[Any], None]]] = {
     "data": (DataConfig, show_data),
     "select": (SelectConfig, select),
     "distill": (DistillConfig, distill),
+    "experts": (ExpertsConfig, experts),
     "train": (TrainConfig, train),
     "evaluate": (EvaluateConfig, evaluate),
     "view": (ViewConfig, view),

@@ -202,6 +202,25 @@ class DistillConfig(LabelledConfig):
         return {**filled, **values, "options": options}
 
 
+class ExpertsConfig(Config):
+    """Record the expert trajectories of `tm` in the cache, where `distill` with the same settings finds them."""
+
+    data: Annotated[str, Field(description="catalog name, HDF5 file or folder")]
+    root: Root = None
+    preset: Annotated[str | None, Field(description="named settings, of which the experts' count")] = None
+    options: Annotated[
+        dict[str, Any], Field(description="of the objective tm: bank.steps=200 bank.interval=5 bank.bits=16")
+    ] = Field(default_factory=dict)
+    networks: Annotated[int | None, Field(ge=1, description="experts (default: as the objective likes)")] = None
+    surrogate: Annotated[str | None, Field(description="network (default: as the objective likes)")] = None
+    seed: Seed = 0
+
+    def distilling(self) -> DistillConfig:
+        """The same as settings of a distillation."""
+        wanted = {key: value for key, value in self.model_dump().items() if value is not None}
+        return DistillConfig(**{**wanted, "objective": "tm", "output": Path("unwritten.h5"), "clouds_per_class": 1})
+
+
 class TrainConfig(Config):
     """Train one network on an artefact or a whole data set."""
 

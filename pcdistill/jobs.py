@@ -13,15 +13,24 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.config import DistillConfig, EvaluateConfig, LabelledConfig, SelectConfig, TrainConfig, ViewConfig
+from pcdistill.config import (
+    DistillConfig,
+    EvaluateConfig,
+    ExpertsConfig,
+    LabelledConfig,
+    SelectConfig,
+    TrainConfig,
+    ViewConfig,
+)
 from pcdistill.data import catalog, load
 from pcdistill.distill import DistillSettings, OnStep, distill
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, as_tested, evaluate, score
-from pcdistill.files import atomic, check_writable, sha256_file
+from pcdistill.files import atomic, cache_root, check_writable, sha256_file
 from pcdistill.geometry import normalise
 from pcdistill.matching import Objective, objectives
+from pcdistill.matching.experts import estimate, record_experts
 from pcdistill.models import Network, PointNet, build, networks
 from pcdistill.progress import progress
 from pcdistill.selection import network_descriptor, select, selectors
@@ -151,6 +160,24 @@ def make_objective(config: DistillConfig) -> Objective:
     options = dict(config.options)
     options["bank"] = {**bank, **options.get("bank", {})}
     return kind(seed=config.seed, **options)
+
+
+def run_experts(config: ExpertsConfig, say: Callable[[str], None]) -> float:
+    """Record expert trajectories in the cache, saying beforehand what it will cost; returns the seconds of all.
+
+    Every expert is kept as soon as it is done: the same command goes on after an interruption.
+
+    Raises:
+        InputError: unknown names, impossible settings, or an expert that diverges.
+    """
+    wanted = make_objective(config.distilling()).options.bank
+    real = load(config.data, "train", root=config.root)
+    cost = estimate(real, wanted)
+    say(
+        f"{wanted.networks} experts of {wanted.steps} steps, {wanted.networks - cost.missing} recorded before: "
+        f"about {cost.seconds:.0f} s and {cost.megabytes:.0f} MB in {cache_root() / 'experts'}"
+    )
+    return record_experts(real, wanted)[1]
 
 
 def run_distill(config: DistillConfig) -> Artefact:

@@ -26,6 +26,10 @@ EVERY: dict[str, dict[str, Any]] = {
         "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
         "labels": "learned", "teacher": "net.safetensors", "temperature": 2.0,
     },
+    "experts": {
+        "data": "set", "root": "data", "preset": "tm", "options": {"length": 2, "bank": {"steps": 9}}, "networks": 3,
+        "surrogate": "pointnet", "seed": 7,
+    },
     "train": {
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
         "protocol": "published", "seed": 7,

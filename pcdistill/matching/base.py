@@ -75,11 +75,21 @@ def _checked(name: str, kind: type[BaseModel], options: dict[str, Any]) -> BaseM
         return kind(**_merged(kind().model_dump(), options))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "options"
+        key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            raise InputError(f"objective {name}", f"unknown option {nearest(key, kind.model_fields)}") from None
+            raise InputError(f"objective {name}", f"unknown option {nearest(key, _names(kind()))}") from None
         wanted = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        if isinstance(first["input"], dict):  # options that do not fit one another
+            raise InputError(f"objective {name}, options", f"{key} do not fit".strip(), wanted) from None
         raise InputError(f"objective {name}, option {key}", repr(first["input"]), wanted) from None
+
+
+def _names(options: BaseModel) -> list[str]:
+    """Names of all options, those of nested models with dots."""
+    names = []
+    for name, value in options:
+        names += [f"{name}.{inner}" for inner in _names(value)] if isinstance(value, BaseModel) else [name]
+    return names
 
 
 def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
