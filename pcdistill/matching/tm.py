@@ -11,8 +11,8 @@ from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.errors import InputError
 from pcdistill.matching.base import Objective, ObjectiveOptions, objectives, with_gradients
 from pcdistill.matching.draws import step_generator
-from pcdistill.matching.experts import ExpertConfig, expert_steps, record_experts
-from pcdistill.matching.gradients import Weights, mean_gradient, one_hot
+from pcdistill.matching.experts import Expert, ExpertConfig, expert_steps, record_experts
+from pcdistill.matching.gradients import Weights, mean_gradient, one_hot, outputs
 from pcdistill.models import Network
 
 
@@ -33,6 +33,10 @@ class TrajectoryOptions(ObjectiveOptions):
         gradient: `adjoint`: exact, one step at a time backwards from the kept weights; `tesla`: as if later weights did
             not depend on a step (Cui et al., ICML 2023); `unroll`: the plain graph of all steps, whose memory grows
             with N.
+        distance: between student and expert: of their `weights` (MTT), or of their `outputs` (logits) on `real_clouds`
+            real clouds drawn anew at every step: networks may behave alike with weights that are far apart, and the
+            other way round.
+        real_clouds: for that.
         on_policy: share of segments that start where a student trained on the present synthetic set is, instead of on
             an expert's trajectory.
         visits: such a student has made up to this many student steps.
@@ -48,6 +52,8 @@ class TrajectoryOptions(ObjectiveOptions):
     student_batch: int | None = Field(default=None, ge=1)
     augmentation: Augmentation = Augmentation(stretch=1.3, tilt=8)
     gradient: Literal["adjoint", "tesla", "unroll"] = "adjoint"
+    distance: Literal["weights", "outputs"] = "outputs"
+    real_clouds: int = Field(default=128, ge=1)
     on_policy: float = Field(default=0.0, ge=0, le=1)
     visits: int = Field(default=20, ge=1)
 
@@ -65,6 +71,7 @@ class Segment(NamedTuple):
     network: Network
     start: Weights
     target: Weights
+    points: Tensor | None  # real clouds (B, P, 3) on which outputs are compared; None compares weights
 
 
 class Batch(NamedTuple):
@@ -129,18 +136,27 @@ class TrajectoryMatching(Objective):
             last = first + round((last - first) * min(1.0, step / self.options.grow))
         expert = self.experts[int(torch.randint(len(self.experts), (), generator=generator))]
         state = int(torch.randint(first, last + 1, (), generator=generator))
-        if float(torch.rand((), generator=generator)) >= self.options.on_policy:
-            return Segment(expert.network, expert.at(state), expert.at(state + self.options.length))
+        start, target = expert.at(state), expert.at(state + self.options.length)
+        if float(torch.rand((), generator=generator)) < self.options.on_policy:
+            start = self._visited(decoded, expert, generator)
+            config: ExpertConfig = self.options.bank
+            steps = self.options.length * config.interval
+            target = expert_steps(expert.network, start, self.real, config, steps, generator)
+        return Segment(expert.network, start, target, self._real_points(expert.network, generator))
+
+    def _visited(self, decoded: PointClouds, expert: Expert, generator: torch.Generator) -> Weights:
+        """Where a student is that was trained on the synthetic set from an expert's first weights."""
         visits = int(torch.randint(1, self.options.visits + 1, (), generator=generator))
-        batches = self._batches(decoded, visits, generator)
         targets = one_hot(decoded.labels, self.classes, decoded.points)
         inputs = [value.detach() for value in (decoded.points, targets, self.log_step_size)]
-        student = _student(expert.network, expert.at(first), batches, inputs)[-1]
-        config: ExpertConfig = self.options.bank
-        steps = self.options.length * config.interval
-        return Segment(
-            expert.network, student, expert_steps(expert.network, student, self.real, config, steps, generator)
-        )
+        first = expert.at(self.options.start[0])
+        return _student(expert.network, first, self._batches(decoded, visits, generator), inputs)[-1]
+
+    def _real_points(self, network: Network, generator: torch.Generator) -> Tensor | None:
+        if self.options.distance == "weights":
+            return None
+        index = torch.randperm(len(self.real.labels), generator=generator)[: self.options.real_clouds].sort().values
+        return network.critical(self.real.batch(index)[:, : self.options.bank.points])
 
     def _batches(self, decoded: PointClouds, steps: int, generator: torch.Generator) -> list[Batch]:
         labels, points = decoded.hard_labels, decoded.points.shape[1]
@@ -175,22 +191,28 @@ def _student(network: Network, start: Weights, batches: list[Batch], inputs: Inp
     return states
 
 
-def _distance(segment: Segment, end: Weights) -> tuple[Tensor, Weights]:
-    """The loss and its gradient with respect to the student's last weights."""
-    scale = sum(
-        ((segment.start[name] - value).square().sum() for name, value in segment.target.items()), torch.zeros(())
-    )
-    if not scale > 0:
+def _distance(segment: Segment, end: Weights) -> Tensor:
+    """The loss of a student that ends at `end`, differentiable there."""
+    if segment.points is None:
+        pairs = [(end[name], value, segment.start[name]) for name, value in segment.target.items()]
+    else:
+        with torch.no_grad():
+            before, after = (
+                outputs(segment.network, values, segment.points) for values in (segment.start, segment.target)
+            )
+        pairs = [(outputs(segment.network, end, segment.points), after, before)]
+    way = sum(((after - before).square().sum() for _, after, before in pairs), torch.zeros(()))
+    if not way > 0:
         raise InputError("trajectory matching", "an expert that does not move", "one that learns (raise bank.lr)")
-    gaps = {name: end[name] - value for name, value in segment.target.items()}
-    value = sum((gap.square().sum() for gap in gaps.values()), torch.zeros(())) / scale
-    return value, {name: 2 * gap / scale for name, gap in gaps.items()}
+    return sum(((found - after).square().sum() for found, after, _ in pairs), torch.zeros(())) / way
 
 
 def _backwards(segment: Segment, batches: list[Batch], inputs: Inputs, exact: bool) -> tuple[Tensor, list[Tensor]]:
     """Loss and gradients with respect to `inputs`; memory of one step, whatever their number."""
     states = _student(segment.network, segment.start, batches, inputs)
-    value, along = _distance(segment, states[-1])
+    end = {name: part.detach().requires_grad_() for name, part in states[-1].items()}
+    value = _distance(segment, end)
+    along = dict(zip(end, torch.autograd.grad(value, list(end.values())), strict=True))
     size = inputs[2].detach().exp()
     leaves = [inputs[0].detach().requires_grad_(), inputs[1].detach().requires_grad_()]
     sums = [torch.zeros_like(leaf) for leaf in leaves]
@@ -206,7 +228,7 @@ def _backwards(segment: Segment, batches: list[Batch], inputs: Inputs, exact: bo
             total -= size * part
         if exact:
             along = {name: along[name] - size[0, 0] * part for name, part in zip(along, found[2:], strict=True)}
-    return value, [*sums, log_size]
+    return value.detach(), [*sums, log_size]
 
 
 def _unrolled(segment: Segment, batches: list[Batch], inputs: Inputs, exact: bool) -> tuple[Tensor, list[Tensor]]:
@@ -216,5 +238,5 @@ def _unrolled(segment: Segment, batches: list[Batch], inputs: Inputs, exact: boo
     for batch in batches:
         slope = _slope(segment.network, state, batch, leaves, create_graph=True)
         state = {name: value - leaves[2].exp()[0, 0] * slope[name] for name, value in state.items()}
-    value, _ = _distance(segment, state)
+    value = _distance(segment, state)
     return value.detach(), list(torch.autograd.grad(value, leaves, materialize_grads=True))

@@ -1,0 +1,99 @@
+"""What a step of every objective costs: seconds, where they go, and peak memory; one process per line.
+
+    python benchmarks/cost.py                 # every objective, and trajectory matching at N = 10, 20, 50
+    python benchmarks/cost.py one tm --options student_steps=50 gradient=unroll
+
+On the built-in shapes, 4 clouds x 128 points per class, so that anyone can repeat it. Writes `results/cost.json`.
+"""
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from pcdistill.cli import _nested
+from pcdistill.config import DistillConfig
+from pcdistill.data import load
+from pcdistill.environment import hardware, revision, versions
+from pcdistill.evaluation import peak_mib
+from pcdistill.files import atomic
+from pcdistill.jobs import make_objective
+from pcdistill.matching import objectives
+from pcdistill.selection import select
+from pcdistill.storage import Budget, StoredPoints
+
+RESULTS = Path(__file__).parent / "results" / "cost.json"
+CLOUDS, POINTS, STEPS = 4, 128, 10
+
+
+def arms() -> list[list[str]]:
+    """Arguments of every line."""
+    listed = [[name] for name in objectives]
+    for gradient in ("adjoint", "tesla", "unroll"):
+        listed += [["tm", "--options", f"gradient={gradient}", f"student_steps={n}"] for n in (10, 20, 50)]
+    return listed
+
+
+def measure(name: str, options: list[str]) -> dict[str, Any]:
+    """Median seconds of a step with its gradient, the operations that take longest, and peak memory."""
+    real = load("shapes", "train", points=1024)
+    config = DistillConfig(
+        data="shapes", output=Path("unwritten.h5"), clouds_per_class=CLOUDS, objective=name, options=_nested(options)
+    )
+    objective = make_objective(config)
+    objective.prepare(real)
+    storage = StoredPoints.from_clouds(select(real, "random", CLOUDS, points=POINTS, seed=0), Budget(CLOUDS, POINTS))
+    before = peak_mib()
+
+    def step(number: int) -> float:
+        start = time.perf_counter()
+        torch.autograd.grad(objective.loss(storage.decode(), number), list(storage.learned().values()))
+        return time.perf_counter() - start
+
+    step(0)
+    seconds = [step(number) for number in range(1, STEPS + 1)]
+    peak = peak_mib()
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        step(STEPS + 1)
+    events = sorted(seen.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in events)
+    return {
+        "objective": name, "options": options, "seconds_per_step": statistics.median(seconds),
+        "prepare_seconds": objective.seconds, "steps": objective.steps, "peak_mib": peak, "prepare_peak_mib": before,
+        "operations": {event.key: round(event.self_cpu_time_total / total, 3) for event in events[:5]},
+        "threads": torch.get_num_threads(), "commit": revision(), "versions": versions(), "hardware": hardware(),
+        "command": shlex.join(["python", "benchmarks/cost.py", "one", name, "--options", *options]),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure one line and print it, or all of them and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=["one"])
+    parser.add_argument("objective", nargs="?", choices=list(objectives))
+    parser.add_argument("--options", nargs="*", default=[])
+    given = parser.parse_args()
+    if given.what == "one":
+        print(json.dumps(measure(given.objective, given.options)))
+        return
+    found = []
+    for arm in arms():
+        # Once to fill the cache: the line is of a process that reads it.
+        for _ in range(2):
+            ran = subprocess.run([sys.executable, __file__, "one", *arm], check=True, capture_output=True, text=True)
+        found.append(json.loads(ran.stdout.splitlines()[-1]))
+        print(f"{shlex.join(arm):60} {found[-1]['seconds_per_step']:.3f} s {found[-1]['peak_mib']} MiB", flush=True)
+        with atomic(RESULTS) as temporary:
+            temporary.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
