@@ -3,7 +3,7 @@
 from pcdistill.data.catalog import CatalogRow, catalog, info, load, open_stream
 from pcdistill.data.project import H5Clouds, write_hdf5
 from pcdistill.data.pyg import from_pyg, to_pyg
-from pcdistill.data.splits import validation_split
+from pcdistill.data.splits import last_split, validation_split
 
 __all__ = [
     "CatalogRow",
@@ -11,6 +11,7 @@ __all__ = [
     "catalog",
     "from_pyg",
     "info",
+    "last_split",
     "load",
     "open_stream",
     "to_pyg",

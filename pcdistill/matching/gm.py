@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import CloudSource, PointClouds
-from pcdistill.matching.bank import Bank, BankConfig, random_clouds
+from pcdistill.matching.bank import Bank, BankConfig, architecture, calibrate, random_clouds, untrained_network
 from pcdistill.matching.base import Objective, ObjectiveOptions, objectives
 from pcdistill.matching.cache import Tensors, cached
 from pcdistill.matching.draws import step_generator
@@ -36,6 +36,8 @@ class GradientOptions(ObjectiveOptions):
         distance: `outputs`: of what a step along the gradients would do to the logits of `probe_clouds` real clouds;
             `layer`, `cosine` or `mse`: of the gradients themselves; see `gradient_distance`.
         probe_clouds: fixed for each network.
+        fresh_head: networks get an untrained classifier on their trained point features. The gradient of a class then
+            tells of all its clouds; a trained classifier's mostly of the few that it gets wrong.
         joint: compare the gradient of all classes together instead of class by class.
         augmentation: of the synthetic clouds, each by its own draw, as when a network is trained on them.
     """
@@ -43,6 +45,7 @@ class GradientOptions(ObjectiveOptions):
     bank: BankConfig = BankConfig(network="pointnet-small-layernorm", quantiles=0, pooled_samples=128)
     distance: Distance = "outputs"
     probe_clouds: int = Field(default=128, ge=1)
+    fresh_head: bool = True
     joint: bool = True
     augmentation: Augmentation = Augmentation(stretch=1.3, tilt=8)
 
@@ -71,7 +74,10 @@ class GradientMatching(Objective):
         config: BankConfig = self.options.bank
         # The bank's own real features are not needed.
         self.bank = Bank.of(real, config.model_copy(update={"quantiles": 0, "pooled_samples": 1}))
-        facts = f"{FORMAT} {config.model_dump_json()} {self.options.joint} {real.fingerprint()}"
+        if self.options.fresh_head:
+            self._replace_heads(real)
+        which = f"{self.options.joint} {self.options.fresh_head}"
+        facts = f"{FORMAT} {config.model_dump_json()} {which} {real.fingerprint()}"
         found, seconds = cached("gradients", facts, lambda: self._real_gradients(real))
         self.seconds = self.bank.seconds + seconds
         self.real: list[Weights] = [
@@ -90,6 +96,15 @@ class GradientMatching(Objective):
     def _output_changes(self, k: int) -> Weights:
         network = self.bank.members[k].network
         return output_change(network, parameters(network), self.real[k], self.probes[k])
+
+    def _replace_heads(self, real: CloudSource) -> None:
+        config: BankConfig = self.options.bank
+        for k, member in enumerate(self.bank.members):
+            name = architecture(config.network, k)
+            member.network.head = untrained_network(real, name, config.points, config.seed, k).head
+            points, _ = random_clouds(real, range(len(real.class_names)), 16, step_generator("head", config.seed, k))
+            calibrate(member.network, points[:, : config.points])
+            member.network.eval().requires_grad_(False)
 
     def _real_gradients(self, real: CloudSource) -> Tensors:
         config: BankConfig = self.options.bank

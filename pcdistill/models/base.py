@@ -18,7 +18,12 @@ class Output(NamedTuple):
 
 
 class Network(nn.Module):
-    """Base of all networks: `(B, N, 3)` float32 in the unit sphere, z up, to `Output`."""
+    """Base of all networks: `(B, N, 3)` float32 in the unit sphere, z up, to `Output`.
+
+    `head` is the part that `classify` uses.
+    """
+
+    head: nn.Module
 
     def forward(self, points: Tensor) -> Output:
         raise NotImplementedError
