@@ -151,7 +151,7 @@ def test_the_package_cites_its_own_version(metadata: Callable[..., Metadata]) ->
 
 def test_names_from_a_file_stay_inside_their_comment(metadata: Callable[..., Metadata]) -> None:
     evil = "my\n@misc{evil, title = {x}}\n set"
-    strange = {"bank": ["network"], "start": {}, "grow": "much", "on_policy": None}
+    strange: dict[str, Any] = {"bank": ["network"], "start": {}, "grow": "much", "on_policy": None}
     text = cite(metadata(strange, dataset=evil, versions={"pcdistill": "1}\n@misc{evil"}))
     assert "evil" not in entries(text)
     assert "% data set mymiscevil, title = x set: no reference known here; cite its authors\n" in text
@@ -172,7 +172,7 @@ def test_the_command_on_a_selected_set(tiny_file: Path, tmp_path: Path, capsys: 
 
 def test_the_command_on_a_distilled_set(tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "distilled.h5"
-    given = {"clouds_per_class": 1, "points": 8, "objective": "dc", "steps": 1, "init": "random"}
+    given: dict[str, Any] = {"clouds_per_class": 1, "points": 8, "objective": "dc", "steps": 1, "init": "random"}
     run_distill(DistillConfig(data=str(tiny_file), output=path, **given))
     assert main(["cite", str(path)]) == 0
     found = list(entries(capsys.readouterr().out))
