@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -72,6 +72,12 @@ class Task(NamedTuple):
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
         return f"{re.sub(r'[^A-Za-z0-9@]+', '-', str(self.cell))}-{digest[:10]}"
 
+    @property
+    def bank(self) -> str | None:
+        """What is equal for cells that need the same networks of the real set; None if it needs none."""
+        objective = self.settings.get("objective", {})
+        return json.dumps(objective["bank"], sort_keys=True) if "bank" in objective else None
+
 
 def run_compare(config: CompareConfig, say: Say = lambda _: None) -> list[Record]:
     """Carry out what is missing of the grid, write `records.jsonl`, `table.md` and `plot.png`, and say the table.
@@ -86,11 +92,7 @@ def run_compare(config: CompareConfig, say: Say = lambda _: None) -> list[Record
     grid, plan = cells(config), plan_of(config)
     for name in ("records.jsonl", "table.md", "plot.png", "cells/x", "artefacts/x"):
         check_writable(config.output / name)
-    real, _ = splits(config, plan)
-    for budget in {cell.budget for cell in grid if cell.budget is not None}:
-        _check_size(budget, real)
-    tasks = [Task(cell, settings(cell, config, plan, real)) for cell in grid]
-    runs, failures = _carried_out(tasks, config, say)
+    runs, failures = _carried_out(tasks := _tasks(grid, config, plan), config, say)
     records = _records(runs, config, plan)
     if records:
         _write(records, config, plan, say)
@@ -167,11 +169,21 @@ def splits(config: CompareConfig, plan: Protocol) -> tuple[PointClouds, PointClo
     return train, load(config.data, "test", root=config.root, points=plan.test_points)
 
 
-def settings(cell: Cell, config: CompareConfig, plan: Protocol, real: PointClouds) -> dict[str, Any]:
-    """Everything that a cell's result follows from, as JSON values."""
+def _tasks(grid: Sequence[Cell], config: CompareConfig, plan: Protocol) -> list[Task]:
+    """The cells with their settings; the data are let go of before the work, in processes of their own, begins."""
+    real, test = splits(config, plan)
+    for cell in grid:
+        if cell.budget is not None:
+            _check_size(cell.budget, real)
+    data = [real.fingerprint(), test.fingerprint()]
+    return [Task(cell, settings(cell, config, plan, data)) for cell in grid]
+
+
+def settings(cell: Cell, config: CompareConfig, plan: Protocol, data: Sequence[str]) -> dict[str, Any]:
+    """Everything that a cell's result follows from, as JSON values; `data` are digests of the splits."""
     facts: dict[str, Any] = {
         "cell": str(cell),
-        "data": real.fingerprint(),
+        "data": list(data),
         "validation": config.validation,
         "protocol": plan.model_dump(mode="json"),
         "train_seeds": config.train_seeds,
@@ -270,15 +282,20 @@ def _carried_out(tasks: Sequence[Task], config: CompareConfig, say: Say) -> tupl
 def _worked_off(tasks: Sequence[Task], config: CompareConfig) -> Generator[tuple[Task, str | None], None, None]:
     """Each task when it has ended, with the reason if it failed; whatever still works is ended on leaving.
 
-    A process per cell: its peak memory is the cell's own, and one that the system kills takes no other along.
+    A process per cell: its peak memory is the cell's own, and one that the system kills takes no other along. Of cells
+    that need the same bank the first runs before the others, which find the bank in the cache.
     """
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // config.workers)
     waiting, at_work = list(tasks), dict[Connection, tuple[Task, SpawnProcess]]()
+    built: set[str | None] = {None}  # banks
     try:
         while waiting or at_work:
-            while waiting and len(at_work) < config.workers:
-                task = waiting.pop(0)
+            while len(at_work) < config.workers:
+                task = _next(waiting, {task.bank for task, _ in at_work.values()} - built)
+                if task is None:
+                    break
+                waiting.remove(task)
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(target=_work, args=(theirs, task, config, threads), daemon=True)
                 at_work[ours] = (task, process)
@@ -295,6 +312,8 @@ def _worked_off(tasks: Sequence[Task], config: CompareConfig) -> Generator[tuple
                 del at_work[ours]
                 ours.close()
                 process.join()
+                if not reason:
+                    built.add(task.bank)
                 yield task, reason or None
     finally:
         for _, process in at_work.values():
@@ -304,23 +323,48 @@ def _worked_off(tasks: Sequence[Task], config: CompareConfig) -> Generator[tuple
             process.join()
 
 
+def _next(waiting: Sequence[Task], building: Collection[str | None]) -> Task | None:
+    """The first that needs no bank that a cell at work may be building."""
+    return next((task for task in waiting if task.bank not in building), None)
+
+
 def _work(pipe: Connection, task: Task, config: CompareConfig, threads: int) -> None:
     """What a process does: one cell; it sends the reason if that fails, else nothing but an end."""
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: saves the distillation's state
+    _stop_on_sigterm()
     reason = ""
+    trace = config.output / "cells" / f"{task.key}.error.txt"
     with contextlib.redirect_stderr(io.StringIO()):  # bars of several processes would write over one another
         try:
             carry_out(task, config)
+            trace.unlink(missing_ok=True)  # of an earlier attempt
         except KeyboardInterrupt:
             return
         except (InputError, OSError) as error:
             reason = " ".join(str(error).split())
         except Exception as error:  # a defect: it must not cost the other cells, but has to be found
-            path = config.output / "cells" / f"{task.key}.error.txt"
-            path.write_text(traceback.format_exc())
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]} (traceback in {path})"
+            trace.write_text(traceback.format_exc())
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]} (traceback in {trace})"
     pipe.send_bytes(reason.encode())
+
+
+def _stop_on_sigterm() -> None:
+    """Let SIGTERM do what Ctrl-C does, which saves a distillation's state, and Ctrl-C, which reaches all, nothing.
+
+    By way of SIGINT, as `distill` holds that back while it changes the state.
+    """
+    asked: list[int] = []
+
+    def ended(number: int, _: object) -> None:
+        asked.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    def interrupted(_: int, __: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGTERM, ended)
 
 
 @contextlib.contextmanager
@@ -359,7 +403,7 @@ def _command(config: CompareConfig) -> str:
         value = getattr(config, key)
         if value == field.default or key in ("root", "workers"):
             continue
-        value = {"data": jobs.set_name(config.data), "output": config.output.name}.get(key, value)
+        value = {"data": jobs.set_name(config.data), "output": config.output.resolve().name}.get(key, value)
         words += ["--" + key.replace("_", "-"), *map(str, value if isinstance(value, tuple) else [value])]
     return shlex.join(words)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pcdistill.storage import Metadata
 
-# Objectives that are planned or of other packages have their names here too: a file may come from there.
 OBJECTIVES: Mapping[str, tuple[str, ...]] = {
     "krr": ("nguyen2021kip", "zhou2022frepo"),
     "quantile": ("yim2025sadm",),  # ours, a generalisation of its sorted features
@@ -20,22 +19,24 @@ OBJECTIVES: Mapping[str, tuple[str, ...]] = {
     "cafe": ("wang2022cafe",),
     "datadam": ("sajedi2023datadam",),
     "sadm": ("yim2025sadm",),
-    "gm": ("zhao2021dc",),
+    "gm": ("zhao2021dc", "kim2022idc"),
     "dc": ("zhao2021dc",),
     "dsa": ("zhao2021dsa",),
-    "idc": ("kim2022idc",),
-    "mtt": ("cazenavette2022mtt",),
-    "tesla": ("cui2023tesla", "cazenavette2022mtt"),
-    "ftd": ("du2023ftd", "cazenavette2022mtt"),
-    "datm": ("guo2024datm", "cazenavette2022mtt"),
-    "gkd": ("agarwal2024gkd",),
-    "opd": ("agarwal2024gkd",),
-    "onpolicy": ("agarwal2024gkd",),
+    "tm": ("cazenavette2022mtt",),
+}
+# Settings that are published work of their own; `_settings` finds those in use.
+SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "tesla gradient": ("cui2023tesla",),
+    "sharpness-aware experts": ("du2023ftd", "foret2021sam"),
+    "window of segments": ("guo2024datm",),
+    "on-policy segments": ("agarwal2024gkd",),
+    "averaged clouds": ("du2023ftd",),
+    "labels of a teacher": ("hinton2015distilling",),
 }
 SELECTORS: Mapping[str, tuple[str, ...]] = {
     "herding": ("welling2009herding",),
     "kcenter": ("sener2018coreset", "gonzalez1985kcenter"),
-    "medoid": ("kaufman1990pam",),
+    "medoid": ("kaufman1990pam", "schubert2019fasterpam"),
 }
 STORAGES: Mapping[str, tuple[str, ...]] = {"rotated": ("yim2025sadm",)}
 # By the parts of a network's name.
@@ -48,12 +49,13 @@ NETWORKS: Mapping[str, tuple[str, ...]] = {
 DATA: Mapping[str, tuple[str, ...]] = {
     "modelnet": ("wu2015modelnet",),
     "scanobjectnn": ("uy2019scanobjectnn",),
-    "shapenet": ("chang2015shapenet",),
+    "shapenet": ("chang2015shapenet", "yu2022pointbert"),
     "psb": ("shilane2004psb",),
 }
 PROTOCOLS: Mapping[str, tuple[str, ...]] = {"published": ("yim2025sadm",)}
 OWN: Mapping[str, frozenset[str]] = {
     "objective": frozenset(),
+    "setting": frozenset(),
     "selector": frozenset({"random"}),
     "storage": frozenset({"points"}),
     "network": frozenset(),
@@ -66,7 +68,7 @@ def keys_of(kind: str, name: str) -> tuple[str, ...] | None:
     """Keys of the entries that a part stands on: none for what is our own, None for what is not known.
 
     Args:
-        kind: "objective", "selector", "storage", "network", "data set" or "protocol".
+        kind: "objective", "setting", "selector", "storage", "network", "data set" or "protocol".
         name: registered or catalog name. Variants (`sadm-paper`, `modelnet40`, `psb19`, `scanobjectnn:OBJ_BG`)
             are found by what they are variants of, networks by every part of their name.
     """
@@ -78,9 +80,15 @@ def keys_of(kind: str, name: str) -> tuple[str, ...] | None:
     if kind == "data set":
         family = re.match(r"[a-z]*", name.lower())
         return DATA.get(family[0] if family else "")
-    tables = {"objective": OBJECTIVES, "selector": SELECTORS, "storage": STORAGES, "protocol": PROTOCOLS}
+    tables = {
+        "objective": OBJECTIVES,
+        "setting": SETTINGS,
+        "selector": SELECTORS,
+        "storage": STORAGES,
+        "protocol": PROTOCOLS,
+    }
     table = tables[kind]
-    return table.get(name) or table.get(name.replace("-", "")) or table.get(re.split(r"[-:*]", name)[0])
+    return table.get(name) or table.get(re.split(r"[-*]", name)[0])
 
 
 def parts_of(metadata: Metadata) -> Iterator[tuple[str, str]]:
@@ -88,6 +96,8 @@ def parts_of(metadata: Metadata) -> Iterator[tuple[str, str]]:
     objective, selection = metadata.objective or {}, metadata.selection
     if metadata.distilled:
         yield "objective", str(objective.get("name", metadata.arm))
+    for setting in _settings(metadata):
+        yield "setting", setting
     for network in _networks(objective):
         yield "network", network
     if "method" in selection:
@@ -145,3 +155,24 @@ def _networks(facts: object) -> Iterator[str]:
     elif isinstance(facts, list):
         for value in facts:
             yield from _networks(value)
+
+
+def _settings(metadata: Metadata) -> list[str]:
+    """Those of `SETTINGS` that an artefact was made with."""
+    facts, labels = metadata.objective or {}, metadata.selection.get("labels")
+    bank, start = facts.get("bank"), facts.get("start")
+    first = start[0] if isinstance(start, list) and start else 0
+    used = {
+        "tesla gradient": facts.get("gradient") == "tesla",
+        "sharpness-aware experts": isinstance(bank, Mapping) and _positive(bank.get("sam")),
+        # MTT bounds the starts of segments from above; DATM from below, too, and moves the bound.
+        "window of segments": _positive(first) or _positive(facts.get("grow")),
+        "on-policy segments": _positive(facts.get("on_policy")),
+        "averaged clouds": _positive((metadata.settings or {}).get("ema")),
+        "labels of a teacher": isinstance(labels, Mapping) and "teacher" in labels,
+    }
+    return [name for name, is_used in used.items() if is_used]
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and value > 0

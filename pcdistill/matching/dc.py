@@ -125,9 +125,11 @@ class DatasetCondensation(Objective):
             self.network = untrained_network(
                 self.real, architecture(name, episode), self.options.real_points, seed, episode
             )
+        start = parameters(self.network)
         if not self.weights or place == 0:
-            self.weights = parameters(self.network)
+            self.weights = start
             return self.network
+        self.weights = {name: self.weights[name] for name in start}  # a file has them in another order of summation
         for _ in range(self.options.inner):
             draw = self.options.augmentation.draw(len(points), points.shape[1], generator)
             slope = mean_gradient(self.network, self.weights, apply(points, draw), targets)

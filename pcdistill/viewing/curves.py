@@ -9,7 +9,8 @@ from typing import NamedTuple
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX*"
 STYLES = ("-", "--", ":")
-GAP = 13.0  # points between the baselines of two labels
+LINE = 11.5  # height of a line of a label in points, and
+GAP = 1.5  # the space between two labels
 
 
 class Curve(NamedTuple):
@@ -37,13 +38,13 @@ def accuracy_plot(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, NullLocator
-    from matplotlib.transforms import ScaledTranslation
+    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+    from matplotlib.transforms import ScaledTranslation, Transform
 
     figure = Figure(figsize=(7.2, 4.5), dpi=160)
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0.09, 0.17, 0.70, 0.73))
-    ends: list[tuple[float, float, str, str]] = []  # x, y, text, colour
+    ends: list[tuple[float, float, Transform, str, str]] = []  # x and y, in what, text, colour
     for number, curve in enumerate(curves):
         colour = COLOURS[number % len(COLOURS)]
         # A little to the side of one another, so that error bars at one size do not hide each other.
@@ -55,12 +56,12 @@ def accuracy_plot(
             linestyle=STYLES[number // len(COLOURS) % len(STYLES)], linewidth=1.6, elinewidth=1, capsize=2.5,
             transform=axes.transData + aside,
         )  # fmt: skip
-        ends.append((curve.sizes[-1], means[-1], curve.label, colour))
+        ends.append((curve.sizes[-1], means[-1], axes.transData + aside, curve.label, colour))
     sizes = sorted({size for curve in curves for size in curve.sizes})
     for level in levels:
         mean = 100 * level.means[0]
         axes.axhline(mean, color="#555555", linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
-        ends.append((0.0, mean, level.label, "#555555"))
+        ends.append((1.0, mean, axes.get_yaxis_transform(), level.label, "#555555"))
     axes.set_xscale("log")
     if sizes:
         axes.set_xlim(sizes[0] / 1.35, sizes[-1] * 1.35)
@@ -70,9 +71,10 @@ def accuracy_plot(
         axes.xaxis.set_major_locator(NullLocator())
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(*_limits(curves, levels))
+    axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     axes.set_xlabel("bytes per class (log scale)")
     axes.set_ylabel("accuracy in per cent")
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_title(title, loc="left", fontsize=11, parse_math=False)  # a file's name may hold any sign
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -80,37 +82,40 @@ def accuracy_plot(
     canvas.draw()  # type: ignore[no-untyped-call]  # settles the scales that labels are placed by
     height = axes.bbox.height * 72 / figure.dpi
     bottom, top = axes.get_ylim()
-    wanted = [(y - bottom) / (top - bottom) * height for _, y, _, _ in ends]
-    for (x, y, text, colour), place in zip(ends, spread(wanted, GAP, height), strict=True):
+    wanted = [(y - bottom) / (top - bottom) * height for _, y, *_ in ends]
+    labels = [LINE * (1 + text.count("\n")) + GAP for *_, text, _ in ends]
+    for (x, y, coordinates, text, colour), place in zip(ends, spread(wanted, labels, height), strict=True):
         axes.annotate(
-            text, (x, y) if x else (1.0, y), xycoords="data" if x else axes.get_yaxis_transform(),
-            xytext=(1.035, place / height), textcoords="axes fraction", color=colour, fontsize=9, va="center",
-            annotation_clip=False,
+            text, (x, y), xycoords=coordinates, xytext=(1.035, place / height), textcoords="axes fraction",
+            color=colour, fontsize=9, va="center", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 1, "shrinkB": 5},
         )  # fmt: skip
     figure.savefig(path, format="png")
 
 
-def spread(wanted: Sequence[float], gap: float, height: float) -> list[float]:
-    """Places in the order of those wanted, near them, at least `gap` apart and, if they fit, within 0 to `height`."""
+def spread(wanted: Sequence[float], sizes: Sequence[float], height: float) -> list[float]:
+    """Centres of labels `sizes` high, in the order of those wanted and as near to them as can be without overlap.
+
+    All lie within 0 to `height` if they fit, else they go on above it. The sum of squared moves is the least: in places
+    less the room of what lies below, not to overlap is not to fall, so that it is an isotonic regression, solved by
+    pooling neighbours that would fall (Barlow & Brunk 1972), and bounds only clip its solution.
+    """
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    places = [wanted[i] for i in order]
-    for _ in range(200):  # push neighbours apart until none is too close
-        moved = False
-        for low in range(len(places) - 1):
-            lack = gap - (places[low + 1] - places[low])
-            if lack > 1e-6:
-                places[low] -= lack / 2
-                places[low + 1] += lack / 2
-                moved = True
-        if not moved:
-            break
-    if places:
-        shift = max(0.0, -places[0]) - max(0.0, places[-1] - height)
-        places = [place + shift for place in places]
+    below, total = [], 0.0
+    for i in order:
+        below.append(total + sizes[i] / 2)
+        total += sizes[i]
+    pools: list[tuple[float, int]] = []  # mean and number
+    for i, room in zip(order, below, strict=True):
+        mean, count = wanted[i] - room, 1
+        while pools and pools[-1][0] > mean:
+            lower, members = pools.pop()
+            mean, count = (mean * count + lower * members) / (count + members), count + members
+        pools.append((mean, count))
+    free = [min(max(mean, 0.0), max(height - total, 0.0)) for mean, count in pools for _ in range(count)]
     found = [0.0] * len(wanted)
-    for i, place in zip(order, places, strict=True):
-        found[i] = place
+    for i, place, room in zip(order, free, below, strict=True):
+        found[i] = place + room
     return found
 
 
@@ -129,5 +134,5 @@ def _limits(curves: Sequence[Curve], levels: Sequence[Curve]) -> tuple[float, fl
     drawn = [(curve.means[i], curve.deviations[i]) for curve in curves for i in range(len(curve.sizes))]
     drawn += [(level.means[0], 0.0) for level in levels]
     low, high = 100 * min(m - d for m, d in drawn), 100 * max(m + d for m, d in drawn)
-    margin = max(1.0, 0.06 * (high - low))
+    margin = max(2.0, 0.06 * (high - low))
     return max(0.0, low - margin), min(101.0, high + margin)
