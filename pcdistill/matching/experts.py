@@ -41,7 +41,7 @@ class ExpertConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     networks: int = Field(default=10, ge=1)
-    network: str = "pointnet-small"
+    network: str = "pointnet-linear"
     points: int = Field(default=256, ge=1)
     steps: int = Field(default=100, ge=1)
     interval: int = Field(default=5, ge=1)

@@ -42,11 +42,11 @@ class GradientOptions(ObjectiveOptions):
         augmentation: of the synthetic clouds, each by its own draw, as when a network is trained on them.
     """
 
-    bank: BankConfig = BankConfig(network="pointnet-small-layernorm", quantiles=0, pooled_samples=128)
-    distance: Distance = "outputs"
+    bank: BankConfig = BankConfig(network="pointnet-linear", quantiles=0, pooled_samples=128)
+    distance: Distance = "layer"
     probe_clouds: int = Field(default=128, ge=1)
     fresh_head: bool = True
-    joint: bool = True
+    joint: bool = False
     augmentation: Augmentation = Augmentation(stretch=1.3, tilt=8)
 
 

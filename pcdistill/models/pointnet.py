@@ -170,6 +170,8 @@ class PointNet(Network):
         tnet: predict and apply a 3 x 3 input transform.
         norm: normalisation after every layer but the last.
         dropout: before the last layer.
+        pooled_norm: normalise the global feature in front of the head. Max-pooled features are large and all
+            positive, which makes plain gradient descent on the head slow and unstable.
     """
 
     def __init__(
@@ -181,6 +183,7 @@ class PointNet(Network):
         tnet: bool = True,
         norm: Norm = "batch",
         dropout: float = 0.3,
+        pooled_norm: Norm = "none",
     ) -> None:
         super().__init__()
         self.bf16 = False
@@ -188,7 +191,9 @@ class PointNet(Network):
         self.tnet = TNet(norm) if tnet else None
         self.trunk = Trunk(3, widths, norm)
         sizes = [widths[-1], *head]
+        first = [] if pooled_norm == "none" else [PointNorm(pooled_norm, widths[-1])]
         self.head = nn.Sequential(
+            *first,
             *(SharedLayer(sizes[i], sizes[i + 1], norm) for i in range(len(head))),
             nn.Dropout(dropout),
             nn.Linear(sizes[-1], num_classes),
@@ -264,3 +269,9 @@ def _small(norm: Norm) -> NetworkFactory:
 networks.register("pointnet-small-layernorm")(_small("layer"))
 networks.register("pointnet-small-instancenorm")(_small("instance"))
 networks.register("pointnet-small-groupnorm")(_small("group"))
+
+
+@networks.register("pointnet-linear")
+def pointnet_linear(num_classes: int) -> Network:
+    """Narrow PointNet with a linear classifier on its normalised global feature: gradients are matched on it best."""
+    return PointNet(num_classes, widths=(64, 128, 256), head=(), tnet=False, dropout=0.0, pooled_norm="batch")
