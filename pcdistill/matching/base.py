@@ -72,7 +72,7 @@ class Objective(ABC):
 
 def _checked(name: str, kind: type[BaseModel], options: dict[str, Any]) -> BaseModel:
     try:
-        return kind(**_merged(kind().model_dump(), options))
+        return kind(**merged(kind().model_dump(), options))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "options"
@@ -82,12 +82,12 @@ def _checked(name: str, kind: type[BaseModel], options: dict[str, Any]) -> BaseM
         raise InputError(f"objective {name}, option {key}", repr(first["input"]), wanted) from None
 
 
-def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with `changes`; mappings and models change what they name and leave the rest."""
     for key, change in changes.items():
         old = values.get(key)
         change = change.model_dump() if isinstance(change, BaseModel) else change
-        values[key] = _merged(dict(old), change) if isinstance(old, dict) and isinstance(change, Mapping) else change
+        values[key] = merged(dict(old), change) if isinstance(old, dict) and isinstance(change, Mapping) else change
     return values
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -25,12 +26,10 @@ def cached(kind: str, facts: str, make: Callable[[], Tensors]) -> tuple[Tensors,
     """
     path = _path(kind, facts)
     if path.exists():
-        try:
+        with suppress(SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError):  # damaged: made again
             with safe_open(path, "pt") as stored:
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
                 return tensors, float(json.loads(stored.metadata()["seconds"]))
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError):
-            path.unlink(missing_ok=True)  # damaged: make it again
     start = time.perf_counter()
     tensors = {name: value.contiguous() for name, value in make().items()}
     seconds = time.perf_counter() - start

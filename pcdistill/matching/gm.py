@@ -24,6 +24,7 @@ from pcdistill.matching.gradients import (
 from pcdistill.progress import progress
 
 FORMAT = 1  # raise when what is computed changes, so that old caches are not read
+LEAST = {"quantiles": 0, "pooled_samples": 1, "map_samples": 0, "attention": 0.0}  # a bank that is all networks
 
 
 class GradientOptions(ObjectiveOptions):
@@ -66,7 +67,7 @@ class GradientMatching(Objective):
     def prepare(self, real: CloudSource) -> None:
         config: BankConfig = self.options.bank
         # The bank's own real features are not needed.
-        self.bank = Bank.of(real, config.model_copy(update={"quantiles": 0, "pooled_samples": 1}))
+        self.bank = Bank.of(real, config.model_copy(update=LEAST))
         facts = f"{FORMAT} {config.model_dump_json()} {self.options.joint} {real.fingerprint()}"
         found, seconds = cached("gradients", facts, lambda: self._real_gradients(real))
         self.seconds = self.bank.seconds + seconds
