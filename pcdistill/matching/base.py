@@ -75,11 +75,19 @@ def _checked(name: str, kind: type[BaseModel], options: dict[str, Any]) -> BaseM
         return kind(**merged(kind().model_dump(), options))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "options"
+        key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            raise InputError(f"objective {name}", f"unknown option {nearest(key, kind.model_fields)}") from None
+            raise InputError(f"objective {name}", f"unknown option {nearest(key, _names(kind().model_dump()))}") from None
         wanted = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        raise InputError(f"objective {name}, option {key}", repr(first["input"]), wanted) from None
+        found = "values that do not fit together" if first["type"] == "value_error" else repr(first["input"])
+        place = f"objective {name}, option {key}" if key else f"objective {name}"
+        raise InputError(place, found, wanted) from None
+
+
+def _names(values: Mapping[str, Any]) -> list[str]:
+    """Those of `values` and of mappings among them, the latter with dots."""
+    inner = [f"{key}.{name}" for key, value in values.items() if isinstance(value, Mapping) for name in _names(value)]
+    return [*values, *inner]
 
 
 def merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

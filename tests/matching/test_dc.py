@@ -17,7 +17,7 @@ from pcdistill.matching.bank import untrained_network
 from pcdistill.storage import StoredPoints
 
 CLASSES = ("ball", "box", "ring")
-OPTIONS: dict[str, Any] = {"outer": 3, "inner": 2, "network_lr": 0.1, "real_clouds": 8, "real_points": 64}
+OPTIONS: dict[str, Any] = {"outer": 3, "inner": 2, "network_lr": 0.01, "real_clouds": 8, "real_points": 64}
 
 
 def guess(step: int = 0) -> PointClouds:
@@ -39,8 +39,9 @@ def naive_loss(network: nn.Module, ours: PointClouds, theirs: PointClouds) -> fl
         for part in (ours.of_class(label), theirs.of_class(label)):
             loss = nn.functional.cross_entropy(network(part.points).logits, part.labels)
             slopes.append([value for value in torch.autograd.grad(loss, list(network.parameters())) if value.ndim == 2])
-        total += sum(float((1 - nn.functional.cosine_similarity(a, b, 1)).mean())
-                     for a, b in zip(*slopes, strict=True))  # fmt: skip
+        for a, b in zip(*slopes, strict=True):
+            silent = ~(a.any(1) | b.any(1))  # units that no cloud excites agree
+            total += float((1 - nn.functional.cosine_similarity(a, b, 1)).masked_fill(silent, 0).mean())
     return total / 3
 
 
@@ -54,7 +55,7 @@ def test_networks_are_trained_on_the_synthetic_set(network: str, tiny_clouds: Po
         if step % 3 == 0:
             episode = step // 3
             student = untrained_network(tiny_clouds, names[episode % len(names)], 64, 1002, episode).requires_grad_()
-            optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
+            optimizer = torch.optim.SGD(student.parameters(), lr=0.01)
         else:
             for _ in range(2):
                 optimizer.zero_grad()
