@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ class Weighted(Pull):
     """Learns a weight of its own, and remembers where the clouds have been."""
 
     name = "weighted"
-    pace = {"weight": 3.0}
+    pace: ClassVar[dict[str, float]] = {"weight": 3.0}
 
     def __init__(self, touches: bool = True) -> None:
         super().__init__()
@@ -211,9 +211,8 @@ def test_objective_resumes_with_its_state(tiny_clouds: PointClouds, tmp_path: Pa
     expected = distill(tiny_clouds, reference, one, settings(batch=4))
     with pytest.raises(Interrupted):
         distill(tiny_clouds, stored(), Weighted(), settings(batch=4), checkpoint=path, on_step=stop_after(7))
-    assert_same(
-        distill(tiny_clouds, storage, two, settings(batch=4), checkpoint=path, resume=True), storage, expected, reference
-    )
+    done = distill(tiny_clouds, storage, two, settings(batch=4), checkpoint=path, resume=True)
+    assert_same(done, storage, expected, reference)
     assert torch.equal(one.weight, two.weight)
     assert torch.equal(one.memory, two.memory)
 

@@ -77,7 +77,8 @@ def _checked(name: str, kind: type[BaseModel], options: dict[str, Any]) -> BaseM
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            raise InputError(f"objective {name}", f"unknown option {nearest(key, _names(kind().model_dump()))}") from None
+            known = _names(kind().model_dump())
+            raise InputError(f"objective {name}", f"unknown option {nearest(key, known)}") from None
         wanted = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
         found = "values that do not fit together" if first["type"] == "value_error" else repr(first["input"])
         place = f"objective {name}, option {key}" if key else f"objective {name}"

@@ -14,6 +14,7 @@ from torch import Tensor
 from pcdistill.files import atomic, cache_root
 
 Tensors = dict[str, Tensor]
+DAMAGED = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError)  # a file that is made again
 
 
 def cached(kind: str, facts: str, make: Callable[[], Tensors]) -> tuple[Tensors, float]:
@@ -26,10 +27,9 @@ def cached(kind: str, facts: str, make: Callable[[], Tensors]) -> tuple[Tensors,
     """
     path = _path(kind, facts)
     if path.exists():
-        with suppress(SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError):  # damaged: made again
-            with safe_open(path, "pt") as stored:
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-                return tensors, float(json.loads(stored.metadata()["seconds"]))
+        with suppress(*DAMAGED), safe_open(path, "pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            return tensors, float(json.loads(stored.metadata()["seconds"]))
     start = time.perf_counter()
     tensors = {name: value.contiguous() for name, value in make().items()}
     seconds = time.perf_counter() - start

@@ -47,7 +47,7 @@ def naive(network: Network, points: Tensor, targets: Tensor) -> Weights:
 def test_groups_are_one_gradient_per_class(network: Network, kind: str, joint: bool) -> None:
     targets = one_hot(LABELS if kind == "hard" else soft(), 3, clouds())
     found = group_gradients(network, parameters(network), clouds(), targets, Groups.of(LABELS, joint))
-    parts = [torch.arange(6)] if joint else [(LABELS == label).nonzero()[:, 0] for label in range(3)]
+    parts = [torch.arange(6)] if joint else [(label == LABELS).nonzero()[:, 0] for label in range(3)]
     for group, own in enumerate(parts):
         expected = naive(network, clouds()[own], LABELS[own] if kind == "hard" else targets[own])
         torch.testing.assert_close({name: value[group] for name, value in found.items()}, expected)
