@@ -255,8 +255,7 @@ def _read(path: Path, identity: str) -> tuple[dict[str, Tensor], dict[str, str]]
     try:
         with safe_open(path, "pt") as stored:
             state = stored.metadata() or {}
-            # Copied to where torch's own lie: products of unaligned ones may round otherwise.
-            tensors = {name: stored.get_tensor(name).clone() for name in stored.keys()}  # noqa: SIM118
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(path, f"not a readable checkpoint ({error})") from None
     if state.get("identity") != identity:

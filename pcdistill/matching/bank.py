@@ -109,8 +109,7 @@ class Bank(NamedTuple):
         if cache and path.exists():
             try:
                 with safe_open(path, "pt") as stored:
-                    # Copied to where torch's own lie: products of unaligned ones may round otherwise.
-                    tensors = {name: stored.get_tensor(name).clone() for name in stored.keys()}  # noqa: SIM118
+                    tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
                     return cls(_from_tensors(tensors, config, classes), json.loads(stored.metadata()["seconds"]))
             except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError):
                 path.unlink(missing_ok=True)  # damaged: build it again
