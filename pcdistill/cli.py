@@ -36,6 +36,7 @@ from pcdistill.environment import versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import mean_std
 from pcdistill.files import check_writable
+from pcdistill.matching.base import merged
 from pcdistill.references import cite
 from pcdistill.registry import nearest
 from pcdistill.storage import Artefact
@@ -84,7 +85,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, Config]:
     values = {} if file is None else read_toml(Path(file), kind)
     places = dict.fromkeys(values.keys() - found.keys(), file)
     if "options" in values and "options" in found:
-        found["options"] = {**values["options"], **found["options"]}
+        found["options"] = merged(values["options"], found["options"])
     return command, kind.checked({**values, **found}, f"pcdistill {command}", places)
 
 

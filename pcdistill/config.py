@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from pcdistill.errors import InputError
 from pcdistill.matching import objectives
+from pcdistill.matching.base import merged
 from pcdistill.registry import nearest
 from pcdistill.storage import Budget
 
@@ -198,7 +199,7 @@ class DistillConfig(LabelledConfig):
         if values.get("preset") is None:
             return values
         filled = preset(values["preset"])
-        options = {**filled.get("options", {}), **values.get("options", {})}
+        options = merged(filled.get("options", {}), values.get("options", {}))
         return {**filled, **values, "options": options}
 
 

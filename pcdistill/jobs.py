@@ -30,6 +30,7 @@ from pcdistill.evaluation import Evaluation, as_tested, evaluate, score
 from pcdistill.files import atomic, cache_root, check_writable, sha256_file
 from pcdistill.geometry import normalise
 from pcdistill.matching import Objective, objectives
+from pcdistill.matching.base import merged
 from pcdistill.matching.experts import estimate, record_experts
 from pcdistill.models import Network, PointNet, build, networks
 from pcdistill.progress import progress
@@ -157,9 +158,7 @@ def make_objective(config: DistillConfig) -> Objective:
     kind = objectives[config.objective]
     given = {"networks": config.networks, "network": config.surrogate, "seed": config.seed}
     bank = {key: value for key, value in given.items() if value is not None}
-    options = dict(config.options)
-    options["bank"] = {**bank, **options.get("bank", {})}
-    return kind(seed=config.seed, **options)
+    return kind(seed=config.seed, **merged({"bank": bank}, config.options))
 
 
 def run_experts(config: ExpertsConfig, say: Callable[[str], None]) -> float:

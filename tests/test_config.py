@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from pcdistill import config as configuration
 from pcdistill.cli import COMMANDS, main, parse
 from pcdistill.config import BudgetConfig, Config, DistillConfig, EvaluateConfig, SelectConfig, read_toml
 from pcdistill.errors import InputError
+from pcdistill.jobs import make_objective
 from pcdistill.storage import Budget
 
 # Every field of every command at a value that is not its default.
@@ -233,3 +235,122 @@ def test_seeds_fit_the_generators() -> None:
     assert SelectConfig.checked({"data": "x", "output": "y", "seed": 2**32 - 1}).seed == 2**32 - 1
     with pytest.raises(InputError, match=r"seed = 4294967296, expected less than"):
         SelectConfig.checked({"data": "x", "output": "y", "seed": 2**32})
+
+
+# Options of objectives, and presets
+
+DISTILL = ("distill", "--data", "set", "--output", "out.h5", "--clouds-per-class", "1")
+
+
+def distilled(*words: str) -> DistillConfig:
+    _, found = parse([*DISTILL, *words])
+    assert isinstance(found, DistillConfig)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("ridge=0.2", {"ridge": 0.2}),
+        ("distance=cosine", {"distance": "cosine"}),
+        ("distance='cosine'", {"distance": "cosine"}),
+        ("joint=true", {"joint": True}),
+        ("start=[0, 5]", {"start": [0, 5]}),
+        ("bank.networks=5", {"bank": {"networks": 5}}),
+        ("bank.augmentation.tilt=8", {"bank": {"augmentation": {"tilt": 8}}}),
+        ("name=a=b", {"name": "a=b"}),
+        ("name=", {"name": ""}),
+    ],
+)
+def test_options_are_values_as_in_toml_or_text(word: str, expected: dict[str, Any]) -> None:
+    assert distilled("--options", word).options == expected
+
+
+def test_options_nest_side_by_side(tmp_path: Path) -> None:
+    words = ("--options", "bank.networks=5", "ridge=1", "bank.points=7")
+    assert distilled(*words).options == {"bank": {"networks": 5, "points": 7}, "ridge": 1}
+    file = toml(tmp_path, {"options": {"bank": {"networks": 2, "seed": 3}, "weight": 4}})
+    assert distilled("--config", file, *words).options == {
+        "bank": {"networks": 5, "seed": 3, "points": 7}, "ridge": 1, "weight": 4,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ridge"], r"--options: 'ridge', expected name=value"),
+        (["=3"], r"--options: '=3', expected name=value"),
+        (["bank.=3"], r"--options: 'bank\.=3', expected name=value"),
+        ([".networks=3"], r"--options: '\.networks=3', expected name=value"),
+        (["bank=3", "bank.networks=5"], r"--options: 'bank.networks=5', expected .* for 'bank', not both"),
+    ],
+)
+def test_options_that_are_none(words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}$"):
+        distilled("--options", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ridg=0.2"], r"objective krr: unknown option 'ridg' \(did you mean 'ridge'\?\)"),
+        (["bank.network_=5"], r"objective krr: unknown option 'bank.network_' \(did you mean 'bank.networks?'\?\)"),
+        (["ridge=much"], r"objective krr, option ridge: 'much', expected .*number.*"),
+        (["bank.networks=0"], r"objective krr, option bank.networks: 0, expected greater than or equal to 1"),
+        (["bank=5"], r"objective krr, option bank: 5, expected a valid dictionary.*"),
+        (["bank.map_samples=2", "bank.quantiles=0"],
+         r"objective krr, option bank: values that do not fit together, expected at least 1 quantile .*"),
+    ],
+)  # fmt: skip
+def test_options_that_an_objective_refuses(words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}$"):
+        make_objective(distilled("--objective", "krr", "--options", *words))
+
+
+def test_options_reach_the_objective() -> None:
+    words = ("--objective", "tm", "--seed", "4", "--networks", "3", "--surrogate", "pointnet-small-groupnorm")
+    found = make_objective(distilled(*words, "--options", "bank.networks=5", "bank.augmentation.tilt=1", "start=[2,3]"))
+    options = found.describe()
+    assert (options["seed"], options["start"]) == (4, [2, 3])
+    bank = options["bank"]
+    assert (bank["networks"], bank["network"], bank["seed"]) == (5, "pointnet-small-groupnorm", 4)
+    assert bank["augmentation"]["tilt"] == 1
+    assert bank["augmentation"]["stretch"] == 1.3  # what is not named stays
+
+
+@pytest.fixture
+def fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A preset of this name among those of the package."""
+    path = tmp_path / "fast.toml"
+    path.write_text(
+        'objective = "gm"\nsteps = 7\nlr = 0.5\n[options]\ndistance = "mse"\nbank = {networks = 2, points = 9}\n'
+    )
+    known = {**configuration.presets(), "fast": path}
+    monkeypatch.setattr(configuration, "presets", lambda: known)
+    return path
+
+
+def test_what_is_given_wins_over_the_preset(fast: Path, tmp_path: Path) -> None:
+    found = distilled("--preset", "fast", "--steps", "3", "--options", "bank.networks=5", "joint=true")
+    assert (found.objective, found.steps, found.lr) == ("gm", 3, 0.5)
+    assert found.options == {"distance": "mse", "joint": True, "bank": {"networks": 5, "points": 9}}
+    plain = distilled("--preset", "fast")
+    assert plain.options == {"distance": "mse", "bank": {"networks": 2, "points": 9}}
+    file = toml(tmp_path, {"preset": "fast", "lr": 0.1, "options": {"distance": "layer"}})
+    found = distilled("--config", file, "--steps", "4")
+    assert (found.objective, found.steps, found.lr, found.options["distance"]) == ("gm", 4, 0.1, "layer")
+    assert DistillConfig(data="set", output=Path("out.h5"), preset="fast").steps == 7
+
+
+def test_unknown_preset_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"preset: 'kr' \(did you mean 'krr'\?\), expected one of .*krr") as caught:
+        distilled("--preset", "kr")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("name", list(configuration.presets()))
+def test_presets_of_the_package_make_objectives(name: str) -> None:
+    make_objective(distilled("--preset", name))
+    comment = configuration.presets()[name].read_text().partition("\n")[0]
+    assert comment.startswith("# ")

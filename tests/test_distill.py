@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -53,6 +53,33 @@ class Pull(Objective):
         self.seen.append((step, decoded.labels.tolist()))
         noise = torch.randn(3, generator=torch.Generator().manual_seed(step)) / 10
         return self.strength * (decoded.points - self.centres[decoded.labels][:, None] - noise).square().mean()
+
+
+class Weighted(Pull):
+    """Learns a weight of its own, and remembers where the clouds have been."""
+
+    name = "weighted"
+    pace: ClassVar[dict[str, float]] = {"weight": 3.0}
+
+    def __init__(self, touches: bool = True) -> None:
+        super().__init__()
+        self.touches = touches
+        self.weight = torch.ones(1, 1, requires_grad=True)
+        self.memory = torch.zeros(())
+
+    def loss(self, decoded: PointClouds, step: int) -> Tensor:
+        self.memory = 0.5 * self.memory + decoded.points.detach().mean()
+        own = (self.weight.exp() - self.memory).square().sum()
+        return own + self.weight[0, 0] * super().loss(decoded, step) if self.touches else own
+
+    def learned(self) -> dict[str, Tensor]:
+        return {"weight": self.weight}
+
+    def state(self) -> dict[str, Tensor]:
+        return {"memory": self.memory}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.memory = state["memory"]
 
 
 def stored(per_class: int = 4, bits: int = 32) -> StoredPoints:
@@ -125,10 +152,76 @@ def test_no_steps_change_nothing(tiny_clouds: PointClouds) -> None:
     assert torch.equal(storage.points, stored().points)
 
 
-@pytest.mark.parametrize("fields", [{"steps": -1}, {"lr": 0}, {"batch": 0}, {"snapshots": -1}, {"step": 3}])
+@pytest.mark.parametrize(
+    "fields", [{"steps": -1}, {"lr": 0}, {"batch": 0}, {"snapshots": -1}, {"ema": 1.0}, {"ema": -0.1}, {"step": 3}]
+)
 def test_impossible_settings_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(fields))):
         settings(**fields)
+
+
+# Averages, and what an objective learns
+
+
+@pytest.mark.parametrize("ema", [0.2, 0.9])
+@pytest.mark.parametrize("bits", [8, 32])
+def test_result_is_the_average(ema: float, bits: int, tiny_clouds: PointClouds) -> None:
+    storage, plain = stored(bits=bits), stored(bits=bits)
+    average = stored(bits=bits).points.detach()
+    last: list[Tensor] = []
+
+    def follow(step: int, loss: float) -> None:
+        nonlocal average
+        decay = min(ema, step / (9 + step))
+        last.append(storage.points.detach().clone())
+        average = decay * average + (1 - decay) * last[-1]
+
+    done = distill(tiny_clouds, storage, Pull(), settings(ema=ema, batch=4, snapshots=1), on_step=follow)
+    torch.testing.assert_close(storage.points.detach(), average)
+    torch.testing.assert_close(done.snapshots[-1], storage.decode().points.detach())  # the result's
+    expected = distill(tiny_clouds, plain, Pull(), settings(batch=4))
+    assert done.losses == expected.losses  # the way is that of the last values
+    assert torch.equal(last[-1], plain.points)
+    assert not torch.equal(storage.points, plain.points)
+
+
+@pytest.mark.parametrize("last", [1, 5, 12])
+def test_resumed_average_is_uninterrupted(last: int, tiny_clouds: PointClouds, tmp_path: Path) -> None:
+    how, path = settings(ema=0.8, batch=4, snapshots=2), tmp_path / "checkpoint"
+    reference, storage, again = stored(), stored(), stored()
+    expected = distill(tiny_clouds, reference, Pull(), how)
+    with pytest.raises(Interrupted):
+        distill(tiny_clouds, stored(), Pull(), how, checkpoint=path, on_step=stop_after(last))
+    for found in (storage, again):  # and of a finished run
+        done = distill(tiny_clouds, found, Pull(), how, checkpoint=path, resume=True)
+        assert_same(done, found, expected, reference)
+
+
+def test_objective_learns_at_its_own_pace(tiny_clouds: PointClouds) -> None:
+    objective = Weighted()
+    distill(tiny_clouds, stored(), objective, settings(steps=1, lr=0.02))
+    assert objective.weight.item() == pytest.approx(1 - 3 * 0.02)  # the first step of Adam is as long as its rate
+    distill(tiny_clouds, stored(), objective, settings(steps=50, ema=0.9))
+    assert objective.weight.item() < 0.5
+
+
+def test_objective_resumes_with_its_state(tiny_clouds: PointClouds, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    reference, storage, one, two = stored(), stored(), Weighted(), Weighted()
+    expected = distill(tiny_clouds, reference, one, settings(batch=4))
+    with pytest.raises(Interrupted):
+        distill(tiny_clouds, stored(), Weighted(), settings(batch=4), checkpoint=path, on_step=stop_after(7))
+    done = distill(tiny_clouds, storage, two, settings(batch=4), checkpoint=path, resume=True)
+    assert_same(done, storage, expected, reference)
+    assert torch.equal(one.weight, two.weight)
+    assert torch.equal(one.memory, two.memory)
+
+
+def test_objective_need_not_touch_the_points(tiny_clouds: PointClouds) -> None:
+    storage, objective = stored(), Weighted(touches=False)
+    distill(tiny_clouds, storage, objective, settings())
+    assert torch.equal(storage.points, stored().points)
+    assert objective.weight.item() < 1
 
 
 # Minibatches

@@ -72,32 +72,31 @@ class Objective(ABC):
 
 def _checked(name: str, kind: type[BaseModel], options: dict[str, Any]) -> BaseModel:
     try:
-        return kind(**_merged(kind().model_dump(), options))
+        return kind(**merged(kind().model_dump(), options))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
-            raise InputError(f"objective {name}", f"unknown option {nearest(key, _names(kind()))}") from None
+            known = _names(kind().model_dump())
+            raise InputError(f"objective {name}", f"unknown option {nearest(key, known)}") from None
         wanted = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        if isinstance(first["input"], dict):  # options that do not fit one another
-            raise InputError(f"objective {name}, options", f"{key} do not fit".strip(), wanted) from None
-        raise InputError(f"objective {name}, option {key}", repr(first["input"]), wanted) from None
+        found = "values that do not fit together" if first["type"] == "value_error" else repr(first["input"])
+        place = f"objective {name}, option {key}" if key else f"objective {name}"
+        raise InputError(place, found, wanted) from None
 
 
-def _names(options: BaseModel) -> list[str]:
-    """Names of all options, those of nested models with dots."""
-    names = []
-    for name, value in options:
-        names += [f"{name}.{inner}" for inner in _names(value)] if isinstance(value, BaseModel) else [name]
-    return names
+def _names(values: Mapping[str, Any]) -> list[str]:
+    """Those of `values` and of mappings among them, the latter with dots."""
+    inner = [f"{key}.{name}" for key, value in values.items() if isinstance(value, Mapping) for name in _names(value)]
+    return [*values, *inner]
 
 
-def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with `changes`; mappings and models change what they name and leave the rest."""
     for key, change in changes.items():
         old = values.get(key)
         change = change.model_dump() if isinstance(change, BaseModel) else change
-        values[key] = _merged(dict(old), change) if isinstance(old, dict) and isinstance(change, Mapping) else change
+        values[key] = merged(dict(old), change) if isinstance(old, dict) and isinstance(change, Mapping) else change
     return values
 
 

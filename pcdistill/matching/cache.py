@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,6 +14,7 @@ from torch import Tensor
 from pcdistill.files import atomic, cache_root
 
 Tensors = dict[str, Tensor]
+DAMAGED = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError)  # a file that is made again
 
 
 def cached(kind: str, facts: str, make: Callable[[], Tensors]) -> tuple[Tensors, float]:
@@ -25,12 +27,9 @@ def cached(kind: str, facts: str, make: Callable[[], Tensors]) -> tuple[Tensors,
     """
     path = _path(kind, facts)
     if path.exists():
-        try:
-            with safe_open(path, "pt") as stored:
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-                return tensors, float(json.loads(stored.metadata()["seconds"]))
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError):
-            path.unlink(missing_ok=True)  # damaged: make it again
+        with suppress(*DAMAGED), safe_open(path, "pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            return tensors, float(json.loads(stored.metadata()["seconds"]))
     start = time.perf_counter()
     tensors = {name: value.contiguous() for name, value in make().items()}
     seconds = time.perf_counter() - start

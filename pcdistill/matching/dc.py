@@ -15,6 +15,7 @@ from pcdistill.matching.gradients import (
     Distance,
     Groups,
     Weights,
+    critical,
     gradient_distance,
     group_gradients,
     mean_gradient,
@@ -89,7 +90,7 @@ class DatasetCondensation(Objective):
     def __init__(self, *, seed: int = 0, **options: Any) -> None:
         super().__init__(seed=seed, **options)
         self.network: Network | None = None
-        self.weights: Weights = {}
+        self.trained: tuple[int, Weights] = (-1, {})  # a step and the weights that it compares gradients at
 
     def prepare(self, real: CloudSource) -> None:
         checked_real(real)
@@ -99,42 +100,53 @@ class DatasetCondensation(Objective):
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
         generator = step_generator("objective", self.seed, step)
         targets = one_hot(decoded.labels, self.classes, decoded.points)
-        network = self._trained(decoded.points.detach(), targets.detach(), step, generator)
+        network = self._surrogate(step)
+        weights = self._weights(network, decoded.points.detach(), targets.detach(), step)
         draw = self._siamese().draw(1, 1, generator)
         classes = decoded.hard_labels.unique().tolist()
         real, labels = random_clouds(self.real, classes, self.options.real_clouds, generator)
-        real = network.critical(apply(real[:, : self.options.real_points].to(decoded.points), _shared(draw, len(real))))
+        real = apply(real[:, : self.options.real_points].to(decoded.points), _shared(draw, len(real)))
+        real = critical(network, weights, real)
         groups = Groups.of(labels, self.options.joint)
-        theirs = group_gradients(network, self.weights, real, one_hot(labels, self.classes, real), groups)
-        points = network.critical(apply(decoded.points, _shared(draw, len(decoded.points))))
+        theirs = group_gradients(network, weights, real, one_hot(labels, self.classes, real), groups)
+        points = critical(network, weights, apply(decoded.points, _shared(draw, len(decoded.points))))
         groups = Groups.of(decoded.hard_labels, self.options.joint)
-        ours = group_gradients(network, self.weights, points, targets, groups)
+        ours = group_gradients(network, weights, points, targets, groups)
         return gradient_distance(ours, theirs, self.options.distance)
 
     def state(self) -> dict[str, Tensor]:
-        return self.weights
+        step, weights = self.trained
+        return {**weights, "step": torch.tensor(step)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.weights = state
+        weights = dict(state)
+        self.trained = int(weights.pop("step")), weights
 
-    def _trained(self, points: Tensor, targets: Tensor, step: int, generator: torch.Generator) -> Network:
-        """The network of a step: a fresh one, or the last step's after training on the synthetic clouds as they are."""
+    def _surrogate(self, step: int) -> Network:
+        """The network of a step, in whose own values the training on synthetic clouds leaves no trace."""
         episode, place = divmod(step, self.options.outer)
         if self.network is None or place == 0:
             name, seed = self.options.bank.network, self.options.bank.seed * 1000 + self.seed
             self.network = untrained_network(
                 self.real, architecture(name, episode), self.options.real_points, seed, episode
             )
-        start = parameters(self.network)
-        if not self.weights or place == 0:
-            self.weights = start
-            return self.network
-        self.weights = {name: self.weights[name] for name in start}  # a file has them in another order of summation
-        for _ in range(self.options.inner):
-            draw = self.options.augmentation.draw(len(points), points.shape[1], generator)
-            slope = mean_gradient(self.network, self.weights, apply(points, draw), targets)
-            self.weights = {name: part - self.options.network_lr * slope[name] for name, part in self.weights.items()}
         return self.network
+
+    def _weights(self, network: Network, points: Tensor, targets: Tensor, step: int) -> Weights:
+        """A fresh network's, or the last step's after training on the synthetic clouds; once for a repeated step."""
+        at, weights = self.trained
+        start = parameters(network)
+        weights = {name: weights[name] for name in start if weights}  # a file has them in another order of summation
+        if not weights or step % self.options.outer == 0:
+            weights = start
+        elif at != step:
+            generator = step_generator("inner", self.seed, step)
+            for _ in range(self.options.inner):
+                draw = self.options.augmentation.draw(len(points), points.shape[1], generator)
+                slope = mean_gradient(network, weights, apply(points, draw), targets)
+                weights = {name: part - self.options.network_lr * slope[name] for name, part in weights.items()}
+        self.trained = step, weights  # at once: Ctrl-C may come at any time
+        return weights
 
     def _siamese(self) -> Augmentation:
         changed: Augmentation = self.options.augmentation.model_copy(update={"jitter": 0.0, "drop": 0.0})

@@ -17,7 +17,7 @@ from pcdistill.matching.gradients import Weights, mean_gradient, one_hot, parame
 from pcdistill.models import Network, build
 from pcdistill.progress import progress
 
-FORMAT = 1  # raise when what is computed changes, so that old caches are not read
+FORMAT = 2  # raise when what is computed changes, so that old caches are not read
 
 
 class ExpertConfig(BaseModel):

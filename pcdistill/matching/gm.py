@@ -25,6 +25,7 @@ from pcdistill.matching.gradients import (
 from pcdistill.progress import progress
 
 FORMAT = 1  # raise when what is computed changes, so that old caches are not read
+LEAST = {"quantiles": 0, "pooled_samples": 1, "map_samples": 0, "attention": 0.0}  # a bank that is all networks
 
 
 class GradientOptions(ObjectiveOptions):
@@ -73,7 +74,7 @@ class GradientMatching(Objective):
     def prepare(self, real: CloudSource) -> None:
         config: BankConfig = self.options.bank
         # The bank's own real features are not needed.
-        self.bank = Bank.of(real, config.model_copy(update={"quantiles": 0, "pooled_samples": 1}))
+        self.bank = Bank.of(real, config.model_copy(update=LEAST))
         if self.options.fresh_head:
             self._replace_heads(real)
         which = f"{self.options.joint} {self.options.fresh_head}"

@@ -43,6 +43,24 @@ def outputs(network: Network, values: Weights, points: Tensor) -> Tensor:
     return logits
 
 
+class _Critical(nn.Module):
+    """`Network.critical` as the call of a module, which other weights can be put into."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.network.critical(points)
+
+
+def critical(network: Network, values: Weights, points: Tensor) -> Tensor:
+    """`Network.critical` under the weights given: those points of `(B, P, 3)` that make the gradient."""
+    weights = {f"network.{name}": value.detach() for name, value in values.items()}
+    found: Tensor = functional_call(_Critical(network), weights, (points,))
+    return found
+
+
 def batch_loss(network: Network, values: Weights, points: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
     """Weighted sum of the cross-entropies of `(n, P, 3)` clouds against `(n, C)` targets under the weights given."""
     logits = outputs(network, values, points)
@@ -59,7 +77,7 @@ def mean_gradient(
     leaves = {name: value if create_graph else value.detach().requires_grad_() for name, value in values.items()}
     with torch.enable_grad():
         weight = points.new_full((len(points),), 1 / len(points))
-        loss = batch_loss(network, leaves, network.critical(points), targets, weight)
+        loss = batch_loss(network, leaves, critical(network, leaves, points), targets, weight)
         slope = torch.autograd.grad(loss, list(leaves.values()), create_graph=create_graph)
     return dict(zip(leaves, slope, strict=True))
 

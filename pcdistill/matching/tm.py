@@ -12,7 +12,7 @@ from pcdistill.errors import InputError
 from pcdistill.matching.base import Objective, ObjectiveOptions, objectives, with_gradients
 from pcdistill.matching.draws import step_generator
 from pcdistill.matching.experts import Expert, ExpertConfig, expert_steps, record_experts
-from pcdistill.matching.gradients import Weights, mean_gradient, one_hot, outputs
+from pcdistill.matching.gradients import Weights, critical, mean_gradient, one_hot, outputs
 from pcdistill.models import Network
 
 
@@ -142,7 +142,7 @@ class TrajectoryMatching(Objective):
             config: ExpertConfig = self.options.bank
             steps = self.options.length * config.interval
             target = expert_steps(expert.network, start, self.real, config, steps, generator)
-        return Segment(expert.network, start, target, self._real_points(expert.network, generator))
+        return Segment(expert.network, start, target, self._real_points(generator))
 
     def _visited(self, decoded: PointClouds, expert: Expert, generator: torch.Generator) -> Weights:
         """Where a student is that was trained on the synthetic set from an expert's first weights."""
@@ -152,11 +152,11 @@ class TrajectoryMatching(Objective):
         first = expert.at(self.options.start[0])
         return _student(expert.network, first, self._batches(decoded, visits, generator), inputs)[-1]
 
-    def _real_points(self, network: Network, generator: torch.Generator) -> Tensor | None:
+    def _real_points(self, generator: torch.Generator) -> Tensor | None:
         if self.options.distance == "weights":
             return None
         index = torch.randperm(len(self.real.labels), generator=generator)[: self.options.real_clouds].sort().values
-        return network.critical(self.real.batch(index)[:, : self.options.bank.points])
+        return self.real.batch(index)[:, : self.options.bank.points]
 
     def _batches(self, decoded: PointClouds, steps: int, generator: torch.Generator) -> list[Batch]:
         labels, points = decoded.hard_labels, decoded.points.shape[1]
@@ -200,7 +200,8 @@ def _distance(segment: Segment, end: Weights) -> Tensor:
             before, after = (
                 outputs(segment.network, values, segment.points) for values in (segment.start, segment.target)
             )
-        pairs = [(outputs(segment.network, end, segment.points), after, before)]
+        points = critical(segment.network, end, segment.points)
+        pairs = [(outputs(segment.network, end, points), after, before)]
     way = sum(((after - before).square().sum() for _, after, before in pairs), torch.zeros(()))
     if not way > 0:
         raise InputError("trajectory matching", "an expert that does not move", "one that learns (raise bank.lr)")

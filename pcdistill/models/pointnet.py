@@ -231,8 +231,8 @@ class PointNet(Network):
 
 
 def _extreme(features: Tensor) -> Tensor:
-    """`(B, N)` bool: the points of `(B, N, F)` that hold the maximum of some channel."""
-    return (features == features.amax(1, keepdim=True)).any(2)
+    """`(B, N)` bool: the points of `(B, N, F)` that hold the maximum of some channel; all where that is NaN."""
+    return (~(features < features.amax(1, keepdim=True))).any(2)
 
 
 @networks.register("pointnet")

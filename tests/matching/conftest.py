@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from pcdistill.matching import Bank, BankConfig, Objective
-from pcdistill.matching.bank import Member
+from pcdistill.matching import Bank, BankConfig, Objective, dc
+from pcdistill.matching.bank import Member, untrained_network
+from pcdistill.matching.experts import Expert
+from pcdistill.matching.gradients import Weights
 
 Configure = Callable[..., BankConfig]
 
@@ -34,16 +36,33 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "banks"
 
 
+class DoubleExpert(Expert):
+    """Whose states are not cast to float32."""
+
+    def at(self, state: int) -> Weights:
+        return {name: value[state].double() for name, value in self.states.items()}
+
+
 @pytest.fixture
-def as_double() -> Callable[[Objective], Objective]:
-    """Turns the bank of a prepared objective into float64, in place."""
+def as_double(monkeypatch: pytest.MonkeyPatch) -> Callable[[Objective], Objective]:
+    """Turns all that a prepared objective computes with into float64, in place."""
+
+    def doubled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: doubled(part) for key, part in value.items()}
+        return [doubled(part) for part in value] if isinstance(value, list) else value.double()
 
     def cast(objective: Any) -> Objective:
-        def doubled(value: Any) -> Any:
-            return [part.double() for part in value] if isinstance(value, list) else value.double()
-
-        members = [Member(*(doubled(value) for value in member)) for member in objective.bank.members]
-        objective.bank = Bank(members, objective.bank.seconds)
+        if hasattr(objective, "bank"):
+            members = [Member(*(doubled(value) for value in member)) for member in objective.bank.members]
+            objective.bank = Bank(members, objective.bank.seconds)
+        if objective.name == "gm":
+            objective.real = doubled(objective.real)
+        if objective.name == "tm":
+            objective.experts = [DoubleExpert(expert.network.double(), expert.states) for expert in objective.experts]
+            objective.log_step_size = objective.log_step_size.detach().double().requires_grad_()
+        if objective.name in ("dc", "dsa"):  # whose networks come and go
+            monkeypatch.setattr(dc, "untrained_network", lambda *given: untrained_network(*given).double())
         return objective
 
     return cast

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from pcdistill.augment import Augmentation
@@ -14,10 +16,29 @@ from pcdistill.errors import InputError
 from pcdistill.matching import BankConfig, Objective, kernels, objectives
 
 Configure = Callable[..., BankConfig]
+Make = Callable[..., Objective]
 
+# What stands for a bank of networks where there is none. Experts that see the whole real set at every step do exactly
+# what a student does on the real set; else the minimum of `tm` would not be there.
+LAYERS = {"network": "pointnet-small-layernorm"}
+BANKS: dict[str, dict[str, Any]] = {
+    "dc": LAYERS,
+    "dsa": LAYERS,
+    "tm": {**LAYERS, "networks": 2, "points": 64, "steps": 4, "interval": 2, "batch": 24, "lr": 0.02,
+           "augmentation": Augmentation()},
+}  # fmt: skip
+# For all tests: as much of the real set as there is, a fresh network at every step.
+WHOLE = {"outer": 1, "real_clouds": 8, "real_points": 64}
+BASE: dict[str, dict[str, Any]] = {
+    "dc": WHOLE,
+    "dsa": WHOLE,
+    "tm": {"start": (0, 1), "length": 1, "student_steps": 2},
+}
 # Without the terms whose minimum is elsewhere than at the real set ...
 PLAIN = {"augmentation": Augmentation(), "ridge": 1e-9}
 PURE: dict[str, dict[str, Any]] = {
+    "gm": {"augmentation": Augmentation()},
+    "tm": {"augmentation": Augmentation()},
     "quantile": {"pooled_weight": 1.0, "channels": 512},
     "krr": PLAIN,
     "idm": {"cross_entropy": 0.0},
@@ -40,16 +61,23 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def objective(name: str, tiny_clouds: PointClouds, configure: Configure) -> Objective:
-    return prepared(name, tiny_clouds, configure(), PURE)
+def make(name: str, tiny_clouds: PointClouds, configure: Configure) -> Make:
+    """Makes and prepares the objective of a test; keywords change its bank."""
 
+    def made(settings: dict[str, dict[str, Any]], seed: int = 0, **changes: Any) -> Objective:
+        if name in ("dc", "dsa"):
+            changes.pop("networks", None)  # as many as there are steps
+        bank = {**BANKS[name], **changes} if name in BANKS else configure(**changes)
+        new = objectives[name](bank=bank, seed=seed, **{**BASE.get(name, {}), **settings.get(name, {})})
+        new.prepare(tiny_clouds)
+        return new
 
-def prepared(
-    name: str, real: PointClouds, bank: BankConfig, settings: dict[str, dict[str, Any]], seed: int = 0
-) -> Objective:
-    made = objectives[name](bank, seed=seed, **settings.get(name, {}))
-    made.prepare(real)
     return made
+
+
+@pytest.fixture
+def objective(make: Make) -> Objective:
+    return make(PURE)
 
 
 def guess(seed: int = 0, per_class: int = 3, points: int = 20) -> PointClouds:
@@ -68,7 +96,7 @@ def gradient(objective: Objective, clouds: PointClouds, step: int = 0) -> Tensor
 def test_registered_under_its_name_with_a_default_bank(name: str) -> None:
     assert objectives[name].name == name
     made = objectives[name]()
-    assert isinstance(made.options.bank, BankConfig)
+    assert isinstance(made.options.bank, BaseModel)
     assert made.describe()["bank"] == made.options.bank.model_dump(mode="json")
 
 
@@ -77,9 +105,8 @@ def test_unknown_objective_is_one_line() -> None:
         objectives["quantil"]
 
 
-def test_description_tells_settings_apart_and_is_plain(name: str, configure: Configure) -> None:
-    make = objectives[name]
-    described = [make(configure(), seed=0), make(configure(), seed=1), make(configure(quantiles=3), seed=0)]
+def test_description_tells_settings_apart_and_is_plain(make: Make) -> None:
+    described = [make({}), make({}, seed=1), make({}, network="pointnet-small-instancenorm")]
     assert len({json.dumps(each.describe(), sort_keys=True) for each in described}) == 3
 
 
@@ -108,8 +135,8 @@ def test_labels_do_matter(objective: Objective, tiny_clouds: PointClouds) -> Non
     assert objective.loss(exchanged, 0) > 100 * abs(objective.loss(tiny_clouds, 0))
 
 
-def test_certain_soft_labels_are_hard_labels(name: str, tiny_clouds: PointClouds, configure: Configure) -> None:
-    objective = prepared(name, tiny_clouds, configure(), {})
+def test_certain_soft_labels_are_hard_labels(make: Make) -> None:
+    objective = make({})
     hard = guess()[[0, 1, 3, 5, 4]]  # of two classes
     soft = PointClouds(hard.points, torch.nn.functional.one_hot(hard.labels, 3).float(), hard.class_names)
     torch.testing.assert_close(objective.loss(soft, 0), objective.loss(hard, 0))
@@ -129,25 +156,28 @@ def test_number_of_points_counts_only_for_what_is_seen(objective: Objective, tin
     assert abs(objective.loss(twice, 0).item()) < 1e-4 * objective.loss(guess(), 0).item()
 
 
-def test_downhill_lowers_the_loss(objective: Objective) -> None:
+def test_downhill_lowers_the_loss(name: str, objective: Objective) -> None:
     clouds = guess()
+    # A gradient with respect to weights jumps where a ReLU turns over, and so does what is made of it.
+    move = 2e-4 if name in ("dc", "dsa", "gm", "tm") else 0.01
     for step in range(3):
         slope = gradient(objective, clouds, step)
-        before, after = (objective.loss(clouds.with_points(clouds.points - move * slope / slope.norm()), step)
-                         for move in (0.0, 0.01))  # fmt: skip
+        before, after = (objective.loss(clouds.with_points(clouds.points - far * slope / slope.norm()), step)
+                         for far in (0.0, move))  # fmt: skip
         assert after < before
-        assert (before - after).item() == pytest.approx(0.01 * slope.norm().item(), rel=0.3)
+        assert (before - after).item() == pytest.approx(move * slope.norm().item(), rel=0.3)
 
 
 def test_gradcheck(
-    name: str, tiny_clouds: PointClouds, configure: Configure, as_double: Callable[[Objective], Objective],
-    decoded: Any, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    make: Make, as_double: Callable[[Objective], Objective], decoded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kernels, "bandwidth", lambda distance: distance.new_tensor(20.0))  # counts as a constant
-    objective = as_double(prepared(name, tiny_clouds, configure(), SMOOTH))
+    objective = as_double(make(SMOOTH))
     clouds = guess(per_class=1, points=5)
     points = clouds.points.double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda given: objective.loss(decoded(given, clouds.labels), 0), points, atol=1e-4)
+    assert torch.autograd.gradcheck(
+        lambda given: objective.loss(decoded(given, clouds.labels), 0), points, atol=1e-6, fast_mode=True
+    )
 
 
 def test_absent_classes_count_for_nothing(objective: Objective, tiny_clouds: PointClouds) -> None:
@@ -162,11 +192,9 @@ def test_absent_classes_count_for_nothing(objective: Objective, tiny_clouds: Poi
     assert abs(objective.loss(box, 0).item()) < 1e-4 * objective.loss(guess(), 0).item()
 
 
-def test_losses_of_a_step_repeat_and_follow_the_seed(name: str, tiny_clouds: PointClouds, configure: Configure) -> None:
-    settings = {"quantile": {"channels": 8}}
-
+def test_losses_of_a_step_repeat_and_follow_the_seed(make: Make) -> None:
     def losses(seed: int) -> list[float]:
-        objective = prepared(name, tiny_clouds, configure(networks=4), settings, seed)
+        objective = make({"quantile": {"channels": 8}}, seed, networks=4)
         return [objective.loss(guess(), step).item() for step in (5, 0, 1, 2, 3, 4, 5)]
 
     before = torch.get_rng_state()
@@ -178,10 +206,12 @@ def test_losses_of_a_step_repeat_and_follow_the_seed(name: str, tiny_clouds: Poi
     assert losses(1) != found
 
 
-def test_every_network_of_the_bank_gets_its_turn(name: str, tiny_clouds: PointClouds, configure: Configure) -> None:
-    objective: Any = prepared(name, tiny_clouds, configure(networks=4), PURE)
+def test_every_network_gets_its_turn(name: str, make: Make) -> None:
+    if name in ("dc", "dsa"):
+        pytest.skip("a fresh network every few steps: tests/matching/test_dc.py")
+    objective: Any = make(PURE, networks=4)
     used: set[int] = set()
-    for k, member in enumerate(objective.bank.members):
+    for k, member in enumerate(objective.experts if name == "tm" else objective.bank.members):
         member.network.register_forward_hook(lambda *_, k=k: used.add(k))
         see = member.network.point_features
         member.network.point_features = lambda points, see=see, k=k: (used.add(k), see(points))[1]
@@ -190,10 +220,10 @@ def test_every_network_of_the_bank_gets_its_turn(name: str, tiny_clouds: PointCl
     assert used == {0, 1, 2, 3}
 
 
-def test_seconds_are_those_of_the_first_preparation(
-    name: str, tiny_clouds: PointClouds, configure: Configure, own_cache: Any
-) -> None:
-    first = prepared(name, tiny_clouds, configure(), {})
-    again = prepared(name, tiny_clouds, configure(), {})
+def test_seconds_are_those_of_the_first_preparation(name: str, make: Make, own_cache: Path) -> None:
+    first, again = make({}), make({})
+    if name in ("dc", "dsa"):  # nothing is prepared that would be worth keeping
+        assert (first.seconds, list(own_cache.parent.iterdir())) == (0, [])
+        return
     assert first.seconds == again.seconds > 0
-    assert own_cache.is_dir()
+    assert list(own_cache.parent.iterdir())

@@ -97,6 +97,40 @@ def test_point_features_are_twice_differentiable_in_evaluation(network: Network)
     assert second.isfinite().all()
     assert second.any()
 
+    def features(points: Tensor) -> Tensor:
+        return torch.cat([layer.square().mean((1, 2)) for layer in network.point_features(points)])
+
+    assert torch.autograd.gradgradcheck(features, points, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda points: network.pooled(points).square().mean(1), points, fast_mode=True)
+
+
+def parameter_gradients(network: Network, points: Tensor) -> list[Tensor]:
+    """Of a classification loss in evaluation mode."""
+    labels = torch.arange(len(points)) % CLASSES
+    loss = nn.functional.cross_entropy(network(points).logits, labels)
+    return list(torch.autograd.grad(loss, list(network.parameters())))
+
+
+@pytest.mark.parametrize("points", [1, 7, 300])
+def test_critical_points_alone_give_the_same_output_and_gradients(network: Network, points: int) -> None:
+    whole = points_of(3, points)
+    few = network.critical(whole)
+    torch.testing.assert_close(tuple(network(few)), tuple(network(whole)))
+    torch.testing.assert_close(network.pooled(few), network(whole).global_feature)
+    for one, two in zip(parameter_gradients(network, few), parameter_gradients(network, whole), strict=True):
+        torch.testing.assert_close(one, two)
+    assert few is whole or few.shape[1] <= min(points, network(whole).global_feature.shape[1])
+    for some, all_ in zip(few, whole, strict=True):  # they are points of their clouds, each at most once
+        assert ((some[:, None] == all_).all(2).sum(1) == 1).all()
+        assert len(some.unique(dim=0)) == len(some)
+
+
+def test_gradients_reach_critical_points_alone(network: Network) -> None:
+    points = points_of(3, 40).requires_grad_()
+    (whole,) = torch.autograd.grad(network(points).logits.square().sum(), points)
+    (few,) = torch.autograd.grad(network(network.critical(points)).logits.square().sum(), points)
+    torch.testing.assert_close(few, whole)
+
 
 def test_evaluation_changes_no_state(network: Network) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -199,6 +233,77 @@ def test_norms_are_those_of_torch(norm: Norm) -> None:
     if norm != "batch":
         pooled = nn.functional.layer_norm(values[:, 0], (16,), ours.scale, ours.bias)
         torch.testing.assert_close(ours(values[:, 0]), pooled)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("tnet", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_clouds_whose_points_see_one_another_are_critical_as_a_whole(norm: Norm, tnet: bool, training: bool) -> None:
+    network = tiny(norm, tnet=tnet).double().train(training)
+    points = points_of(3, 60)
+    pointwise = not tnet and (norm in ("layer", "none") or (norm == "batch" and not training))
+    assert (network.critical(points) is points) == (not pointwise)
+    assert (network.critical(points).shape[1] <= 16) == pointwise
+
+
+def test_critical_points_of_many_clouds_are_those_of_each() -> None:
+    """More than are passed at a time; clouds with fewer of them are filled up with others of their own."""
+    network = tiny("layer").double()
+    points = points_of(40, 30)
+    points[5] = points[5, :1] + 1e-9 * points[5]  # almost one point
+    found = network.critical(points)
+    most = 0
+    for cloud, some in zip(points, found, strict=True):
+        own = network.critical(cloud[None])[0]
+        assert torch.equal(some[: len(own)], own)
+        most = max(most, len(own))
+    assert found.shape[1] == most
+
+
+def test_equal_points_stay_critical_together() -> None:
+    """The maximum shares its gradient among them."""
+    network = tiny("layer").double()
+    points = points_of(3, 20).repeat(1, 2, 1)
+    few = network.critical(points)
+    assert few.shape[1] <= 32
+    for one, two in zip(parameter_gradients(network, few), parameter_gradients(network, points), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_critical_points_of_a_network_that_broke_down_are_all() -> None:
+    network = tiny("layer").double()
+    with torch.no_grad():
+        network.trunk.layers[0].linear.weight.fill_(torch.nan)
+    assert network.critical(points_of(3, 20)).shape == (3, 20, 3)
+
+
+def test_frozen_batch_norm_is_folded_into_its_layer() -> None:
+    with seeded(0):
+        layer = pointnet.SharedLayer(16, 24, "batch").double()
+        values = torch.randn(4, 10, 16, dtype=torch.float64)
+        for value in (layer.norm.scale, layer.norm.bias, layer.norm.running_mean):
+            nn.init.normal_(value)
+        nn.init.uniform_(layer.norm.running_var, 0.2, 3)
+    layer.eval()
+    norm = layer.norm
+    flat = layer.linear(values).reshape(-1, 24)
+    expected = nn.functional.batch_norm(flat, norm.running_mean, norm.running_var, norm.scale, norm.bias, eps=1e-5)
+    torch.testing.assert_close(layer.normed(values), expected.view(4, 10, 24))
+    torch.testing.assert_close(layer(values), expected.view(4, 10, 24).relu())
+    factor, shift = norm.affine()
+    torch.testing.assert_close(layer.linear(values) * factor + shift, expected.view(4, 10, 24))
+    learned = list(layer.parameters())
+    found = torch.autograd.grad(layer.normed(values).square().sum(), learned)
+    torch.testing.assert_close(found, torch.autograd.grad(expected.square().sum(), learned))
+
+
+def test_instance_norm_of_a_single_point_is_its_bias() -> None:
+    norm = PointNorm("instance", 16).double()
+    nn.init.normal_(norm.bias)
+    values = torch.ones(2, 1, 16, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(norm(values), norm.bias.expand(2, 1, 16))
+    (gradient,) = torch.autograd.grad(norm(values).square().sum(), values)
+    assert gradient.isfinite().all()
 
 
 def test_none_is_no_norm() -> None:
