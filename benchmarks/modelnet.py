@@ -19,7 +19,7 @@ import torch
 
 from pcdistill import evaluation
 from pcdistill.clouds import PointClouds
-from pcdistill.config import DistillConfig
+from pcdistill.config import DistillConfig, presets
 from pcdistill.data import load
 from pcdistill.environment import revision
 from pcdistill.evaluation import Record, read_records, write_record
@@ -86,7 +86,7 @@ def make(arm: Arm, real: PointClouds, seed: int) -> Artefact | PointClouds:
         return select_artefact(real, budget, arm.arm, protocol(arm.protocol), seed, dataset=arm.dataset)
     config = DistillConfig(
         data=arm.dataset, output=Path("unwritten.h5"), clouds_per_class=arm.clouds, points=arm.points, bits=arm.bits,
-        objective=arm.arm, protocol=arm.protocol, seed=seed,
+        **({"preset": arm.arm} if arm.arm in presets() else {"objective": arm.arm}), protocol=arm.protocol, seed=seed,
     )  # fmt: skip
     return distill_artefact(real, config)
 

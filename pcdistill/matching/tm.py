@@ -52,7 +52,7 @@ class TrajectoryOptions(ObjectiveOptions):
     student_batch: int | None = Field(default=None, ge=1)
     augmentation: Augmentation = Augmentation(stretch=1.3, tilt=8)
     gradient: Literal["adjoint", "tesla", "unroll"] = "adjoint"
-    distance: Literal["weights", "outputs"] = "outputs"
+    distance: Literal["weights", "outputs"] = "weights"
     real_clouds: int = Field(default=128, ge=1)
     on_policy: float = Field(default=0.0, ge=0, le=1)
     visits: int = Field(default=20, ge=1)
@@ -71,7 +71,7 @@ class Segment(NamedTuple):
     network: Network
     start: Weights
     target: Weights
-    points: Tensor | None  # real clouds (B, P, 3) on which outputs are compared; None compares weights
+    points: Tensor | None = None  # real clouds (B, P, 3) on which outputs are compared; None compares weights
 
 
 class Batch(NamedTuple):
@@ -142,7 +142,7 @@ class TrajectoryMatching(Objective):
             config: ExpertConfig = self.options.bank
             steps = self.options.length * config.interval
             target = expert_steps(expert.network, start, self.real, config, steps, generator)
-        return Segment(expert.network, start, target, self._real_points(generator))
+        return Segment(expert.network, start, target, self._real_points(decoded.points, generator))
 
     def _visited(self, decoded: PointClouds, expert: Expert, generator: torch.Generator) -> Weights:
         """Where a student is that was trained on the synthetic set from an expert's first weights."""
@@ -152,11 +152,11 @@ class TrajectoryMatching(Objective):
         first = expert.at(self.options.start[0])
         return _student(expert.network, first, self._batches(decoded, visits, generator), inputs)[-1]
 
-    def _real_points(self, generator: torch.Generator) -> Tensor | None:
+    def _real_points(self, like: Tensor, generator: torch.Generator) -> Tensor | None:
         if self.options.distance == "weights":
             return None
         index = torch.randperm(len(self.real.labels), generator=generator)[: self.options.real_clouds].sort().values
-        return self.real.batch(index)[:, : self.options.bank.points]
+        return self.real.batch(index)[:, : self.options.bank.points].to(like)
 
     def _batches(self, decoded: PointClouds, steps: int, generator: torch.Generator) -> list[Batch]:
         labels, points = decoded.hard_labels, decoded.points.shape[1]
