@@ -166,6 +166,14 @@ def untrained_network(real: CloudSource, name: str, points: int, seed: int, numb
     return network.eval().requires_grad_(False)
 
 
+def give_fresh_head(network: Network, real: CloudSource, name: str, points: int, seed: int, number: int) -> None:
+    """Put an untrained classifier on a network's trained point features, in place; batch norm is calibrated anew."""
+    network.head = untrained_network(real, name, points, seed, number).head
+    sample, _ = random_clouds(real, range(len(real.class_names)), 16, step_generator("head", seed, number))
+    calibrate(network, sample[:, :points])
+    network.eval().requires_grad_(False)
+
+
 def calibrate(network: Network, points: Tensor) -> None:
     """Set batch norm's running statistics to those of `points`; of more than 512 clouds the first count."""
     norms: list[Any] = [module for module in network.modules() if hasattr(module, "running_mean")]

@@ -8,15 +8,23 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pcdistill.augment import Augmentation, apply
-from pcdistill.clouds import CloudSource
+from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.errors import InputError
-from pcdistill.matching.bank import architecture, checked_real, untrained_network
+from pcdistill.matching.bank import (
+    architecture,
+    checked_real,
+    frozen_network,
+    give_fresh_head,
+    random_clouds,
+    untrained_network,
+)
 from pcdistill.matching.cache import Tensors, cached, is_cached
 from pcdistill.matching.draws import step_generator
 from pcdistill.matching.gradients import Weights, mean_gradient, one_hot, parameters
 from pcdistill.models import Network, build
 from pcdistill.progress import progress
 
+GOLDEN = 0.618034  # multiples of it, modulo one, are spread evenly however many there are
 FORMAT = 2  # raise when what is computed changes, so that old caches are not read
 
 
@@ -27,6 +35,8 @@ class ExpertConfig(BaseModel):
         networks: how many experts.
         network: registered name; several, separated by commas, take turns. Batch norm is calibrated on real clouds
             before training and then frozen: its statistics are constants, no part of the trajectory.
+        trained_steps: experts begin as networks trained on real clouds for a number of batches between these two, with
+            an untrained classifier on those point features; (0, 0): as random networks.
         points: of every real cloud (its first ones: a cloud is a sample without order).
         steps: of SGD; only as many as segments will use.
         interval: steps between two states that are kept; an epoch of ModelNet10 is 125 steps of 32 clouds.
@@ -42,6 +52,7 @@ class ExpertConfig(BaseModel):
 
     networks: int = Field(default=10, ge=1)
     network: str = "pointnet-linear"
+    trained_steps: tuple[int, int] = (0, 0)
     points: int = Field(default=256, ge=1)
     steps: int = Field(default=100, ge=1)
     interval: int = Field(default=5, ge=1)
@@ -88,7 +99,18 @@ class Estimate(NamedTuple):
 
 def expert_network(real: CloudSource, config: ExpertConfig, k: int) -> Network:
     """Network k before training, in evaluation mode."""
-    return untrained_network(real, architecture(config.network, k), config.points, config.seed, k)
+    name = architecture(config.network, k)
+    low, high = config.trained_steps
+    if not high:
+        return untrained_network(real, name, config.points, config.seed, k)
+    steps = round(low + (high - low) * (GOLDEN * k % 1))
+    points, labels = random_clouds(
+        real, range(len(real.class_names)), 64, step_generator("semi-trained", config.seed, k)
+    )
+    sample = PointClouds(points[:, : config.points], labels, real.class_names)
+    network = frozen_network(name, sample, steps, config.seed * 1000 + k)
+    give_fresh_head(network, real, name, config.points, config.seed, k)
+    return network
 
 
 def expert_steps(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import CloudSource, PointClouds
-from pcdistill.matching.bank import Bank, BankConfig, architecture, calibrate, random_clouds, untrained_network
+from pcdistill.matching.bank import Bank, BankConfig, architecture, give_fresh_head, random_clouds
 from pcdistill.matching.base import Objective, ObjectiveOptions, objectives
 from pcdistill.matching.cache import Tensors, cached
 from pcdistill.matching.draws import step_generator
@@ -76,7 +76,9 @@ class GradientMatching(Objective):
         # The bank's own real features are not needed.
         self.bank = Bank.of(real, config.model_copy(update=LEAST))
         if self.options.fresh_head:
-            self._replace_heads(real)
+            for k, member in enumerate(self.bank.members):
+                name = architecture(config.network, k)
+                give_fresh_head(member.network, real, name, config.points, config.seed, k)
         which = f"{self.options.joint} {self.options.fresh_head}"
         facts = f"{FORMAT} {config.model_dump_json()} {which} {real.fingerprint()}"
         found, seconds = cached("gradients", facts, lambda: self._real_gradients(real))
@@ -97,15 +99,6 @@ class GradientMatching(Objective):
     def _output_changes(self, k: int) -> Weights:
         network = self.bank.members[k].network
         return output_change(network, parameters(network), self.real[k], self.probes[k])
-
-    def _replace_heads(self, real: CloudSource) -> None:
-        config: BankConfig = self.options.bank
-        for k, member in enumerate(self.bank.members):
-            name = architecture(config.network, k)
-            member.network.head = untrained_network(real, name, config.points, config.seed, k).head
-            points, _ = random_clouds(real, range(len(real.class_names)), 16, step_generator("head", config.seed, k))
-            calibrate(member.network, points[:, : config.points])
-            member.network.eval().requires_grad_(False)
 
     def _real_gradients(self, real: CloudSource) -> Tensors:
         config: BankConfig = self.options.bank
