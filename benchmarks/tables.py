@@ -5,47 +5,60 @@ python benchmarks/tables.py --check   # exit 1 if a block differs from its recor
 """
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from pcdistill.evaluation import Record, accuracy_cell, markdown_table, read_records
 from pcdistill.files import atomic
+from pcdistill.matching import objectives
 
 HERE = Path(__file__).parent
 FILES = (HERE.parent / "README.md", HERE / "README.md")
 NAMES = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40", "shapes": "shapes"}
-ORDER = ("random", "herding", "kcenter", "medoid", "dm", "quantile", "krr", "whole")
+METHODS = {
+    "random": "random", "herding": "herding", "kcenter": "k-center", "medoid": "medoids", "sadm": "SADM",
+    "quantile": "quantile", "gm": "gradient", "tm": "trajectory", "krr": "regression",
+}  # fmt: skip
+ORDER = ("random", "herding", "kcenter", "medoid", *objectives, "whole")
+Size = tuple[str, int, int, int | None]
 
 
-def summary(records: list[Record]) -> str:
-    """Accuracy per budget: one line per data set and size, one column per arm."""
+def summary(records: list[Record], protocol: str) -> str:
+    """Accuracy per budget under a protocol: one line per data set and size, one column per arm that has a record."""
+    own = [r for r in records if r.protocol.split("-")[0].split(" ")[0] == protocol]
+    sizes = sorted({size for r in own if (size := _size(r))})
+    arms = [arm for arm in METHODS if any(r.arm == arm for r in own)]
     lines = []
-    sizes = sorted({(r.dataset, r.clouds_per_class, r.points, r.bits) for r in records if r.clouds_per_class})
-    for dataset, clouds, points, bits in sizes:
-        cells = [f"{NAMES.get(dataset, dataset)}, {clouds} x {points}, {bits} bits"]
-        own = [
-            r for r in records if (r.dataset, r.clouds_per_class, r.points, r.bits) == (dataset, clouds, points, bits)
-        ]
-        cells.append(f"{own[0].bytes_per_class:,.0f}")
-        for arm in ("random", "herding", "kcenter", "medoid", "krr"):
-            found = [r for r in own if r.arm == arm and r.protocol.startswith("tuned")]
-            cell = accuracy_cell(found[0]) if found else "–"
-            cells.append(cell)
-        whole = [r for r in records if r.dataset == dataset and r.arm == "whole" and r.protocol.startswith("tuned")]
-        cells.append(accuracy_cell(whole[0]) if whole else "–")
-        lines.append(cells)
-    header = [
-        "clouds x points per class",
-        "bytes per class",
-        "random",
-        "herding",
-        "k-center",
-        "medoids",
-        "distilled (krr)",
-        "whole set",
-    ]
+    for size in sizes:
+        cells = {r.arm: r for r in own if _size(r) in (size, None) and r.dataset == size[0]}
+        dataset, clouds, points, bits = size
+        line = [f"{NAMES.get(dataset, dataset)}, {clouds} x {points}, {bits} bits"]
+        line.append(f"{next(r for r in own if _size(r) == size).bytes_per_class:,.0f}")
+        lines.append(line + [accuracy_cell(cells[arm]) if arm in cells else "–" for arm in (*arms, "whole")])
+    header = ["clouds x points per class", "bytes per class", *(METHODS[arm] for arm in arms), "whole set"]
     return markdown_table(header, lines)
+
+
+def _size(record: Record) -> Size | None:
+    if record.clouds_per_class is None:
+        return None
+    return record.dataset, record.clouds_per_class, record.points, record.bits
+
+
+def costs(lines: list[dict[str, Any]]) -> str:
+    """What a step of every objective costs."""
+    rows = []
+    for line in lines:
+        where = ", ".join(f"{name.removeprefix('aten::')} {100 * share:.0f} %" for name, share in
+                          list(line["operations"].items())[:3])  # fmt: skip
+        name = " ".join([line["objective"], *line["options"]])
+        rows.append([name, f"{line['seconds_per_step']:.3f}", str(line["steps"]), f"{line['prepare_seconds']:.0f}",
+                     str(line["prepare_peak_mib"]), str(line["peak_mib"]), where])  # fmt: skip
+    header = ["objective", "s / step", "steps", "prepare s", "MiB before", "peak MiB", "most time in"]
+    return markdown_table(header, rows)
 
 
 def details(records: list[Record]) -> str:
@@ -70,7 +83,13 @@ def details(records: list[Record]) -> str:
 
 def filled(text: str, records: list[Record]) -> str:
     """`text` with every `<!-- table: NAME -->` block made anew."""
-    tables = {"summary": summary(records), "details": details(records)}
+    cost = HERE / "results" / "cost.json"
+    tables = {
+        "summary": summary(records, "tuned"),
+        "published": summary(records, "published"),
+        "details": details(records),
+        "costs": costs(json.loads(cost.read_text())) if cost.exists() else "",
+    }
     pattern = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
     return pattern.sub(lambda match: match[1] + tables[match[2]] + match[3], text)
 
