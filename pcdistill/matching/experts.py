@@ -54,7 +54,7 @@ class ExpertConfig(BaseModel):
     network: str = "pointnet-linear"
     trained_steps: tuple[int, int] = (0, 0)
     points: int = Field(default=256, ge=1)
-    steps: int = Field(default=100, ge=1)
+    steps: int = Field(default=200, ge=1)
     interval: int = Field(default=5, ge=1)
     batch: int = Field(default=32, ge=1)
     lr: float = Field(default=0.005, gt=0)

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from torch import Tensor
 
 from pcdistill.augment import Augmentation, apply
@@ -19,7 +19,6 @@ from pcdistill.matching.gradients import (
     gradient_distance,
     group_gradients,
     one_hot,
-    output_change,
     parameters,
 )
 from pcdistill.progress import progress
@@ -34,9 +33,7 @@ class GradientOptions(ObjectiveOptions):
     Attributes:
         bank: networks; each compares its gradient on `pooled_samples` real clouds of each class, `pooled_points`
             points of each.
-        distance: `outputs`: of what a step along the gradients would do to the logits of `probe_clouds` real clouds;
-            `layer`, `cosine` or `mse`: of the gradients themselves; see `gradient_distance`.
-        probe_clouds: fixed for each network.
+        distance: `layer`, `cosine` or `mse`; see `gradient_distance`.
         fresh_head: networks get an untrained classifier on their trained point features. The gradient of a class then
             tells of all its clouds; a trained classifier's mostly of the few that it gets wrong.
         joint: compare the gradient of all classes together instead of class by class.
@@ -45,7 +42,6 @@ class GradientOptions(ObjectiveOptions):
 
     bank: BankConfig = BankConfig(network="pointnet-linear", quantiles=0, pooled_samples=128)
     distance: Distance = "layer"
-    probe_clouds: int = Field(default=128, ge=1)
     fresh_head: bool = True
     joint: bool = False
     augmentation: Augmentation = Augmentation(stretch=1.3, tilt=8)
@@ -65,7 +61,7 @@ class GradientMatching(Objective):
 
     name = "gm"
     Options: ClassVar[type[BaseModel]] = GradientOptions
-    steps = 800
+    steps = 400
 
     def __init__(self, bank: BankConfig | None = None, *, seed: int = 0, **options: Any) -> None:
         super().__init__(seed=seed, **options, **({} if bank is None else {"bank": bank}))
@@ -87,18 +83,6 @@ class GradientMatching(Objective):
             {name.removeprefix(f"{k}/"): value for name, value in found.items() if name.startswith(f"{k}/")}
             for k in range(config.networks)
         ]
-        if self.options.distance == "outputs":
-            self.probes = [self._probe(real, k) for k in range(config.networks)]
-            self.real = [self._output_changes(k) for k in range(config.networks)]
-
-    def _probe(self, real: CloudSource, k: int) -> Tensor:
-        generator = step_generator("probe", self.options.bank.seed, k)
-        index = torch.randperm(len(real.labels), generator=generator)[: self.options.probe_clouds].sort().values
-        return self.bank.members[k].network.critical(real.batch(index)[:, : self.options.bank.points])
-
-    def _output_changes(self, k: int) -> Weights:
-        network = self.bank.members[k].network
-        return output_change(network, parameters(network), self.real[k], self.probes[k])
 
     def _real_gradients(self, real: CloudSource) -> Tensors:
         config: BankConfig = self.options.bank
@@ -130,8 +114,6 @@ class GradientMatching(Objective):
         groups = Groups.of(decoded.hard_labels, self.options.joint)
         targets = one_hot(decoded.labels, len(self.bank.members[0].pooled), points)
         synthetic = group_gradients(network, parameters(network), points, targets, groups)
-        if self.options.distance == "outputs":
-            synthetic = output_change(network, parameters(network), synthetic, self.probes[chosen])
         if not self.options.joint:
             classes = decoded.hard_labels.unique()
             real = {name: value[classes] for name, value in real.items()}

@@ -4,12 +4,12 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp, vmap
+from torch.func import functional_call, grad, vmap
 
 from pcdistill.models import Network
 
 Weights = dict[str, Tensor]
-Distance = Literal["outputs", "layer", "cosine", "mse"]
+Distance = Literal["layer", "cosine", "mse"]
 TINY = 1e-20
 
 
@@ -37,12 +37,6 @@ def parameters(network: Network) -> Weights:
     return {name: value.detach() for name, value in network.named_parameters()}
 
 
-def outputs(network: Network, values: Weights, points: Tensor) -> Tensor:
-    """Logits `(n, C)` of `(n, P, 3)` clouds under the weights given."""
-    logits: Tensor = functional_call(network, values, (points,)).logits
-    return logits
-
-
 class _Critical(nn.Module):
     """`Network.critical` as the call of a module, which other weights can be put into."""
 
@@ -63,7 +57,7 @@ def critical(network: Network, values: Weights, points: Tensor) -> Tensor:
 
 def batch_loss(network: Network, values: Weights, points: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
     """Weighted sum of the cross-entropies of `(n, P, 3)` clouds against `(n, C)` targets under the weights given."""
-    logits = outputs(network, values, points)
+    logits = functional_call(network, values, (points,)).logits
     return -(weight * (targets * nn.functional.log_softmax(logits, 1)).sum(1)).sum()
 
 
@@ -97,23 +91,9 @@ def group_gradients(network: Network, values: Weights, points: Tensor, targets: 
     return found
 
 
-def output_change(network: Network, values: Weights, directions: Weights, points: Tensor) -> Weights:
-    """By how much the logits of `(n, P, 3)` clouds change along `directions` `(G, *shape)`: one `(G, n, C)` tensor.
-
-    The Jacobian of the outputs at `values`, applied; differentiable in `directions`.
-    """
-
-    def change(direction: Weights) -> Tensor:
-        found: Tensor = jvp(lambda weights: outputs(network, weights, points), (values,), (direction,))[1]
-        return found
-
-    return {"outputs": vmap(change)({name: directions[name] for name in values})}
-
-
 def gradient_distance(synthetic: Weights, real: Weights, distance: Distance) -> Tensor:
     """Mean over groups of the distance between gradients `(G, *shape)` of the same weights.
 
-    `outputs`, for what `output_change` makes of gradients, is `mse`:
     `layer`: the mean over rows of every weight matrix of one minus the cosine, summed over layers; vectors (biases,
     norms) are left out (Zhao et al., ICLR 2021, section 3.3; they sum over rows, too). `cosine`: one minus the
     cosine of the whole gradient. `mse`: squared distance in units of the real gradient's square.

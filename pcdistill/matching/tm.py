@@ -12,7 +12,7 @@ from pcdistill.errors import InputError
 from pcdistill.matching.base import Objective, ObjectiveOptions, objectives, with_gradients
 from pcdistill.matching.draws import step_generator
 from pcdistill.matching.experts import Expert, ExpertConfig, expert_steps, record_experts
-from pcdistill.matching.gradients import Weights, critical, mean_gradient, one_hot, outputs
+from pcdistill.matching.gradients import Weights, mean_gradient, one_hot
 from pcdistill.models import Network
 
 
@@ -33,10 +33,6 @@ class TrajectoryOptions(ObjectiveOptions):
         gradient: `adjoint`: exact, one step at a time backwards from the kept weights; `tesla`: as if later weights did
             not depend on a step (Cui et al., ICML 2023); `unroll`: the plain graph of all steps, whose memory grows
             with N.
-        distance: between student and expert: of their `weights` (MTT), or of their `outputs` (logits) on `real_clouds`
-            real clouds drawn anew at every step: networks may behave alike with weights that are far apart, and the
-            other way round.
-        real_clouds: for that.
         on_policy: share of segments that start where a student trained on the present synthetic set is, instead of on
             an expert's trajectory.
         visits: such a student has made up to this many student steps.
@@ -44,16 +40,14 @@ class TrajectoryOptions(ObjectiveOptions):
 
     bank: ExpertConfig = ExpertConfig()
     student_steps: int = Field(default=10, ge=1)
-    length: int = Field(default=2, ge=1)
-    start: tuple[int, int] = (0, 10)
+    length: int = Field(default=4, ge=1)
+    start: tuple[int, int] = (15, 35)
     grow: int = Field(default=0, ge=0)
     step_size: float | None = Field(default=None, gt=0)
     learn_step_size: bool = True
     student_batch: int | None = Field(default=None, ge=1)
     augmentation: Augmentation = Augmentation(stretch=1.3, tilt=8)
     gradient: Literal["adjoint", "tesla", "unroll"] = "adjoint"
-    distance: Literal["weights", "outputs"] = "weights"
-    real_clouds: int = Field(default=128, ge=1)
     on_policy: float = Field(default=0.0, ge=0, le=1)
     visits: int = Field(default=20, ge=1)
 
@@ -71,7 +65,6 @@ class Segment(NamedTuple):
     network: Network
     start: Weights
     target: Weights
-    points: Tensor | None = None  # real clouds (B, P, 3) on which outputs are compared; None compares weights
 
 
 class Batch(NamedTuple):
@@ -103,7 +96,7 @@ class TrajectoryMatching(Objective):
     minibatch = "clouds"
     Options: ClassVar[type[BaseModel]] = TrajectoryOptions
     pace: ClassVar[dict[str, float]] = {"log_step_size": 2.0}
-    steps = 300
+    steps = 150
 
     def __init__(self, bank: ExpertConfig | None = None, *, seed: int = 0, **options: Any) -> None:
         super().__init__(seed=seed, **options, **({} if bank is None else {"bank": bank}))
@@ -142,7 +135,7 @@ class TrajectoryMatching(Objective):
             config: ExpertConfig = self.options.bank
             steps = self.options.length * config.interval
             target = expert_steps(expert.network, start, self.real, config, steps, generator)
-        return Segment(expert.network, start, target, self._real_points(decoded.points, generator))
+        return Segment(expert.network, start, target)
 
     def _visited(self, decoded: PointClouds, expert: Expert, generator: torch.Generator) -> Weights:
         """Where a student is that was trained on the synthetic set from an expert's first weights."""
@@ -151,12 +144,6 @@ class TrajectoryMatching(Objective):
         inputs = [value.detach() for value in (decoded.points, targets, self.log_step_size)]
         first = expert.at(self.options.start[0])
         return _student(expert.network, first, self._batches(decoded, visits, generator), inputs)[-1]
-
-    def _real_points(self, like: Tensor, generator: torch.Generator) -> Tensor | None:
-        if self.options.distance == "weights":
-            return None
-        index = torch.randperm(len(self.real.labels), generator=generator)[: self.options.real_clouds].sort().values
-        return self.real.batch(index)[:, : self.options.bank.points].to(like)
 
     def _batches(self, decoded: PointClouds, steps: int, generator: torch.Generator) -> list[Batch]:
         labels, points = decoded.hard_labels, decoded.points.shape[1]
@@ -191,29 +178,21 @@ def _student(network: Network, start: Weights, batches: list[Batch], inputs: Inp
     return states
 
 
-def _distance(segment: Segment, end: Weights) -> Tensor:
-    """The loss of a student that ends at `end`, differentiable there."""
-    if segment.points is None:
-        pairs = [(end[name], value, segment.start[name]) for name, value in segment.target.items()]
-    else:
-        with torch.no_grad():
-            before, after = (
-                outputs(segment.network, values, segment.points) for values in (segment.start, segment.target)
-            )
-        points = critical(segment.network, end, segment.points)
-        pairs = [(outputs(segment.network, end, points), after, before)]
-    way = sum(((after - before).square().sum() for _, after, before in pairs), torch.zeros(()))
+def _distance(segment: Segment, end: Weights) -> tuple[Tensor, Weights]:
+    """The loss of a student that ends at `end`, and its gradient there."""
+    pairs = segment.target.items()
+    way = torch.stack([(segment.start[name] - value).square().sum() for name, value in pairs]).sum()
     if not way > 0:
         raise InputError("trajectory matching", "an expert that does not move", "one that learns (raise bank.lr)")
-    return sum(((found - after).square().sum() for found, after, _ in pairs), torch.zeros(())) / way
+    gaps = {name: end[name] - value for name, value in pairs}
+    value = torch.stack([gap.square().sum() for gap in gaps.values()]).sum() / way
+    return value, {name: 2 * gap / way for name, gap in gaps.items()}
 
 
 def _backwards(segment: Segment, batches: list[Batch], inputs: Inputs, exact: bool) -> tuple[Tensor, list[Tensor]]:
     """Loss and gradients with respect to `inputs`; memory of one step, whatever their number."""
     states = _student(segment.network, segment.start, batches, inputs)
-    end = {name: part.detach().requires_grad_() for name, part in states[-1].items()}
-    value = _distance(segment, end)
-    along = dict(zip(end, torch.autograd.grad(value, list(end.values())), strict=True))
+    value, along = _distance(segment, states[-1])
     size = inputs[2].detach().exp()
     leaves = [inputs[0].detach().requires_grad_(), inputs[1].detach().requires_grad_()]
     sums = [torch.zeros_like(leaf) for leaf in leaves]
@@ -229,7 +208,7 @@ def _backwards(segment: Segment, batches: list[Batch], inputs: Inputs, exact: bo
             total -= size * part
         if exact:
             along = {name: along[name] - size[0, 0] * part for name, part in zip(along, found[2:], strict=True)}
-    return value.detach(), [*sums, log_size]
+    return value, [*sums, log_size]
 
 
 def _unrolled(segment: Segment, batches: list[Batch], inputs: Inputs, exact: bool) -> tuple[Tensor, list[Tensor]]:
@@ -239,5 +218,5 @@ def _unrolled(segment: Segment, batches: list[Batch], inputs: Inputs, exact: boo
     for batch in batches:
         slope = _slope(segment.network, state, batch, leaves, create_graph=True)
         state = {name: value - leaves[2].exp()[0, 0] * slope[name] for name, value in state.items()}
-    value = _distance(segment, state)
+    value, _ = _distance(segment, state)
     return value.detach(), list(torch.autograd.grad(value, leaves, materialize_grads=True))

@@ -80,9 +80,10 @@ class Problem:
             slope = self.slope(state, batch)
             end = {name: value - self.inputs[2].exp()[0, 0] * slope[name] for name, value in end.items()}
             state = {name: value.detach().requires_grad_() for name, value in end.items()} if cut else end
-        names, target = list(end), self.segment.target
-        far = sum(float((self.segment.start[name] - target[name]).square().sum()) for name in names)
-        loss = torch.stack([(end[name] - target[name]).square().sum() for name in names]).sum() / far
+        start, target = self.segment.start, self.segment.target
+        off = torch.stack([(end[name] - target[name]).square().sum() for name in target])
+        far = torch.stack([(start[name] - target[name]).square().sum() for name in target])
+        loss = off.sum() / far.sum()
         return loss.detach(), torch.autograd.grad(loss, self.inputs)
 
 
