@@ -64,8 +64,16 @@ class Arm(NamedTuple):
 
 def arms() -> list[Arm]:
     """Every line of the tables, in the order of the questions they answer."""
-    listed = [Arm("modelnet10", arm, 4, 3, 3) for arm in ("krr", *SELECTIONS)]
+    listed = [Arm("modelnet10", arm, 4, 3, 3) for arm in ("krr", "gm", "tm", *SELECTIONS)]
     listed += [Arm("modelnet10", arm, 4, 1, 3) for arm in ("quantile", "dm")]
+    # "PPC 1" of the papers: one float32 cloud of 1024 points.
+    listed += [
+        Arm("modelnet10", arm, 1, 3, 1, points=1024, bits=32) for arm in ("krr", "gm", "tm", "quantile", *SELECTIONS)
+    ]
+    listed += [
+        Arm("modelnet10", arm, 1, 1, 3, points=1024, bits=32, protocol="published")
+        for arm in ("random", "herding", "gm", "sadm")
+    ]
     listed += [Arm("modelnet10", arm, 32, 2, 1) for arm in ("krr", *SELECTIONS)]
     listed += [Arm("modelnet10", "whole", None, 1, 1, points=1024, bits=32)]
     for clouds in (4, 32):
