@@ -31,7 +31,7 @@ from pcdistill.selection import select
 from pcdistill.storage import Budget, StoredPoints
 
 RESULTS = Path(__file__).parent / "results" / "cost.json"
-CLOUDS, POINTS, STEPS = 4, 128, 10
+CLOUDS, POINTS, STEPS, NETWORKS = 4, 128, 10, 2  # a step meets one network only
 
 
 def arms() -> list[list[str]]:
@@ -45,9 +45,11 @@ def arms() -> list[list[str]]:
 def measure(name: str, options: list[str]) -> dict[str, Any]:
     """Median seconds of a step with its gradient, the operations that take longest, and peak memory."""
     real = load("shapes", "train", points=1024)
+    bank = objectives[name]().options.bank
     config = DistillConfig(
-        data="shapes", output=Path("unwritten.h5"), clouds_per_class=CLOUDS, objective=name, options=_nested(options)
-    )
+        data="shapes", output=Path("unwritten.h5"), clouds_per_class=CLOUDS, objective=name, options=_nested(options),
+        networks=NETWORKS if hasattr(bank, "networks") else None,
+    )  # fmt: skip
     objective = make_objective(config)
     objective.prepare(real)
     storage = StoredPoints.from_clouds(select(real, "random", CLOUDS, points=POINTS, seed=0), Budget(CLOUDS, POINTS))
@@ -67,7 +69,8 @@ def measure(name: str, options: list[str]) -> dict[str, Any]:
     total = sum(event.self_cpu_time_total for event in events)
     return {
         "objective": name, "options": options, "seconds_per_step": statistics.median(seconds),
-        "prepare_seconds": objective.seconds, "steps": objective.steps, "peak_mib": peak, "prepare_peak_mib": before,
+        "prepare_seconds": objective.seconds / NETWORKS * getattr(bank, "networks", 0),
+        "steps": objective.steps, "peak_mib": peak, "prepare_peak_mib": before,
         "operations": {event.key: round(event.self_cpu_time_total / total, 3) for event in events[:5]},
         "threads": torch.get_num_threads(), "commit": revision(), "versions": versions(), "hardware": hardware(),
         "command": shlex.join(["python", "benchmarks/cost.py", "one", name, "--options", *options]),
@@ -86,9 +89,8 @@ def main() -> None:
         return
     found = []
     for arm in arms():
-        # Once to fill the cache: the line is of a process that reads it.
-        for _ in range(2):
-            ran = subprocess.run([sys.executable, __file__, "one", *arm], check=True, capture_output=True, text=True)
+        for _ in range(2):  # the first fills the cache; the line is of a process that reads it
+            ran = subprocess.run([sys.executable, __file__, "one", *arm], check=True, stdout=subprocess.PIPE, text=True)
         found.append(json.loads(ran.stdout.splitlines()[-1]))
         print(f"{shlex.join(arm):60} {found[-1]['seconds_per_step']:.3f} s {found[-1]['peak_mib']} MiB", flush=True)
         with atomic(RESULTS) as temporary:
