@@ -28,7 +28,7 @@ Size = tuple[str, int, int, int | None]
 
 def summary(records: list[Record], protocol: str) -> str:
     """Accuracy per budget under a protocol: one line per data set and size, one column per arm that has a record."""
-    own = [r for r in records if r.protocol.split("-")[0].split(" ")[0] == protocol]
+    own = [r for r in records if r.protocol.split(" ")[0] == protocol]
     sizes = sorted({size for r in own if (size := _size(r))})
     arms = [arm for arm in METHODS if any(r.arm == arm for r in own)]
     lines = []

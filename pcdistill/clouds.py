@@ -48,6 +48,7 @@ class PointClouds:
         labels: `(N,)` class indices, made int64, or `(N, C)` float soft labels whose rows are
             probabilities.
         class_names: one name per class, unique.
+        classes: `(N,)` class that each cloud stands for, where its soft label may find another one more probable.
         provenance: where the clouds come from: `name`, `split`, `source`, `up_axis`, ...
 
     Raises:
@@ -58,12 +59,15 @@ class PointClouds:
     labels: Tensor
     class_names: tuple[str, ...]
     provenance: Provenance = field(default_factory=dict)
+    classes: Tensor | None = None
 
     def __post_init__(self) -> None:
         place = str(self.provenance.get("source", "point clouds"))
         points = _checked_points(torch.as_tensor(self.points), place)
         names = _checked_names(self.class_names, place)
         labels = _checked_labels(torch.as_tensor(self.labels), len(points), len(names), place)
+        if self.classes is not None:
+            _checked_labels(self.classes, len(points), len(names), place)
         for name, value in (
             ("points", points),
             ("labels", labels),
@@ -89,7 +93,9 @@ class PointClouds:
 
     @property
     def hard_labels(self) -> Tensor:
-        """`(N,)` int64: the labels themselves, or the most probable class of soft ones."""
+        """`(N,)` int64: the labels themselves, of soft ones `classes`, or else the most probable."""
+        if self.classes is not None:
+            return self.classes
         return self.labels if self.labels.ndim == 1 else self.labels.argmax(dim=1)
 
     @property
@@ -105,7 +111,8 @@ class PointClouds:
         """The clouds at `index` (int64 indices, a boolean mask or a slice), classes unchanged."""
         if not isinstance(index, slice):
             index = torch.as_tensor(index)
-        return replace(self, points=self.points[index], labels=self.labels[index])
+        classes = None if self.classes is None else self.classes[index]
+        return replace(self, points=self.points[index], labels=self.labels[index], classes=classes)
 
     def of_class(self, label: int) -> "PointClouds":
         """The clouds of one class."""

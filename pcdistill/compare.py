@@ -30,7 +30,7 @@ from pcdistill import jobs
 from pcdistill.clouds import PointClouds
 from pcdistill.config import CompareConfig, DistillConfig, presets
 from pcdistill.data import load, validation_split
-from pcdistill.environment import revision
+from pcdistill.environment import revision, versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Record, Run, accuracy_cell, markdown_table, measure, summed_up, write_records
 from pcdistill.files import atomic, check_writable
@@ -191,7 +191,9 @@ def settings(cell: Cell, config: CompareConfig, plan: Protocol, data: Sequence[s
     if cell.budget is not None and cell.method not in selectors:
         given = _distilling(cell, cell.budget, config, Path("unwritten"))
         facts["distill"] = given.model_dump(mode="json", exclude={"data", "output", "root", "resume", "log"})
-        facts["objective"] = jobs.make_objective(given).describe()
+        objective = jobs.make_objective(given)
+        facts["objective"] = objective.describe()
+        facts["defaults"] = {"steps": objective.steps, "version": versions()["pcdistill"]}
     return facts
 
 

@@ -41,6 +41,8 @@ class Config(BaseModel):
             return cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
+            if isinstance(cause := first.get("ctx", {}).get("error"), InputError):
+                raise cause from None
             key = ".".join(map(str, first["loc"])) or "values"
             where = (places or {}).get(key, place)
             if first["type"] == "extra_forbidden":
@@ -219,7 +221,8 @@ class ExpertsConfig(Config):
     def distilling(self) -> DistillConfig:
         """The same as settings of a distillation."""
         wanted = {key: value for key, value in self.model_dump().items() if value is not None}
-        return DistillConfig(**{**wanted, "objective": "tm", "output": Path("unwritten.h5"), "clouds_per_class": 1})
+        needed = {"objective": "tm", "output": Path("unwritten.h5"), "clouds_per_class": 1}
+        return DistillConfig.checked({**wanted, **needed}, "pcdistill experts")
 
 
 class TrainConfig(Config):

@@ -152,13 +152,20 @@ def _soften(storage: Storage, config: DistillConfig, teacher: Teacher | None) ->
 
 def make_objective(config: DistillConfig) -> Objective:
     """The objective that a configuration names, not yet prepared."""
-    for name in (config.surrogate or "").split(","):
-        if name.strip():
-            networks[name.strip()]
     kind = objectives[config.objective]
+    if "seed" in config.options:
+        raise InputError("options", "seed", "--seed")
+    if config.labels == "learned" and not kind.learns_labels:
+        able = ", ".join(name for name in objectives if objectives[name].learns_labels)
+        raise InputError(
+            "labels", f"learned with objective {config.objective}, which sees classes only", f"one of {able}"
+        )
     given = {"networks": config.networks, "network": config.surrogate, "seed": config.seed}
     bank = {key: value for key, value in given.items() if value is not None}
-    return kind(seed=config.seed, **merged({"bank": bank}, config.options))
+    made = kind(seed=config.seed, **merged({"bank": bank}, config.options))
+    for name in made.options.bank.network.split(","):
+        networks[name.strip()]
+    return made
 
 
 def run_experts(config: ExpertsConfig, say: Callable[[str], None]) -> float:

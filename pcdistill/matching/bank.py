@@ -11,11 +11,11 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor
@@ -32,6 +32,15 @@ from pcdistill.training import Recipe, train
 
 FORMAT = 2  # raise when what is computed changes, so that old caches are not read
 BATCH = 32
+
+
+def _ascending(steps: tuple[int, int]) -> tuple[int, int]:
+    if not 0 <= steps[0] <= steps[1]:
+        raise ValueError("two numbers of steps, ascending, from 0")
+    return steps
+
+
+StepRange = Annotated[tuple[int, int], AfterValidator(_ascending)]
 
 
 class BankConfig(BaseModel):
@@ -63,7 +72,7 @@ class BankConfig(BaseModel):
     points: int = Field(default=256, ge=1)
     pooled_points: int = Field(default=1024, ge=1)
     quantiles: int = Field(default=16, ge=0)
-    trained_steps: tuple[int, int] = (20, 200)
+    trained_steps: StepRange = (20, 200)
     trained_clouds: int = Field(default=64, ge=2)
     pooled_samples: int = Field(default=64, ge=1)
     map_samples: int = Field(default=0, ge=0)
@@ -152,7 +161,7 @@ def frozen_network(name: str, sample: PointClouds, steps: int, seed: int) -> Net
             name="semi-trained", steps=steps, label_smoothing=0.1, augmentation=Augmentation(scale=1.25, shift=0.1)
         )
         train(network, sample, recipe, seed)
-    calibrate(network, sample.points)
+    calibrate(network, sample.points[:512])
     return network.eval().requires_grad_(False)
 
 
@@ -175,13 +184,13 @@ def give_fresh_head(network: Network, real: CloudSource, name: str, points: int,
 
 
 def calibrate(network: Network, points: Tensor) -> None:
-    """Set batch norm's running statistics to those of `points`; of more than 512 clouds the first count."""
+    """Set batch norm's running statistics to those of `points`."""
     norms: list[Any] = [module for module in network.modules() if hasattr(module, "running_mean")]
     usual = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad(), seeded(0):  # dropout draws from the global generator
-        network.train()(points[:512])
+        network.train()(points)
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum
 

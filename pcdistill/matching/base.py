@@ -39,6 +39,7 @@ class Objective(ABC):
     Options: ClassVar[type[BaseModel]] = ObjectiveOptions
     minibatch: ClassVar[Literal["classes", "clouds"]] = "classes"  # whole classes, or some clouds of every class
     pace: ClassVar[Mapping[str, float]] = {}  # of `learned`: factors of the learning rate of coordinates
+    learns_labels: ClassVar[bool] = False  # whether the loss depends on soft labels beyond their class
     steps: ClassVar[int] = 400  # of the outer loop that serve it well
     seconds: float = 0.0  # that `prepare` took when its results were first computed
 

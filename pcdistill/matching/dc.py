@@ -83,6 +83,7 @@ class DatasetCondensation(Objective):
     """
 
     name = "dc"
+    learns_labels = True
     minibatch = "clouds"
     Options: ClassVar[type[BaseModel]] = DcOptions
     steps = 400

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.errors import InputError
+from pcdistill.matching.bank import FORMAT as BANK_FORMAT
 from pcdistill.matching.bank import (
+    StepRange,
     architecture,
     checked_real,
     frozen_network,
@@ -25,7 +27,7 @@ from pcdistill.models import Network, build
 from pcdistill.progress import progress
 
 GOLDEN = 0.618034  # multiples of it, modulo one, are spread evenly however many there are
-FORMAT = 2  # raise when what is computed changes, so that old caches are not read
+FORMAT = 3  # raise when what is computed changes, so that old caches are not read
 
 
 class ExpertConfig(BaseModel):
@@ -52,7 +54,7 @@ class ExpertConfig(BaseModel):
 
     networks: int = Field(default=10, ge=1)
     network: str = "pointnet-linear"
-    trained_steps: tuple[int, int] = (0, 0)
+    trained_steps: StepRange = (0, 0)
     points: int = Field(default=256, ge=1)
     steps: int = Field(default=200, ge=1)
     interval: int = Field(default=5, ge=1)
@@ -107,7 +109,8 @@ def expert_network(real: CloudSource, config: ExpertConfig, k: int) -> Network:
     points, labels = random_clouds(
         real, range(len(real.class_names)), 64, step_generator("semi-trained", config.seed, k)
     )
-    sample = PointClouds(points[:, : config.points], labels, real.class_names)
+    mixed = torch.randperm(len(labels), generator=step_generator("order", config.seed, k))
+    sample = PointClouds(points[mixed, : config.points], labels[mixed], real.class_names)
     network = frozen_network(name, sample, steps, config.seed * 1000 + k)
     give_fresh_head(network, real, name, config.points, config.seed, k)
     return network
@@ -193,7 +196,7 @@ def estimate(real: CloudSource, config: ExpertConfig) -> Estimate:
 
 def _facts(real: CloudSource, config: ExpertConfig, k: int) -> str:
     """All that expert k depends on: not the number of experts, so that more can be added later."""
-    return f"{FORMAT} {k} {config.model_dump_json(exclude={'networks'})} {real.fingerprint()}"
+    return f"{FORMAT} {BANK_FORMAT} {k} {config.model_dump_json(exclude={'networks'})} {real.fingerprint()}"
 
 
 def _record(real: CloudSource, config: ExpertConfig, k: int) -> Tensors:

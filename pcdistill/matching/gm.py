@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.matching.bank import FORMAT as BANK_FORMAT
 from pcdistill.matching.bank import Bank, BankConfig, architecture, give_fresh_head, random_clouds
 from pcdistill.matching.base import Objective, ObjectiveOptions, objectives
 from pcdistill.matching.cache import Tensors, cached
@@ -23,7 +24,7 @@ from pcdistill.matching.gradients import (
 )
 from pcdistill.progress import progress
 
-FORMAT = 1  # raise when what is computed changes, so that old caches are not read
+FORMAT = 2  # raise when what is computed changes, so that old caches are not read
 LEAST = {"quantiles": 0, "pooled_samples": 1, "map_samples": 0, "attention": 0.0}  # a bank that is all networks
 
 
@@ -60,6 +61,7 @@ class GradientMatching(Objective):
     """
 
     name = "gm"
+    learns_labels = True
     Options: ClassVar[type[BaseModel]] = GradientOptions
     steps = 400
 
@@ -76,7 +78,7 @@ class GradientMatching(Objective):
                 name = architecture(config.network, k)
                 give_fresh_head(member.network, real, name, config.points, config.seed, k)
         which = f"{self.options.joint} {self.options.fresh_head}"
-        facts = f"{FORMAT} {config.model_dump_json()} {which} {real.fingerprint()}"
+        facts = f"{FORMAT} {BANK_FORMAT} {config.model_dump_json()} {which} {real.fingerprint()}"
         found, seconds = cached("gradients", facts, lambda: self._real_gradients(real))
         self.seconds = self.bank.seconds + seconds
         self.real: list[Weights] = [

@@ -39,6 +39,7 @@ class ImprovedDistributionMatching(BankObjective):
     """
 
     name = "idm"
+    learns_labels = True
     Options = IdmOptions
 
     def loss(self, decoded: PointClouds, step: int) -> Tensor:

@@ -44,6 +44,7 @@ class KernelRidgeRegression(BankObjective):
     """
 
     name = "krr"
+    learns_labels = True
     minibatch = "clouds"
     steps = 800
     Options = KrrOptions

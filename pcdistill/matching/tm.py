@@ -93,6 +93,7 @@ class TrajectoryMatching(Objective):
     """
 
     name = "tm"
+    learns_labels = True
     minibatch = "clouds"
     Options: ClassVar[type[BaseModel]] = TrajectoryOptions
     pace: ClassVar[dict[str, float]] = {"log_step_size": 2.0}

@@ -109,4 +109,5 @@ class StoredPoints(Storage):
         points = round_through(self.points[chosen], self.bits)
         soft = self.label_logits
         labels = self.labels[chosen] if soft is None else labels_through(soft[chosen])
-        return PointClouds(points, labels, self.class_names, {"source": f"storage '{self.name}'"})
+        classes = None if soft is None else self.labels[chosen]
+        return PointClouds(points, labels, self.class_names, {"source": f"storage '{self.name}'"}, classes)

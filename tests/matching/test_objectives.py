@@ -143,6 +143,23 @@ def test_certain_soft_labels_are_hard_labels(make: Make) -> None:
     torch.testing.assert_close(gradient(objective, soft), gradient(objective, hard))
 
 
+def test_labels_are_learned_where_it_says_so(make: Make) -> None:
+    objective, clouds = make({}), guess()
+    labels = (0.7 * torch.nn.functional.one_hot(clouds.labels, 3) + 0.1).requires_grad_()
+    loss = objective.loss(PointClouds(clouds.points.clone().requires_grad_(), labels, clouds.class_names), 0)
+    (found,) = torch.autograd.grad(loss, labels, materialize_grads=True)
+    assert bool(found.any()) == objective.learns_labels
+
+
+def test_clouds_belong_to_their_class_whatever_their_label_says(make: Make) -> None:
+    objective, clouds = make({}), guess()
+    turned = torch.nn.functional.one_hot(clouds.labels.roll(3), 3).float()
+    own = PointClouds(clouds.points, turned, clouds.class_names, classes=clouds.labels)
+    if not objective.learns_labels:
+        torch.testing.assert_close(objective.loss(own, 0), objective.loss(clouds, 0))
+    assert own[[0, 4]].hard_labels.tolist() == [0, 1]
+
+
 @pytest.mark.parametrize("points", [1, 7, 64, 100])
 def test_any_number_of_points(objective: Objective, points: int) -> None:
     found = gradient(objective, guess(points=points))
