@@ -132,8 +132,8 @@ def cells(config: CompareConfig) -> list[Cell]:
 def parse_budget(text: str) -> Budget:
     """A budget written as clouds per class x points @ bits.
 
-    >>> parse_budget("4x128@8")
-    Budget(clouds_per_class=4, points=128, bits=8)
+    >>> parse_budget("4x128@8") == Budget(clouds_per_class=4, points=128, bits=8)
+    True
 
     Raises:
         InputError: anything else, or numbers out of range.

@@ -268,7 +268,7 @@ def test_without_matplotlib_all_but_the_plot_is_written(
     ("methods", "budgets", "message"),
     [
         ("medoit", "1x8@8", "'medoit' (did you mean 'medoid'?)"),
-        ("preset:none", "1x8@8", "'preset:none' (did you mean 'preset:krr'?)"),
+        ("preset:none", "1x8@8", "'preset:none' (did you mean 'preset:"),
         ("random random", "1x8@8", "'random' twice"),
         ("random", "1x8@8 1×8@8", "'1x8@8' twice"),
         ("random", "8@8", "clouds x points @ bits as in 4x128@8"),
