@@ -143,7 +143,7 @@ def distill(config: DistillConfig) -> None:
     artefact = jobs.run_distill(config)
     facts = artefact.metadata
     print(f"wrote {config.output}: {_summary(artefact)}")
-    print(f"  {facts.distill_seconds:.0f} s distilling, {facts.prepare_seconds:.0f} s for the network bank (cached)")
+    print(f"  {facts.distill_seconds:.0f} s distilling, {facts.prepare_seconds:.0f} s for networks or experts (cached)")
 
 
 def experts(config: ExpertsConfig) -> None:

@@ -39,7 +39,7 @@ from pcdistill.storage import Artefact, Budget, Metadata, Storage, storages, utc
 from pcdistill.storage.labels import smoothed
 from pcdistill.training import Protocol, predict, protocol, train
 
-OWN = 0.9  # probability of the own class that learned labels start from without a teacher
+OWN = 0.9  # probability of the own class that learned labels start from without a teacher, before they are rounded to a byte each
 
 
 def run_select(config: SelectConfig) -> Artefact:

@@ -139,7 +139,7 @@ class TrajectoryMatching(Objective):
         return Segment(expert.network, start, target)
 
     def _visited(self, decoded: PointClouds, expert: Expert, generator: torch.Generator) -> Weights:
-        """Where a student is that was trained on the synthetic set from an expert's first weights."""
+        """Where a student is that was trained on the synthetic set from an expert's state at the first start."""
         visits = int(torch.randint(1, self.options.visits + 1, (), generator=generator))
         targets = one_hot(decoded.labels, self.classes, decoded.points)
         inputs = [value.detach() for value in (decoded.points, targets, self.log_step_size)]
