@@ -39,7 +39,8 @@ from pcdistill.storage import Artefact, Budget, Metadata, Storage, storages, utc
 from pcdistill.storage.labels import smoothed
 from pcdistill.training import Protocol, predict, protocol, train
 
-OWN = 0.9  # probability of the own class that learned labels start from without a teacher, before they are rounded to a byte each
+# Probability of the own class that learned labels start from without a teacher, before it is rounded to a byte.
+OWN = 0.9
 
 
 def run_select(config: SelectConfig) -> Artefact:
