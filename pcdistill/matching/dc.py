@@ -77,7 +77,7 @@ class DatasetCondensation(Objective):
 
         loss = mean over classes c of D( grad_w l(S_c; w), grad_w l(T_c; w) ),   w trained on S
 
-    (Zhao, Mopuri & Bilen, ICLR 2021, eq. 9 and algorithm 1.) Where a step sees a minibatch of S, `w` is trained on that.
+    (Zhao, Mopuri & Bilen, ICLR 2021, eq. 9 and algorithm 1.) Where a step sees a minibatch of S, `w` is trained on it.
     We differ in that all classes are compared in one step, in that surrogates are taken without running statistics
     (layer norm by default), and in that of every cloud only the critical points are passed, which changes nothing but
     the time.
