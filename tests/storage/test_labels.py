@@ -117,8 +117,10 @@ def test_classes_stay_whatever_the_soft_labels_say(
 ) -> None:
     storage = softened(kind, random_clouds(3, 4, 9))
     assert storage.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert storage.decode().hard_labels.tolist() != storage.labels.tolist()
+    decoded = storage.decode()
+    assert decoded.labels.argmax(1).tolist() != storage.labels.tolist() == decoded.hard_labels.tolist()
     index = torch.tensor([7, 0, 3, 11])
+    assert storage.decode(index).hard_labels.tolist() == [1, 0, 0, 2]
     assert torch.equal(storage.decode(index).labels, storage.decode().labels[index])
 
 
