@@ -56,8 +56,9 @@ class GradientMatching(Objective):
 
     (Zhao, Mopuri & Bilen, ICLR 2021, eq. 9.) The weights `w` are those of networks trained for a few batches on real
     clouds (IDC, Kim et al., ICML 2022, trains on real ones, too), fixed: the right side is computed once, over a large
-    sample, and a step touches synthetic clouds only. Of every cloud only the critical points are passed
-    (`Network.critical`), which changes nothing but the time. `dc` and `dsa` follow the papers' loops.
+    sample, and a step touches synthetic clouds only. We differ in the classifier on top, which is an untrained one
+    (`fresh_head`). Of every cloud only the critical points are passed (`Network.critical`), which changes nothing but
+    the time. `dc` and `dsa` follow the papers' loops.
     """
 
     name = "gm"
