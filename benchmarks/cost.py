@@ -43,7 +43,7 @@ def arms() -> list[list[str]]:
 
 
 def measure(name: str, options: list[str]) -> dict[str, Any]:
-    """Median processor seconds, on one core, of a step with its gradient, the operations that take longest, and peak memory."""
+    """Processor seconds, on one core, of a step with its gradient (median), where they go, and peak memory."""
     torch.set_num_threads(1)
     real = load("shapes", "train", points=1024)
     bank = objectives[name]().options.bank
