@@ -72,8 +72,11 @@ def arms() -> list[Arm]:
     ]
     listed += [
         Arm("modelnet10", arm, 1, 1, 3, points=1024, bits=32, protocol="published")
-        for arm in ("random", "herding", "gm", "sadm")
+        for arm in ("random", "herding", "gm")
     ]
+    listed += [Arm("modelnet10", "sadm", 1, 1, 2, points=1024, bits=32, protocol="published")]
+    listed += [Arm("modelnet10", arm, 3, 1, 1, points=1024, bits=32) for arm in ("herding", "gm", "quantile")]
+    listed += [Arm("modelnet40", "gm", 4, 1, 2)]
     listed += [Arm("modelnet10", arm, 32, 2, 1) for arm in ("krr", *SELECTIONS)]
     listed += [Arm("modelnet10", "whole", None, 1, 1, points=1024, bits=32)]
     for clouds in (4, 32):
