@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pcdistill.cli import _nested
+from pcdistill.cli import nested
 from pcdistill.clouds import PointClouds
 from pcdistill.config import DistillConfig
 from pcdistill.data import last_split, load
@@ -41,7 +41,7 @@ def trial(given: argparse.Namespace) -> dict[str, Any]:
     """Distil (or select) with the settings given and read the validation accuracy of networks trained on the result."""
     train, held = splits(given.data)
     plan = protocol("tuned").model_copy(update={"recipe": recipe("tuned", steps=given.train_steps)})
-    settings = _nested(given.set)
+    settings = nested(given.set)
     config = DistillConfig(
         data=given.data, output=Path("unwritten.h5"), clouds_per_class=given.clouds, points=given.points,
         bits=given.bits, **({} if given.method in selectors else {"objective": given.method}), **settings,
@@ -55,14 +55,24 @@ def trial(given: argparse.Namespace) -> dict[str, Any]:
     losses = made.losses
     mean, deviation = mean_std(found.accuracies)
     return {
-        "method": given.method, "data": given.data, "clouds": given.clouds, "points": given.points, "bits": given.bits,
-        "settings": settings, "train_steps": given.train_steps, "accuracy": found.accuracies,
+        "benchmark": "search", "dataset": given.data, "arm": given.method, "distilled": made.metadata.distilled,
+        "clouds_per_class": given.clouds, "points": given.points, "bits": given.bits,
+        "bytes_per_class": made.bytes_per_class, "protocol": f"{plan.recipe.name} v{plan.recipe.version}",
+        "network": plan.network, "distill_seeds": [config.seed], "train_seeds": list(range(given.train_seeds)),
+        "command": command(given), "settings": settings, "train_steps": given.train_steps, "accuracy": found.accuracies,
         "accuracy_mean": mean, "accuracy_std": deviation,
         "loss_first": sum(losses[:10]) / 10 if losses else None,
         "loss_last": sum(losses[-10:]) / 10 if losses else None,
         "prepare_seconds": made.metadata.prepare_seconds, "distill_seconds": made.metadata.distill_seconds,
         "seconds": time.perf_counter() - start, "commit": revision(), "hardware": hardware(),
     }  # fmt: skip
+
+
+def command(given: argparse.Namespace) -> str:
+    """The command line of a trial."""
+    options = ["--data", given.data, "--clouds", given.clouds, "--points", given.points, "--bits", given.bits,
+               "--train-seeds", given.train_seeds, "--train-steps", given.train_steps]  # fmt: skip
+    return shlex.join(["python", "benchmarks/search.py", given.method, *map(str, options), "--set", *given.set])
 
 
 def main() -> None:
@@ -81,8 +91,8 @@ def main() -> None:
     if given.list:
         for line in RESULTS.read_text().splitlines():
             one = json.loads(line)
-            size = f"{one['clouds']}x{one['points']}@{one['bits']}"
-            print(f"{100 * one['accuracy_mean']:.1f} {one['method']} {size} {json.dumps(one['settings'])}")
+            size = f"{one['clouds_per_class']}x{one['points']}@{one['bits']}"
+            print(f"{100 * one['accuracy_mean']:.1f} {one['arm']} {size} {json.dumps(one['settings'])}")
         return
     if given.method is None:
         parser.error("a method or --list is needed")
