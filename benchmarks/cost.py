@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from pcdistill.cli import _nested
+from pcdistill.cli import nested
 from pcdistill.config import DistillConfig
 from pcdistill.data import load
 from pcdistill.environment import hardware, revision, versions
@@ -48,7 +48,7 @@ def measure(name: str, options: list[str]) -> dict[str, Any]:
     real = load("shapes", "train", points=1024)
     bank = objectives[name]().options.bank
     config = DistillConfig(
-        data="shapes", output=Path("unwritten.h5"), clouds_per_class=CLOUDS, objective=name, options=_nested(options),
+        data="shapes", output=Path("unwritten.h5"), clouds_per_class=CLOUDS, objective=name, options=nested(options),
         networks=NETWORKS if hasattr(bank, "networks") else None,
     )  # fmt: skip
     objective = make_objective(config)

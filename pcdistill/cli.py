@@ -80,7 +80,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, Config]:
         raise SystemExit(2)
     kind = COMMANDS[command][0]
     if "options" in found:
-        found["options"] = _nested(found["options"])
+        found["options"] = nested(found["options"])
     file = found.pop("config", None)
     values = {} if file is None else read_toml(Path(file), kind)
     places = dict.fromkeys(values.keys() - found.keys(), file)
@@ -234,7 +234,7 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(self.prog, message)
 
 
-def _nested(words: Sequence[str]) -> dict[str, Any]:
+def nested(words: Sequence[str]) -> dict[str, Any]:
     """`["ridge=0.2", "bank.networks=5"]` as `{"ridge": 0.2, "bank": {"networks": 5}}`; values as in TOML, else text."""
     options: dict[str, Any] = {}
     for word in words:

@@ -222,10 +222,10 @@ def _build(real: CloudSource, config: BankConfig) -> list[Member]:
     return [gathered.member() for gathered in gathering]
 
 
-def _places(labels: Tensor, per_class: int, generator: torch.Generator) -> Tensor:
-    """Ascending indices of up to `per_class` random clouds of each class."""
+def _places(labels: Tensor, per_class: int, generator: torch.Generator, classes: Iterable[int] | None = None) -> Tensor:
+    """Ascending indices of up to `per_class` random clouds of each class, of all that occur by default."""
     chosen = []
-    for label in labels.unique():
+    for label in labels.unique().tolist() if classes is None else classes:
         own = (labels == label).nonzero()[:, 0]
         chosen.append(own[torch.randperm(len(own), generator=generator)[:per_class]])
     return torch.cat(chosen).sort().values
@@ -235,11 +235,7 @@ def random_clouds(
     real: CloudSource, classes: Iterable[int], per_class: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Points and labels of up to `per_class` random real clouds of each class."""
-    chosen = []
-    for label in classes:
-        own = (real.labels == label).nonzero()[:, 0]
-        chosen.append(own[torch.randperm(len(own), generator=generator)[:per_class]])
-    index = torch.cat(chosen).sort().values
+    index = _places(real.labels, per_class, generator, classes)
     return real.batch(index), real.labels[index]
 
 

@@ -28,6 +28,7 @@ class Objective(ABC):
     `state` and `learned`, so that a resumed run repeats an uninterrupted one.
 
     Args:
+        bank: the option of that name, of those that have one.
         seed: of everything that it draws.
         options: fields of `Options`, those of nested models as mappings that change their defaults.
 
@@ -43,9 +44,9 @@ class Objective(ABC):
     steps: ClassVar[int] = 400  # of the outer loop that serve it well
     seconds: float = 0.0  # that `prepare` took when its results were first computed
 
-    def __init__(self, *, seed: int = 0, **options: Any) -> None:
+    def __init__(self, bank: Any = None, *, seed: int = 0, **options: Any) -> None:
         self.seed = seed
-        self.options: Any = _checked(self.name, self.Options, options)
+        self.options: Any = _checked(self.name, self.Options, options if bank is None else {**options, "bank": bank})
 
     def describe(self) -> dict[str, Any]:
         """Every setting that changes the loss, as JSON values; part of artefacts and checkpoints."""
@@ -115,7 +116,7 @@ class BankObjective(Objective):
     bank: Bank
 
     def __init__(self, bank: BankConfig | None = None, *, seed: int = 0, **options: Any) -> None:
-        super().__init__(seed=seed, **options, **({} if bank is None else {"bank": bank}))
+        super().__init__(bank, seed=seed, **options)
         if self.reads_profiles and not self.options.bank.quantiles:
             raise InputError(f"objective {self.name}, option bank.quantiles", "0", "at least 1")
 

@@ -87,10 +87,9 @@ class DatasetCondensation(Objective):
     learns_labels = True
     minibatch = "clouds"
     Options: ClassVar[type[BaseModel]] = DcOptions
-    steps = 400
 
-    def __init__(self, *, seed: int = 0, **options: Any) -> None:
-        super().__init__(seed=seed, **options)
+    def __init__(self, bank: SurrogateConfig | None = None, *, seed: int = 0, **options: Any) -> None:
+        super().__init__(bank, seed=seed, **options)
         self.network: Network | None = None
         self.trained: tuple[int, Weights] = (-1, {})  # a step and the weights that it compares gradients at
 

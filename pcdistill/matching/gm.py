@@ -64,10 +64,9 @@ class GradientMatching(Objective):
     name = "gm"
     learns_labels = True
     Options: ClassVar[type[BaseModel]] = GradientOptions
-    steps = 400
 
     def __init__(self, bank: BankConfig | None = None, *, seed: int = 0, **options: Any) -> None:
-        super().__init__(seed=seed, **options, **({} if bank is None else {"bank": bank}))
+        super().__init__(bank, seed=seed, **options)
         self.minibatch = "clouds" if self.options.joint else "classes"  # type: ignore[misc]
 
     def prepare(self, real: CloudSource) -> None:

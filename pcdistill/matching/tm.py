@@ -100,7 +100,7 @@ class TrajectoryMatching(Objective):
     steps = 150
 
     def __init__(self, bank: ExpertConfig | None = None, *, seed: int = 0, **options: Any) -> None:
-        super().__init__(seed=seed, **options, **({} if bank is None else {"bank": bank}))
+        super().__init__(bank, seed=seed, **options)
         config: ExpertConfig = self.options.bank
         given = self.options.step_size
         size = config.lr / (1 - config.momentum) if given is None else given
