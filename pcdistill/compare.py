@@ -434,7 +434,7 @@ def table(records: Sequence[Record]) -> str:
     first = records[0]
     sized = [record for record in records if record.clouds_per_class is not None]
     columns = dict.fromkeys(map(budget_of, sized))
-    sizes = {budget: budget.clouds_per_class * budget.cloud_bytes for budget in columns}
+    sizes = {budget: _each(budget) * budget.cloud_bytes for budget in columns}
     rows = []
     for name in dict.fromkeys(map(label, sized)):
         own = {budget_of(record): record for record in sized if label(record) == name}
@@ -487,7 +487,7 @@ def label(record: Record) -> str:
 
 def budget_of(record: Record) -> Budget:
     """The budget of a record that has one."""
-    assert record.clouds_per_class is not None
+    assert isinstance(record.clouds_per_class, int)
     assert record.bits is not None
     return Budget(clouds_per_class=record.clouds_per_class, points=record.points, bits=record.bits)
 
@@ -499,13 +499,19 @@ def _cell_text(record: Record, size: float) -> str:
 
 
 def _text(budget: Budget) -> str:
-    return f"{budget.clouds_per_class}x{budget.points}@{budget.bits}"
+    return f"{_each(budget)}x{budget.points}@{budget.bits}"
+
+
+def _each(budget: Budget) -> int:
+    """Clouds of every class: budgets of a comparison are even."""
+    assert isinstance(budget.clouds_per_class, int)
+    return budget.clouds_per_class
 
 
 def _check_size(budget: Budget, real: PointClouds) -> None:
     """What selection would find, found before any work."""
     fewest = int(real.class_counts.min())
-    if budget.clouds_per_class > fewest:
+    if _each(budget) > fewest:
         found = f"{_text(budget)}, but class '{real.class_names[int(real.class_counts.argmin())]}' has {fewest} clouds"
         raise InputError("budgets", found, "at most as many")
     if budget.points > real.points_per_cloud:

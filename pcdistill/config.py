@@ -9,11 +9,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from pcdistill.allocation import FLOAT32_CLOUD, Sharing
 from pcdistill.errors import InputError
 from pcdistill.matching import objectives
 from pcdistill.matching.base import merged
 from pcdistill.registry import nearest
-from pcdistill.storage import Budget
+from pcdistill.storage import storages
+from pcdistill.storage.base import check_bits
 
 Positional = Field(json_schema_extra={"positional": True})
 
@@ -106,23 +108,67 @@ class BudgetConfig(Config):
     bytes_per_class: Annotated[
         int | None, Field(ge=1, description="bytes per class, as stored: as many clouds as fit")
     ] = None
-    points: Annotated[int, Field(ge=1, description="points per cloud")] = 128
-    bits: Annotated[int, Field(description="per coordinate: 2 to 12, 16 (float16) or 32 (float32)")] = 8
+    bytes_: Annotated[int | None, Field(alias="bytes", ge=1, description="bytes of all classes, as stored")] = None
+    ppc: Annotated[
+        float | None,
+        Field(gt=0, allow_inf_nan=False, description="bytes in float32 clouds of 1024 points per class (12,288 each)"),
+    ] = None
+    ratio: Annotated[
+        float | None, Field(gt=0, le=1, description="bytes as a fraction of the whole set's in float32")
+    ] = None
+    points: Annotated[
+        int | None, Field(ge=1, description="points per cloud (default: 128; of bytes, what is expected to serve best)")
+    ] = None
+    bits: Annotated[
+        int | None,
+        Field(description="per coordinate: 2 to 12, 16 (float16) or 32 (float32) (default: 8; of bytes, see points)"),
+    ] = None
+    storage: Annotated[
+        str | None, Field(description="parameterisation (default: points; of bytes at up to 12 bits, coded)")
+    ] = None
+    sharing: Annotated[
+        Sharing, Field(description="of bytes between classes: even, proportional to their sizes, or to the root")
+    ] = "even"
+    auto: Annotated[
+        Literal["fitted", "measured"],
+        Field(description="how points and bits are chosen for bytes: a fitted frontier, or a validation split"),
+    ] = "fitted"
 
-    def budget(self, extra_bytes: int = 0) -> Budget:
-        """The budget in clouds, of which each takes `extra_bytes` besides its coordinates.
+    def check_budget(self) -> None:
+        """Refuse what can be refused before the data are read.
 
         Raises:
-            InputError: clouds and bytes both given or both missing, less than one cloud, or a number of bits
-                that is not offered.
+            InputError: no budget or several, a number of bits that is not offered, an unknown storage.
         """
-        if (self.clouds_per_class is None) == (self.bytes_per_class is None):
-            raise InputError("budget", "clouds_per_class and bytes_per_class " + (
-                "both missing" if self.clouds_per_class is None else "both given"), "one of them")  # fmt: skip
+        given = [name for name in SIZES if self._given(name) is not None]
+        if len(given) != 1:
+            found = f"{' and '.join(given)} given" if given else "no size given"
+            raise InputError("budget", found, "one of " + ", ".join(SIZES))
+        if self.bits is not None:
+            check_bits(self.bits)
+        if self.storage is not None:
+            storages[self.storage]
+        if self.clouds_per_class is not None and self.sharing != "even":
+            raise InputError("sharing", f"{self.sharing} of clouds_per_class", "a budget in bytes")
+        if self.auto == "measured" and (self.clouds_per_class or self.points or self.bits):
+            raise InputError("auto", "measured, with clouds, points or bits given", "a budget in bytes alone")
+
+    def total_bytes(self, classes: int, float32_bytes: int) -> int | None:
+        """The budget in bytes of all classes; None for one in clouds. `float32_bytes` are those of the whole set."""
+        if self.bytes_ is not None:
+            return self.bytes_
         if self.bytes_per_class is not None:
-            return Budget.from_bytes(self.bytes_per_class, self.points, self.bits, extra_bytes)
-        assert self.clouds_per_class is not None
-        return Budget(self.clouds_per_class, self.points, self.bits, extra_bytes)
+            return self.bytes_per_class * classes
+        if self.ppc is not None:
+            return int(self.ppc * FLOAT32_CLOUD * classes)
+        return None if self.ratio is None else int(self.ratio * float32_bytes)
+
+    def _given(self, name: str) -> float | None:
+        value: float | None = getattr(self, "bytes_" if name == "bytes" else name)
+        return value
+
+
+SIZES = ("clouds_per_class", "bytes_per_class", "bytes", "ppc", "ratio")
 
 
 class LabelledConfig(BudgetConfig):
@@ -162,7 +208,6 @@ class DistillConfig(LabelledConfig):
     output: Annotated[Path, Field(description="artefact to write (.h5)")]
     root: Root = None
     init: Annotated[str, Field(description="selection that the clouds start from")] = "medoid"
-    storage: Annotated[str, Field(description="parameterisation")] = "points"
     preset: Annotated[
         str | None, Field(description="named settings, found on validation splits; what is given besides wins")
     ] = None

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor
 
+from pcdistill.allocation import Choose, Shape, fill, measured, ranked, trimmed
 from pcdistill.clouds import PointClouds
 from pcdistill.config import (
     DistillConfig,
@@ -42,6 +43,9 @@ from pcdistill.training import Protocol, predict, protocol, train
 # Probability of the own class that learned labels start from without a teacher, before it is rounded to a byte.
 OWN = 0.9
 
+# Shapes that `--auto measured` tries: each takes the training of a network.
+TRIED = 4
+
 
 def run_select(config: SelectConfig) -> Artefact:
     """Select a coreset, store it at the budget's bits, and write the artefact.
@@ -49,15 +53,15 @@ def run_select(config: SelectConfig) -> Artefact:
     Raises:
         InputError, OSError: before anything is written.
     """
-    config.budget()
+    config.check_budget()
     plan, teacher = protocol(config.protocol), read_teacher(config)
     selectors[config.method]
     if config.features != "raw":
         networks[config.features]
     check_writable(config.output)
     real = load(config.data, "train", root=config.root)
-    budget = _budget(config, storages["points"], real)
-    artefact = select_artefact(real, budget, config.method, plan, config.seed, config.features, config.data, teacher)
+    start = _begin(real, config, config.method, plan, config.features, config.seed)
+    artefact = _coreset(real, start, config.method, plan, config.seed, config.data, teacher)
     artefact.save(config.output)
     return artefact
 
@@ -71,26 +75,92 @@ def select_artefact(
     features: str = "raw",
     dataset: str = "",
     teacher: "Teacher | None" = None,
+    storage: str = "points",
 ) -> Artefact:
     """A coreset of `real` as an artefact in memory; soft labels by a teacher, if there is one."""
+    choose, kind = chooser(real, method, features, seed)
+    clouds = choose(budget.counts(real.num_classes), budget.points)
+    return _coreset(real, Start(clouds, budget, storages[storage], None, kind), method, plan, seed, dataset, teacher)
+
+
+def _coreset(
+    real: PointClouds, start: "Start", method: str, plan: Protocol, seed: int, dataset: str, teacher: "Teacher | None"
+) -> Artefact:
     if teacher is not None:
         teacher.check(real.class_names)
-    described, kind = None, "raw"
-    if features != "raw":
-        network = build(features, real.num_classes, seed)
-        described, kind = network_descriptor(real, network), f"{features}, random weights, seed {seed}"
-    chosen = select(
-        real, method, budget.clouds_per_class, features=described, features_name=kind, points=budget.points, seed=seed
-    )
-    storage = storages["points"].from_clouds(chosen, budget)
-    selection: dict[str, JsonValue] = {"method": method, "features": kind, "seed": seed}
+    storage = start.kind.from_clouds(start.clouds, start.budget)
+    selection: dict[str, JsonValue] = {"method": method, "features": start.features, "seed": seed}
     if teacher is not None:
         storage.soften(teacher.labels(storage))
         selection["labels"] = {"kind": "teacher", **teacher.describe()}
-    metadata = _metadata(real, dataset, storage.name, storage.layout(), budget, plan, seed).model_copy(
-        update={"arm": method, "selection": selection}
-    )
+    metadata = _metadata(real, dataset, storage, plan, seed).model_copy(update={"arm": method, "selection": selection})
     return Artefact(storage, metadata)
+
+
+class Start(NamedTuple):
+    """The clouds that a set starts from, and how they are stored."""
+
+    clouds: PointClouds
+    budget: Budget
+    kind: type[Storage]
+    nbytes: int | None  # of all classes, where the budget is one in bytes
+    features: str  # that clouds were chosen by
+
+
+def chooser(real: PointClouds, method: str, features: str, seed: int) -> tuple[Choose, str]:
+    """A function that selects from `real`, and what to call the features it compares."""
+    described, name = None, "raw"
+    if features != "raw":
+        network = build(features, real.num_classes, seed)
+        described, name = network_descriptor(real, network), f"{features}, random weights, seed {seed}"
+
+    def choose(counts: tuple[int, ...], points: int) -> PointClouds:
+        return select(real, method, counts, features=described, features_name=name, points=points, seed=seed)
+
+    return choose, name
+
+
+def _begin(real: PointClouds, config: LabelledConfig, method: str, plan: Protocol, features: str, seed: int) -> Start:
+    """The clouds to begin with, as many as the budget of `config` holds.
+
+    Raises:
+        InputError: not even one cloud of every class.
+    """
+    choose, name = chooser(real, method, features, seed)
+    nbytes = config.total_bytes(real.num_classes, len(real) * real.points_per_cloud * 12)
+    soft = real.num_classes if config.labels != "hard" else 0
+    if nbytes is None:
+        kind = storages[config.storage or "points"]
+        budget = Budget(config.clouds_per_class or 0, config.points or 128, config.bits or 8, kind.side_bytes + soft)
+        return Start(choose(budget.counts(real.num_classes), budget.points), budget, kind, None, name)
+    kind = storages[config.storage or ("points" if (config.bits or 8) > 12 else "coded")]
+    shape = _shape(real, config, nbytes, kind, method, plan, features, seed)
+    filled = fill(real, nbytes, shape, kind, choose, sharing=config.sharing, extra_bytes=soft)
+    return Start(filled.clouds, filled.budget, kind, nbytes, name)
+
+
+def _shape(
+    real: PointClouds, config: LabelledConfig, nbytes: int, kind: type[Storage], method: str, plan: Protocol,
+    features: str, seed: int,
+) -> Shape:  # fmt: skip
+    """Points and bits that are given, else those that promise most or do best on a validation split."""
+    if config.points is not None and config.bits is not None:
+        return Shape(config.points, config.bits)
+    shapes = [
+        shape
+        for shape in ranked(
+            nbytes / real.num_classes, real.class_counts.tolist(), real.points_per_cloud, kind.name == "coded"
+        )
+        if config.points in (None, shape.points) and config.bits in (None, shape.bits)
+    ]
+    if not shapes:
+        return Shape(config.points or 32, config.bits or 5)  # as small as is offered: `fill` says what is missing
+    if config.auto == "fitted":
+        return shapes[0]
+    return measured(
+        real, nbytes, shapes[:TRIED], kind, lambda train: chooser(train, method, features, seed)[0], plan,
+        sharing=config.sharing, seed=seed,
+    )[0].shape  # fmt: skip
 
 
 class Teacher(NamedTuple):
@@ -133,11 +203,6 @@ def read_teacher(config: LabelledConfig) -> Teacher | None:
     if config.labels == "hard":
         raise InputError("teacher", f"{config.teacher} with hard labels", "--labels teacher (or, distilling, learned)")
     return Teacher(load_network(config.teacher), config.teacher, config.temperature)
-
-
-def _budget(config: LabelledConfig, kind: type[Storage], real: PointClouds) -> Budget:
-    """The budget with all that a cloud of `real` takes in a storage of this kind."""
-    return config.budget(kind.side_bytes + (real.num_classes if config.labels != "hard" else 0))
 
 
 def _soften(storage: Storage, config: DistillConfig, teacher: Teacher | None) -> dict[str, JsonValue]:
@@ -196,7 +261,8 @@ def run_distill(config: DistillConfig) -> Artefact:
         InputError, OSError: before hours are spent where that can be known.
         Interrupted: after Ctrl-C.
     """
-    config.budget(), protocol(config.protocol), selectors[config.init], storages[config.storage]
+    config.check_budget()
+    protocol(config.protocol), selectors[config.init]
     make_objective(config), read_teacher(config)
     check_writable(config.output)
     real = load(config.data, "train", root=config.root)
@@ -213,24 +279,28 @@ def distill_artefact(
 ) -> Artefact:
     """`real` condensed as configured, in memory; `config.data` only names it and `config.output` is not written."""
     plan, objective, teacher = protocol(config.protocol), make_objective(config), read_teacher(config)
-    budget = _budget(config, storages[config.storage], real)
     if teacher is not None:
         teacher.check(real.class_names)
-    start = time.perf_counter()
-    first = select(real, config.init, budget.clouds_per_class, points=budget.points, seed=config.seed)
-    selecting = time.perf_counter() - start
-    storage = storages[config.storage].from_clouds(first, budget)
+    started = time.perf_counter()
+    start = _begin(real, config, config.init, plan, "raw", config.seed)
+    selecting = time.perf_counter() - started
+    storage = start.kind.from_clouds(start.clouds, start.budget)
     label_facts = _soften(storage, config, teacher)
     steps = objective.steps if config.steps is None else config.steps
     # The more clouds a class has, the less each has to move (docs/notebook.md, section 6).
-    lr = 0.02 / budget.clouds_per_class**0.5 if config.lr is None else config.lr
+    lr = 0.02 / (len(storage) / real.num_classes) ** 0.5 if config.lr is None else config.lr
     settings = DistillSettings(
         steps=steps, lr=lr, batch=config.batch, ema=config.ema, snapshots=config.snapshots, seed=config.seed
     )
     done = distill(real, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
     if teacher is not None and config.labels == "teacher":
         storage.soften(teacher.labels(storage))  # they belong to the clouds as they are now
-    metadata = _metadata(real, config.data, storage.name, storage.layout(), budget, plan, config.seed).model_copy(
+    snapshots = done.snapshots
+    if start.nbytes is not None and storage.nbytes > start.nbytes:
+        kept = trimmed(storage, start.nbytes)
+        snapshots = [snapshot[kept] for snapshot in snapshots]
+        storage = storage.kept(kept)
+    metadata = _metadata(real, config.data, storage, plan, config.seed).model_copy(
         update={
             "arm": config.objective,
             "distilled": True,
@@ -241,7 +311,7 @@ def distill_artefact(
             "distill_seconds": selecting + done.seconds,
         }
     )
-    return Artefact(storage, metadata, done.losses, done.snapshots)
+    return Artefact(storage, metadata, done.losses, snapshots)
 
 
 class Source(NamedTuple):
@@ -386,9 +456,7 @@ def _test_set(config: EvaluateConfig, dataset: str) -> PointClouds:
     return load(config.data or dataset, "test", root=config.root)
 
 
-def _metadata(
-    real: PointClouds, dataset: str, storage: str, layout: dict[str, int], budget: Budget, plan: Protocol, seed: int
-) -> Metadata:
+def _metadata(real: PointClouds, dataset: str, storage: Storage, plan: Protocol, seed: int) -> Metadata:
     name = dataset or str(real.provenance.get("name", "unnamed"))
     return Metadata(
         arm="",
@@ -396,12 +464,12 @@ def _metadata(
         dataset=set_name(name),
         source_fingerprint=real.fingerprint(),
         source=dict(real.provenance),
-        storage=storage,
-        layout=layout,
+        storage=storage.name,
+        layout=storage.layout(),
         class_names=real.class_names,
-        clouds_per_class=budget.clouds_per_class,
-        points=budget.points,
-        bits=budget.bits,
+        clouds_per_class=_average(len(storage), real.num_classes),
+        points=storage.decode().points_per_cloud,
+        bits=storage.layout()["bits"],
         selection={},
         objective=None,
         settings=None,
@@ -413,6 +481,10 @@ def _metadata(
         hardware=hardware(),
         created=utc_now(),
     )
+
+
+def _average(clouds: int, classes: int) -> int | float:
+    return clouds // classes if clouds % classes == 0 else clouds / classes
 
 
 @contextmanager

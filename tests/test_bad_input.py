@@ -274,16 +274,16 @@ CASES = [
     Case("unknown renderer", lambda p: ["view", p.artefact, "--renderer", "x"], "renderer = 'x'"),
     # numbers
     Case("both budgets", lambda p: selecting(p.data, "--bytes-per-class", 99),
-        "clouds_per_class and bytes_per_class both given"),
+        "clouds_per_class and bytes_per_class given, expected one of"),
     Case(
         "no budget",
         lambda p: ["select", "--data", p.data, "--output", "out/made.h5"],
-        "clouds_per_class and bytes_per_class both missing",
+        "no size given, expected one of clouds_per_class, bytes_per_class, bytes, ppc, ratio",
     ),
     Case(
         "budget below one cloud",
-        lambda p: ["select", "--data", p.data, "--bytes-per-class", 383, "--output", "out/made.h5"],
-        "bytes_per_class: 383, expected at least 384",
+        lambda p: ["select", "--data", p.data, "--bytes-per-class", 6, "--output", "out/made.h5"],
+        "bytes per class: 6, expected about",
     ),
     Case("more clouds than there are", lambda p: selecting(p.data, "--clouds-per-class", 9),
         "class 'ball' has 8 clouds"),

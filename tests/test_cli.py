@@ -109,7 +109,8 @@ def test_select_writes_real_clouds_at_the_budget(run: Commands, tmp_path: Path) 
 
 def test_bytes_and_toml_reach_the_artefact(run: Commands) -> None:
     Path("run.toml").write_text(
-        f"data = '{run.data}'\nbytes_per_class = 100\npoints = 16\nmethod = 'random'\nseed = 5\n"
+        f"data = '{run.data}'\nbytes_per_class = 100\npoints = 16\nbits = 8\nstorage = 'points'\n"
+        "method = 'random'\nseed = 5\n"
     )
     run("select", "--config", "run.toml", "--output", "a.h5", "--seed", 6)
     facts = Artefact.load("a.h5").metadata

@@ -11,7 +11,6 @@ from pcdistill.cli import COMMANDS, main, parse
 from pcdistill.config import BudgetConfig, Config, DistillConfig, EvaluateConfig, SelectConfig, read_toml
 from pcdistill.errors import InputError
 from pcdistill.jobs import make_objective
-from pcdistill.storage import Budget
 
 # Every field of every command at a value that is not its default.
 EVERY: dict[str, dict[str, Any]] = {
@@ -19,7 +18,8 @@ EVERY: dict[str, dict[str, Any]] = {
     "select": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "method": "random", "features": "pointnet", "protocol": "published", "seed": 7,
-        "labels": "teacher", "teacher": "net.safetensors", "temperature": 2.0,
+        "labels": "teacher", "teacher": "net.safetensors", "temperature": 2.0, "storage": "other",
+        "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured",
     },
     "distill": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
@@ -27,6 +27,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "networks": 3, "surrogate": "pointnet", "snapshots": 2, "protocol": "published", "seed": 7, "resume": True,
         "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
         "labels": "learned", "teacher": "net.safetensors", "temperature": 2.0,
+        "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured",
     },
     "experts": {
         "data": "set", "root": "data", "preset": "tm", "options": {"length": 2, "bank": {"steps": 9}}, "networks": 3,
@@ -116,7 +117,7 @@ def test_flags_win_over_toml_and_toml_over_defaults(tmp_path: Path) -> None:
     assert isinstance(found, DistillConfig)
     assert (found.seed, found.output) == (5, Path("flag.h5"))
     assert (found.steps, found.lr, found.data) == (11, 1.0, "from file")
-    assert (found.batch, found.points) == (DistillConfig.model_fields["batch"].default, 128)
+    assert (found.batch, found.points) == (DistillConfig.model_fields["batch"].default, None)
 
 
 @pytest.mark.parametrize(("command", "key"), FIELDS)
@@ -204,31 +205,32 @@ def test_configurations_do_not_change(kind: type[Config]) -> None:
         setattr(config, next(iter(kind.model_fields)), None)
 
 
-def test_bytes_buy_as_many_clouds_as_fit() -> None:
-    # 128 points x 3 coordinates x 8 bits are 384 bytes.
-    for given, clouds in ((384, 1), (767, 1), (768, 2), (1536, 4)):
-        config = BudgetConfig(bytes_per_class=given, points=128, bits=8)
-        assert config.budget() == Budget(clouds_per_class=clouds, points=128, bits=8)
-    assert BudgetConfig(clouds_per_class=4).budget() == BudgetConfig(bytes_per_class=1536).budget()
-    for given, clouds in ((394, 1), (787, 1), (788, 2)):  # ten bytes of soft labels beside each
-        assert BudgetConfig(bytes_per_class=given, points=128).budget(10) == Budget(clouds, 128, 8, extra_bytes=10)
-    with pytest.raises(InputError, match=r"bytes_per_class: 393, expected at least 394, .* with 10 bytes besides"):
-        BudgetConfig(bytes_per_class=393, points=128).budget(10)
+def test_sizes_in_bytes() -> None:
+    """Of three classes, in a set of 10,000 float32 bytes."""
+    for values, expected in (
+        ({"bytes_per_class": 100}, 300), ({"bytes": 100}, 100), ({"ppc": 1}, 3 * 12288), ({"ppc": 0.1}, 3686),
+        ({"ratio": 0.5}, 5000), ({"clouds_per_class": 4}, None),
+    ):  # fmt: skip
+        config = BudgetConfig(**values)
+        config.check_budget()
+        assert config.total_bytes(3, 10_000) == expected
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "budget: clouds_per_class and bytes_per_class both missing"),
-        ({"clouds_per_class": 1, "bytes_per_class": 384}, "budget: clouds_per_class and bytes_per_class both given"),
-        ({"bytes_per_class": 383}, "bytes_per_class: 383, expected at least 384"),
+        ({}, "budget: no size given, expected one of clouds_per_class, bytes_per_class, bytes, ppc, ratio"),
+        ({"clouds_per_class": 1, "bytes": 384}, "budget: clouds_per_class and bytes given"),
         ({"clouds_per_class": 1, "bits": 13}, "bits: 13, expected 2 to 12"),
         ({"bytes_per_class": 384, "bits": 1}, "bits: 1, expected 2 to 12"),
+        ({"ppc": 1, "storage": "point"}, r"storage: 'point' \(did you mean 'points'\?\)"),
+        ({"clouds_per_class": 1, "sharing": "root"}, "sharing: root of clouds_per_class, expected a budget in bytes"),
+        ({"ppc": 1, "auto": "measured", "bits": 5}, "auto: measured, with clouds, points or bits given"),
     ],
 )
-def test_budgets_that_cannot_be_kept(values: dict[str, int], message: str) -> None:
+def test_budgets_that_cannot_be_kept(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        BudgetConfig(**values).budget()
+        BudgetConfig(**values).check_budget()
 
 
 def test_seeds_fit_the_generators() -> None:

@@ -84,7 +84,9 @@ class Weighted(Pull):
 
 def stored(per_class: int = 4, bits: int = 32) -> StoredPoints:
     points = torch.rand(3 * per_class, 5, 3, generator=torch.Generator().manual_seed(0)) - 0.5
-    return StoredPoints(points, bits, CLASSES)
+    return StoredPoints(
+        points, torch.arange(len(CLASSES)).repeat_interleave(len(points) // len(CLASSES)), bits, CLASSES
+    )
 
 
 def settings(**changes: Any) -> DistillSettings:

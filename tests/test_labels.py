@@ -43,7 +43,9 @@ class Wanted(Objective):
 
 def stored(*, learn: bool = True) -> StoredPoints:
     points = torch.rand(12, 5, 3, generator=torch.Generator().manual_seed(0)) - 0.5
-    storage = StoredPoints(points, 8, CLASSES)
+    storage = StoredPoints(
+        points, torch.arange(len(CLASSES)).repeat_interleave(len(points) // len(CLASSES)), 8, CLASSES
+    )
     storage.soften(smoothed(storage.labels, 3, 0.9), learn=learn)
     return storage
 
@@ -132,7 +134,7 @@ def test_regression_learns_labels(tiny_clouds: PointClouds, small_bank: BankConf
     """Its loss is a parabola in the labels: they alone, at fixed clouds, bring it down."""
     objective = KernelRidgeRegression(small_bank)
     objective.prepare(tiny_clouds)
-    storage = StoredPoints(tiny_clouds.points, 8, CLASSES)
+    storage = StoredPoints(tiny_clouds.points, tiny_clouds.hard_labels, 8, CLASSES)
     wrong = storage.labels.roll(8)  # every class under the name of another
     storage.soften(smoothed(wrong, 3, 0.5), learn=True)
     start = storage.decode()
@@ -212,7 +214,14 @@ def test_learned_labels_start_from_the_teacher_or_the_class(tiny_file: Path, tmp
 
 def test_a_selection_may_be_labelled_by_a_teacher(tiny_file: Path, tmp_path: Path, teacher: Path) -> None:
     config = SelectConfig(
-        data=str(tiny_file), output=tmp_path / "a.h5", bytes_per_class=110, points=16, labels="teacher", teacher=teacher
+        data=str(tiny_file),
+        output=tmp_path / "a.h5",
+        bytes_per_class=110,
+        points=16,
+        bits=8,
+        storage="points",
+        labels="teacher",
+        teacher=teacher,
     )
     made = run_select(config)
     assert (made.metadata.clouds_per_class, made.bytes_per_class) == (2, 2 * (48 + 3))
@@ -233,7 +242,14 @@ def test_bytes_count_labels_and_angles(
     storage: str, labels: str, room: int, clouds: int, tiny_file: Path, tmp_path: Path
 ) -> None:
     """48 bytes of coordinates, 6 of angles, 3 of labels."""
-    changes = {"clouds_per_class": None, "bytes_per_class": room, "storage": storage, "labels": labels, "steps": 0}
+    changes = {
+        "clouds_per_class": None,
+        "bytes_per_class": room,
+        "bits": 8,
+        "storage": storage,
+        "labels": labels,
+        "steps": 0,
+    }
     made = run_distill(distilling(tiny_file, tmp_path / "a.h5", **changes))
     assert made.metadata.clouds_per_class == clouds
     assert made.bytes_per_class <= room

@@ -40,7 +40,7 @@ class Record(BaseModel):
     distilled: bool
     objective: str | None
     storage: str | None
-    clouds_per_class: int | None
+    clouds_per_class: int | float | None
     points: int
     bits: int | None
     bytes_per_class: float
@@ -86,7 +86,7 @@ class Run(BaseModel):
     distilled: bool
     objective: str | None
     storage: str | None
-    clouds_per_class: int | None
+    clouds_per_class: int | float | None
     points: int
     bits: int
     bytes_per_class: float

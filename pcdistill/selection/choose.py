@@ -1,5 +1,6 @@
 """`select`: a coreset of a labelled set, class by class."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,14 +17,14 @@ from pcdistill.selection.features import raw_descriptor
 def select(
     clouds: PointClouds,
     method: str,
-    per_class: int,
+    per_class: int | Sequence[int],
     *,
     features: Tensor | None = None,
     features_name: str = "given",
     points: int | None = None,
     seed: int = 0,
 ) -> PointClouds:
-    """The same number of real clouds from every class, and of each as many points as wanted.
+    """Real clouds from every class, and of each as many points as wanted.
 
     The choice in a class depends on nothing but that class's features, the method, and the seed
     (which only random choice uses). Coordinates stay as they are: nothing is normalised anew.
@@ -31,14 +32,14 @@ def select(
     Args:
         clouds: the set to choose from; soft labels count by their most probable class.
         method: a name in `selectors`.
-        per_class: clouds per class, at least 1.
+        per_class: clouds of every class, at least 1; or one number for each class.
         features: `(N, D)`, a row per cloud, such as `network_descriptor`'s; None: `raw_descriptor`.
         features_name: what to call given features in the provenance, such as the network and its seed.
         points: points per cloud, by farthest point sampling; None keeps all.
         seed: at least 0.
 
     Returns:
-        `per_class` clouds of the first class in order of choice, then of the second, and so on; the
+        Clouds of the first class in order of choice, then of the second, and so on; the
         provenance gains `selection`, `selection_seed` and `selection_features`.
 
     Raises:
@@ -47,7 +48,8 @@ def select(
     """
     selector = selectors[method]
     place = clouds.provenance.get("name", "point clouds")
-    _check_counts(clouds, per_class, place)
+    wanted = [per_class] * clouds.num_classes if isinstance(per_class, int) else list(per_class)
+    _check_counts(clouds, wanted, place)
     if points is not None and not 1 <= points <= clouds.points_per_cloud:
         raise InputError(place, f"{points} points per cloud asked for", f"1 to {clouds.points_per_cloud}")
     if seed < 0:
@@ -57,9 +59,9 @@ def select(
     elif len(features) != len(clouds):
         raise InputError(place, f"features of {len(features)} clouds", f"of all {len(clouds)}")
     chosen = []
-    for label in range(clouds.num_classes):
+    for label, count in enumerate(wanted):
         members = (clouds.hard_labels == label).nonzero()[:, 0].cpu()
-        chosen.append(members[selector(features[members], per_class, _generator(seed, label))])
+        chosen.append(members[selector(features[members], count, _generator(seed, label))])
     result = _thinned(clouds[torch.cat(chosen)], points)
     origin: Provenance = {
         "selection": method,
@@ -69,12 +71,14 @@ def select(
     return replace(result, provenance={**clouds.provenance, **origin})
 
 
-def _check_counts(clouds: PointClouds, per_class: int, place: object) -> None:
-    if per_class < 1:
-        raise InputError(place, f"{per_class} clouds per class asked for", "at least 1")
-    for name, count in zip(clouds.class_names, clouds.class_counts.tolist(), strict=True):
-        if count < per_class:
-            raise InputError(place, f"class '{name}' has {count} clouds", f"at least {per_class}")
+def _check_counts(clouds: PointClouds, wanted: Sequence[int], place: object) -> None:
+    if len(wanted) != clouds.num_classes:
+        raise InputError(place, f"numbers of clouds for {len(wanted)} classes", f"for {clouds.num_classes}")
+    if min(wanted) < 1:
+        raise InputError(place, f"{min(wanted)} clouds per class asked for", "at least 1")
+    for name, held, count in zip(clouds.class_names, clouds.class_counts.tolist(), wanted, strict=True):
+        if held < count:
+            raise InputError(place, f"class '{name}' has {held} clouds", f"at least {count}")
 
 
 def _generator(seed: int, label: int) -> torch.Generator:

@@ -21,6 +21,7 @@ from pcdistill.storage.container import is_sealed, read, seal, unseal
 
 ARRAYS = "arrays/"
 Json = dict[str, JsonValue]
+PerClass = Annotated[int, Field(ge=1)] | Annotated[float, Field(ge=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -34,7 +35,7 @@ class Metadata(BaseModel):
         source_fingerprint, source: digest (`PointClouds.fingerprint`) and provenance of the training set.
         storage, layout: the parameterisation and the integers it needs to read its arrays.
         class_names: in the order of the labels.
-        clouds_per_class, points, bits: the budget.
+        clouds_per_class, points, bits: the size; the number of clouds on average, where classes differ.
         selection: how the first guess was chosen: method, seed, features; with soft labels, where they come from.
         objective, settings: of the distillation (its name with `Objective.describe`, `DistillSettings`).
         protocol: `Protocol`, as JSON.
@@ -53,7 +54,7 @@ class Metadata(BaseModel):
     storage: str
     layout: dict[str, int]
     class_names: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
-    clouds_per_class: int = Field(ge=1)
+    clouds_per_class: PerClass
     points: int = Field(ge=1)
     bits: int
     selection: Json
@@ -168,8 +169,9 @@ class Artefact:
     def budget(self) -> Budget:
         facts = self.metadata
         soft = len(facts.class_names) if facts.layout.get("soft_labels") else 0
-        extra = self.storage.side_bytes + soft
-        return Budget(facts.clouds_per_class, facts.points, facts.bits, extra)
+        counts = tuple(torch.bincount(self.storage.labels).tolist())
+        same = counts[0] if len(set(counts)) == 1 else counts
+        return Budget(same, facts.points, facts.bits, self.storage.side_bytes + soft)
 
     @property
     def bytes_per_class(self) -> float:

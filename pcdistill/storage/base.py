@@ -18,10 +18,10 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a synthetic set may hold: the same number of clouds for every class.
+    """How much a synthetic set may hold.
 
     Args:
-        clouds_per_class: n.
+        clouds_per_class: n for every class, or one number for each.
         points: P, points per cloud.
         bits: per coordinate; 32 is float32, 16 is float16, 2 to 12 are fixed-point codes.
         extra_bytes: of a cloud besides its coordinates: its soft label, and what the storage keeps of it.
@@ -30,7 +30,7 @@ class Budget:
         InputError: naming the number that is out of range.
     """
 
-    clouds_per_class: int
+    clouds_per_class: int | tuple[int, ...]
     points: int
     bits: int = 8
     extra_bytes: int = 0
@@ -38,29 +38,27 @@ class Budget:
     def __post_init__(self) -> None:
         check_bits(self.bits)
         for name, value in (("clouds_per_class", self.clouds_per_class), ("points", self.points)):
-            if value < 1:
+            if (value if isinstance(value, int) else min(value, default=0)) < 1:
                 raise InputError(name, str(value), "at least 1")
         if self.extra_bytes < 0:
             raise InputError("extra_bytes", str(self.extra_bytes), "at least 0")
 
-    @property
-    def cloud_bytes(self) -> int:
-        """Bytes of one cloud, all counted."""
-        return -(-self.points * 3 * self.bits // 8) + self.extra_bytes
-
-    @classmethod
-    def from_bytes(cls, bytes_per_class: int, points: int, bits: int, extra_bytes: int = 0) -> "Budget":
-        """As many clouds as fit in `bytes_per_class`.
+    def counts(self, classes: int) -> tuple[int, ...]:
+        """Clouds of each of `classes` classes.
 
         Raises:
-            InputError: not even one cloud fits.
+            InputError: the budget is one for another number of classes.
         """
-        one = cls(1, points, bits, extra_bytes)
-        if bytes_per_class < one.cloud_bytes:
-            more = f" with {extra_bytes} bytes besides" if extra_bytes else ""
-            wanted = f"at least {one.cloud_bytes}, the size of one {points}-point {bits}-bit cloud{more}"
-            raise InputError("bytes_per_class", str(bytes_per_class), wanted)
-        return cls(bytes_per_class // one.cloud_bytes, points, bits, extra_bytes)
+        if isinstance(self.clouds_per_class, int):
+            return (self.clouds_per_class,) * classes
+        if len(self.clouds_per_class) != classes:
+            raise InputError("clouds_per_class", f"{len(self.clouds_per_class)} numbers", f"{classes}, one for a class")
+        return self.clouds_per_class
+
+    @property
+    def cloud_bytes(self) -> int:
+        """Bytes of one cloud as raw codes, all counted."""
+        return -(-self.points * 3 * self.bits // 8) + self.extra_bytes
 
 
 def check_bits(bits: int) -> None:
@@ -80,7 +78,7 @@ class Storage(ABC):
     name: ClassVar[str]
     pace: ClassVar[Mapping[str, float]] = {}  # of what is learned: factors of the learning rate of coordinates
     side_bytes: ClassVar[int] = 0  # of a cloud besides coordinates and soft label
-    labels: Tensor  # (n * C,) int64: hard labels, class by class
+    labels: Tensor  # (N,) int64: hard labels, ascending
     class_names: tuple[str, ...]
 
     @classmethod
@@ -122,6 +120,14 @@ class Storage(ABC):
         Differentiable with respect to `learned`; under `no_grad` a copy, and what a reader of the artefact gets.
         """
 
+    def kept(self, index: Tensor) -> Self:
+        """A storage of the clouds at `index`, ascending, of which every class has some.
+
+        Raises:
+            InputError: a storage whose clouds share numbers, so that none can be left out.
+        """
+        raise InputError(f"storage {self.name}", "clouds to be left out", "one whose clouds are stored one by one")
+
     def soften(self, labels: Tensor, *, learn: bool = False) -> None:
         """Keep soft labels from now on: `(n * C, C)` probabilities, fixed or to be learned too.
 
@@ -146,3 +152,36 @@ def class_major(clouds: PointClouds) -> bool:
     """Whether clouds stand class by class, the same number of each."""
     count = len(clouds) // clouds.num_classes
     return torch.equal(clouds.hard_labels, torch.arange(clouds.num_classes).repeat_interleave(count))
+
+
+def check_counts(initial: PointClouds, budget: Budget) -> None:
+    """Raise `InputError` unless `initial` has, class by class, as many clouds and points as `budget` says."""
+    counts = torch.tensor(budget.counts(initial.num_classes))
+    labels = torch.arange(initial.num_classes).repeat_interleave(counts)
+    wanted = (len(labels), budget.points, 3)
+    if initial.points.shape != wanted or not torch.equal(initial.hard_labels, labels):
+        found = f"shape {tuple(initial.points.shape)}"
+        raise InputError("initial clouds", found, f"{wanted}, class by class, as many of each as budgeted")
+
+
+def counts_array(labels: Tensor, classes: int) -> Arrays:
+    """Array `counts` of clouds per class, where not every class has the same number."""
+    counts = torch.bincount(labels, minlength=classes)
+    return {} if (counts == counts[0]).all() else {"counts": counts.numpy().astype(np.uint16)}
+
+
+def stored_labels(arrays: Mapping[str, np.ndarray[Any, Any]], clouds: int, classes: int) -> Tensor:
+    """Hard labels, ascending, of `clouds` clouds by array `counts`, without which every class has as many.
+
+    Raises:
+        InputError: counts that do not fit.
+    """
+    counts = arrays.get("counts")
+    if counts is None:
+        if clouds < 1 or clouds % classes:
+            raise InputError("codes", f"{clouds} clouds", f"a multiple of {classes} classes")
+        return torch.arange(classes).repeat_interleave(clouds // classes)
+    if counts.dtype != np.uint16 or counts.shape != (classes,) or not counts.all() or counts.sum() != clouds:
+        found = f"{counts.dtype} of shape {counts.shape}, {int(counts.sum())} clouds in all"
+        raise InputError("counts", found, f"uint16 of shape ({classes},), {clouds} in all, none 0")
+    return torch.arange(classes).repeat_interleave(torch.from_numpy(counts.astype(np.int64)))

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.storage.base import Arrays, Budget, Storage, check_bits, class_major, storages
+from pcdistill.storage.base import (
+    Arrays,
+    Budget,
+    Storage,
+    check_bits,
+    check_counts,
+    counts_array,
+    storages,
+    stored_labels,
+)
 from pcdistill.storage.labels import LABEL_PACE, from_codes, labels_through, to_codes, to_logits
 from pcdistill.storage.quantise import decode, encode, pack, round_through, unpack
 
@@ -18,27 +27,35 @@ FLOATS = {16: np.float16, 32: np.float32}
 
 @storages.register("points")
 class StoredPoints(Storage):
-    """`(n * C, P, 3)` coordinates at `bits` bits each, learned through the rounding.
+    """`(N, P, 3)` coordinates at `bits` bits each, learned through the rounding.
 
     The parameterisation of DC, DM and MTT, which store float32 pixels; fixed-point codes over the cube
-    [-1, 1]^3 that holds the unit sphere need no table. Hard labels cost nothing: clouds stand class by class, the
-    same number of each. Soft ones take a byte per cloud and class; they are learned as logits, through the rounding,
-    as in soft-label dataset distillation (Sucholutsky & Schonlau 2021), where they were floats and free of charge.
+    [-1, 1]^3 that holds the unit sphere need no table. Hard labels cost nothing, as clouds stand class by class, or two
+    bytes a class where not all have the same number of clouds. Soft ones take a byte per cloud and class; they are
+    learned as logits, through the rounding, as in soft-label dataset distillation (Sucholutsky & Schonlau 2021), where
+    they were floats and free of charge.
 
     Attributes:
-        points: `(n * C, P, 3)`, learned.
-        label_logits: `(n * C, C)` with soft labels, else None; learned if it requires a gradient.
+        points: `(N, P, 3)`, learned.
+        label_logits: `(N, C)` with soft labels, else None; learned if it requires a gradient.
     """
 
     name = "points"
     pace: ClassVar[Mapping[str, float]] = {"labels": LABEL_PACE}
 
-    def __init__(self, points: Tensor, bits: int, class_names: tuple[str, ...]) -> None:
+    def __init__(self, points: Tensor, labels: Tensor, bits: int, class_names: tuple[str, ...]) -> None:
         self.points = points.detach().clone().requires_grad_()
+        self.labels = labels
         self.bits = bits
         self.class_names = class_names
-        self.labels = torch.arange(len(class_names)).repeat_interleave(len(points) // len(class_names))
         self.label_logits: Tensor | None = None
+
+    def kept(self, index: Tensor) -> Self:
+        storage = type(self)(self.points[index], self.labels[index], self.bits, self.class_names)
+        if self.label_logits is not None:
+            learn = self.label_logits.requires_grad
+            storage.label_logits = self.label_logits.detach()[index].requires_grad_(learn)
+        return storage
 
     def soften(self, labels: Tensor, *, learn: bool = False) -> None:
         wanted = (len(self), len(self.class_names))
@@ -49,28 +66,16 @@ class StoredPoints(Storage):
 
     @classmethod
     def from_clouds(cls, initial: PointClouds, budget: Budget) -> Self:
-        wanted = (budget.clouds_per_class * initial.num_classes, budget.points, 3)
-        if initial.points.shape != wanted or not class_major(initial):
-            raise InputError(
-                "initial clouds",
-                f"shape {tuple(initial.points.shape)}",
-                f"{wanted}, class by class, equally many of each",
-            )
-        return cls(initial.points, budget.bits, initial.class_names)
+        check_counts(initial, budget)
+        return cls(initial.points, initial.hard_labels, budget.bits, initial.class_names)
 
     @classmethod
     def from_arrays(
         cls, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int], class_names: tuple[str, ...]
     ) -> Self:
-        if type(layout.get("soft_labels", 1)) is not int or layout.get("soft_labels", 1) != 1:
-            raise InputError("layout 'soft_labels'", repr(layout["soft_labels"]), "1, or no such field")
-        for field in ("bits", "points"):
-            if type(layout.get(field)) is not int:
-                raise InputError(f"layout '{field}'", repr(layout.get(field)), "an integer")
-        bits, points = layout["bits"], layout["points"]
-        check_bits(bits)
-        if points < 1 or "codes" not in arrays:
-            raise InputError("codes", f"{points} points, arrays {sorted(arrays)}", "at least 1 point and 'codes'")
+        bits, points = checked_layout(layout)
+        if "codes" not in arrays:
+            raise InputError("codes", f"arrays {sorted(arrays)}", "'codes' among them")
         stored = arrays["codes"]
         if bits in FLOATS:
             if stored.dtype != FLOATS[bits] or stored.ndim != 3 or stored.shape[1:] != (points, 3):
@@ -80,21 +85,25 @@ class StoredPoints(Storage):
             values = torch.from_numpy(stored.astype(np.float32))
         else:
             values = decode(torch.from_numpy(unpack(stored, bits, points * 3)), bits).view(-1, points, 3)
-        if len(values) == 0 or len(values) % len(class_names):
-            raise InputError("codes", f"{len(values)} clouds", f"a multiple of {len(class_names)} classes")
+        labels = stored_labels(arrays, len(values), len(class_names))
         if not torch.isfinite(values).all():
             raise InputError("codes", "NaN or infinite coordinates", "finite ones")
-        storage = cls(values, bits, class_names)
+        storage = cls(values, labels, bits, class_names)
         if "soft_labels" in layout:
             storage.label_logits = from_codes(arrays.get("labels"), len(values), len(class_names))
         return storage
 
     def arrays(self) -> Arrays:
-        labels: Arrays = {} if self.label_logits is None else {"labels": to_codes(self.label_logits).numpy()}
         if self.bits in FLOATS:
-            return {"codes": self.points.detach().numpy().astype(FLOATS[self.bits]), **labels}
-        codes = encode(self.points, self.bits).flatten(1).numpy()
-        return {"codes": pack(codes, self.bits), **labels}
+            codes = self.points.detach().numpy().astype(FLOATS[self.bits])
+        else:
+            codes = pack(encode(self.points, self.bits).flatten(1).numpy(), self.bits)
+        return {"codes": codes, **self.label_arrays()}
+
+    def label_arrays(self) -> Arrays:
+        """What is kept of labels: counts of clouds where classes differ, and soft labels."""
+        soft: Arrays = {} if self.label_logits is None else {"labels": to_codes(self.label_logits).numpy()}
+        return counts_array(self.labels, len(self.class_names)) | soft
 
     def layout(self) -> dict[str, int]:
         soft = {} if self.label_logits is None else {"soft_labels": 1}
@@ -111,3 +120,20 @@ class StoredPoints(Storage):
         labels = self.labels[chosen] if soft is None else labels_through(soft[chosen])
         classes = None if soft is None else self.labels[chosen]
         return PointClouds(points, labels, self.class_names, {"source": f"storage '{self.name}'"}, classes)
+
+
+def checked_layout(layout: Mapping[str, int]) -> tuple[int, int]:
+    """Bits and points of a layout, which is not trusted.
+
+    Raises:
+        InputError: naming the field that is missing or out of range.
+    """
+    if type(layout.get("soft_labels", 1)) is not int or layout.get("soft_labels", 1) != 1:
+        raise InputError("layout 'soft_labels'", repr(layout["soft_labels"]), "1, or no such field")
+    for field in ("bits", "points"):
+        if type(layout.get(field)) is not int:
+            raise InputError(f"layout '{field}'", repr(layout.get(field)), "an integer")
+    check_bits(layout["bits"])
+    if layout["points"] < 1:
+        raise InputError("layout 'points'", str(layout["points"]), "at least 1")
+    return layout["bits"], layout["points"]

@@ -36,16 +36,21 @@ class RotatedPoints(StoredPoints):
     of the cube reach out to the root of 3.
 
     Attributes:
-        angles: `(n * C, 3)` radians about x, y, z, the axes fixed in space, in this order; learned.
+        angles: `(N, 3)` radians about x, y, z, the axes fixed in space, in this order; learned.
     """
 
     name = "rotated"
     pace: ClassVar[Mapping[str, float]] = {**StoredPoints.pace, "angles": ANGLE_PACE}
     side_bytes = 6
 
-    def __init__(self, points: Tensor, bits: int, class_names: tuple[str, ...]) -> None:
-        super().__init__(points, bits, class_names)
+    def __init__(self, points: Tensor, labels: Tensor, bits: int, class_names: tuple[str, ...]) -> None:
+        super().__init__(points, labels, bits, class_names)
         self.angles = torch.zeros(len(points), 3, requires_grad=True)
+
+    def kept(self, index: Tensor) -> Self:
+        storage = super().kept(index)
+        storage.angles = self.angles.detach()[index].requires_grad_()
+        return storage
 
     @classmethod
     def from_arrays(

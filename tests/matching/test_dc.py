@@ -141,7 +141,7 @@ def test_real_set_with_soft_labels_is_refused() -> None:
 
 
 def run(real: PointClouds, kind: type[DatasetCondensation], **more: Any) -> tuple[list[float], Tensor]:
-    storage = StoredPoints(guess().points.clone(), 32, CLASSES)
+    storage = StoredPoints(guess().points.clone(), guess().hard_labels, 32, CLASSES)
     how = DistillSettings(steps=7, lr=0.02, batch=3)
     done = distill(real, storage, kind(**{**OPTIONS, "real_clouds": 2}), how, **more)
     return done.losses, storage.points.detach()

@@ -294,7 +294,7 @@ def test_step_size_starts_as_the_experts_comes_to(tiny_clouds: PointClouds) -> N
 
 def run(real: PointClouds, steps: int = 6, lr: float = 0.02, **more: Any) -> tuple[list[float], Tensor, Tensor]:
     options = more.pop("options", {})
-    storage, objective = StoredPoints(guess().points.clone(), 32, CLASSES), made(real, **options)
+    storage, objective = StoredPoints(guess().points.clone(), guess().hard_labels, 32, CLASSES), made(real, **options)
     settings = DistillSettings(steps=steps, lr=lr, batch=3)
     losses = distill(real, storage, objective, settings, **more).losses
     return losses, storage.points.detach(), objective.log_step_size.detach()

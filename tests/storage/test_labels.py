@@ -100,7 +100,8 @@ def test_arrays_bring_soft_labels_back(kind: type[Storage], random_clouds: Calla
     arrays, layout = storage.arrays(), storage.layout()
     assert (arrays["labels"].dtype, arrays["labels"].shape, layout["soft_labels"]) == (np.uint8, (12, 3), 1)
     again = kind.from_arrays(arrays, layout, storage.class_names)
-    before, after = storage.decode(), again.decode()
+    with torch.no_grad():
+        before, after = storage.decode(), again.decode()
     assert before.labels.shape == (12, 3)
     assert before.labels.numpy().tobytes() == after.labels.numpy().tobytes()
     assert torch.equal(before.points, after.points)
@@ -127,10 +128,9 @@ def test_classes_stay_whatever_the_soft_labels_say(
 @every_soft
 def test_soft_labels_are_counted(kind: type[Storage], random_clouds: Callable[..., PointClouds]) -> None:
     storage = softened(kind, random_clouds(3, 4, 9))
-    budget = Budget(clouds_per_class=4, points=9, bits=8, extra_bytes=kind.side_bytes + 3)
+    hard = kind.from_clouds(random_clouds(3, 4, 9), Budget(clouds_per_class=4, points=9, bits=8))
     assert storage.nbytes == sum(array.nbytes for array in storage.arrays().values())
-    assert storage.nbytes == len(storage) * budget.cloud_bytes
-    assert Budget.from_bytes(4 * budget.cloud_bytes, 9, 8, kind.side_bytes + 3) == budget
+    assert storage.nbytes == hard.nbytes + 3 * len(storage)
 
 
 @every_soft
@@ -205,7 +205,9 @@ def test_a_file_gives_soft_labels_back(
     assert loaded.to_bytes() == made.to_bytes()
     assert torch.equal(loaded.clouds.labels, made.clouds.labels)
     assert loaded.clouds.labels.shape == (6, 3)
-    assert loaded.bytes_per_class == 2 * loaded.budget.cloud_bytes == 2 * (30 + 3 + kind.side_bytes)
+    assert loaded.bytes_per_class == made.bytes_per_class
+    if kind.name != "coded":
+        assert loaded.bytes_per_class == 2 * loaded.budget.cloud_bytes == 2 * (30 + 3 + kind.side_bytes)
     with h5py.File(tmp_path / "a.h5") as file:
         stored = sum(data.id.get_storage_size() for data in file["arrays"].values())
     assert made.sizes(tmp_path / "a.h5").training_bytes == stored == made.storage.nbytes

@@ -15,11 +15,16 @@ from pcdistill.errors import InputError
 from pcdistill.storage import Artefact, Budget, Storage, storages
 
 every_bits = pytest.mark.parametrize("bits", [2, 6, 8, 12, 16, 32])
+FIXED_POINT_ONLY = ("coded",)
 every_storage = pytest.mark.parametrize("kind", [storages[name] for name in storages], ids=list(storages))
 
 
 def filled(kind: type[Storage], clouds: PointClouds, bits: int = 8) -> Storage:
     each = len(clouds) // clouds.num_classes
+    if kind.name in FIXED_POINT_ONLY and bits > 12:
+        with pytest.raises(InputError, match=f"^bits: {bits} in storage '{kind.name}', expected 2 to 12"):
+            kind.from_clouds(clouds, Budget(clouds_per_class=each, points=clouds.points_per_cloud, bits=bits))
+        pytest.skip("floating point is refused")
     return kind.from_clouds(clouds, Budget(clouds_per_class=each, points=clouds.points_per_cloud, bits=bits))
 
 
@@ -185,34 +190,14 @@ def test_stored_floats_are_not_clipped(bits: int) -> None:
         assert storage.arrays()["codes"].dtype == f"float{bits}"
 
 
-@given(st.integers(1, 10**7), st.integers(1, 2048), st.sampled_from([*range(2, 13), 16, 32]))
-def test_a_budget_in_bytes_is_used_up(total: int, points: int, bits: int) -> None:
-    one = (points * 3 * bits + 7) // 8
-    if total < one:
-        with pytest.raises(InputError, match=rf"^bytes_per_class: {total}, expected at least {one}, "):
-            Budget.from_bytes(total, points, bits)
-        return
-    budget = Budget.from_bytes(total, points, bits)
-    assert (budget.points, budget.bits, budget.cloud_bytes) == (points, bits, one)
-    assert budget.clouds_per_class * one <= total < (budget.clouds_per_class + 1) * one
-
-
-def test_budgets_of_the_documentation() -> None:
-    assert Budget.from_bytes(1536, 128, 8).clouds_per_class == 4
-    assert Budget.from_bytes(12288, 128, 8).clouds_per_class == 32
-    assert Budget.from_bytes(12288, 1024, 32).clouds_per_class == 1
-
-
 @pytest.mark.parametrize("bits", [-8, 0, 1, 13, 15, 17, 24, 64])
 def test_bits_that_nothing_can_store(bits: int) -> None:
-    with pytest.raises(InputError, match=rf"^bits: {bits}, expected 2 to 12"):
-        Budget.from_bytes(10**6, 128, bits)
     with pytest.raises(InputError, match=rf"^bits: {bits}, expected 2 to 12"):
         Budget(clouds_per_class=1, points=1, bits=bits)
 
 
 def test_budgets_without_content() -> None:
     with pytest.raises(InputError, match=r"^points: 0, expected at least 1$"):
-        Budget.from_bytes(100, 0, 8)
+        Budget(clouds_per_class=1, points=0)
     with pytest.raises(InputError, match=r"^clouds_per_class: 0, expected at least 1$"):
         Budget(clouds_per_class=0, points=1)

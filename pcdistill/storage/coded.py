@@ -1,0 +1,72 @@
+"""Stored points, entropy-coded: a cloud is a set."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcdistill.clouds import PointClouds
+from pcdistill.errors import InputError
+from pcdistill.storage.base import Arrays, storages, stored_labels
+from pcdistill.storage.coding import POINTS_PER_BYTE, canonical_order, decode_sets, encode_sets
+from pcdistill.storage.labels import from_codes
+from pcdistill.storage.points import FLOATS, StoredPoints, checked_layout
+from pcdistill.storage.quantise import decode, encode
+
+
+@storages.register("coded")
+class CodedPoints(StoredPoints):
+    """Fixed-point coordinates as in `StoredPoints`, all clouds in one entropy-coded stream (`storage.coding`).
+
+    Nothing is lost but the order of the points in a cloud; without gradients, clouds decode in the order that a reader
+    of the artefact finds. How many bytes a set takes depends on the set.
+
+    Raises:
+        InputError: when made with 16 or 32 bits, which are floating point.
+    """
+
+    name = "coded"
+
+    def __init__(self, points: Tensor, labels: Tensor, bits: int, class_names: tuple[str, ...]) -> None:
+        if bits in FLOATS:
+            raise InputError("bits", f"{bits} in storage 'coded'", "2 to 12: only fixed-point codes are coded")
+        super().__init__(points, labels, bits, class_names)
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int], class_names: tuple[str, ...]
+    ) -> Self:
+        bits, points = checked_layout(layout)
+        if type(layout.get("clouds")) is not int or layout["clouds"] < 1:
+            raise InputError("layout 'clouds'", repr(layout.get("clouds")), "an integer, at least 1")
+        stream = arrays.get("codes")
+        if stream is None or stream.dtype != np.uint8 or stream.ndim != 1:
+            found = "missing" if stream is None else f"{stream.dtype} of shape {stream.shape}"
+            raise InputError("codes", found, "uint8 of one dimension")
+        if bits in FLOATS:
+            raise InputError("layout 'bits'", f"{bits}", "2 to 12: only fixed-point codes are coded")
+        if layout["clouds"] * points > POINTS_PER_BYTE * len(stream):  # before anything is allocated for them
+            found = f"{layout['clouds']} clouds of {points} points"
+            raise InputError("layout", found, f"at most {POINTS_PER_BYTE} points for each of the {len(stream)} bytes")
+        labels = stored_labels(arrays, layout["clouds"], len(class_names))
+        codes = torch.from_numpy(decode_sets(stream, labels.numpy(), points, bits))
+        storage = cls(decode(codes, bits), labels, bits, class_names)
+        if "soft_labels" in layout:
+            storage.label_logits = from_codes(arrays.get("labels"), len(labels), len(class_names))
+        return storage
+
+    def arrays(self) -> Arrays:
+        codes = encode(self.points, self.bits).numpy()
+        return {"codes": encode_sets(codes, self.labels.numpy(), self.bits), **self.label_arrays()}
+
+    def layout(self) -> dict[str, int]:
+        return {**super().layout(), "clouds": len(self)}
+
+    def decode(self, index: Tensor | None = None) -> PointClouds:
+        decoded = super().decode(index)
+        if torch.is_grad_enabled():
+            return decoded
+        order = torch.from_numpy(canonical_order(encode(decoded.points, self.bits).numpy(), self.bits))
+        return decoded.with_points(decoded.points.gather(1, order[..., None].expand(-1, -1, 3)))
