@@ -18,11 +18,11 @@ import torch
 
 from pcdistill.cli import nested
 from pcdistill.clouds import PointClouds
-from pcdistill.config import DistillConfig
+from pcdistill.config import DistillConfig, SelectConfig
 from pcdistill.data import last_split, load
 from pcdistill.environment import hardware, revision
 from pcdistill.evaluation import evaluate, mean_std
-from pcdistill.jobs import distill_artefact, select_artefact
+from pcdistill.jobs import coreset_artefact, distill_artefact
 from pcdistill.selection import selectors
 from pcdistill.training import protocol, recipe
 
@@ -40,38 +40,45 @@ def splits(dataset: str) -> tuple[PointClouds, PointClouds]:
 def trial(given: argparse.Namespace) -> dict[str, Any]:
     """Distil (or select) with the settings given and read the validation accuracy of networks trained on the result."""
     train, held = splits(given.data)
-    plan = protocol("tuned").model_copy(update={"recipe": recipe("tuned", steps=given.train_steps)})
+    plan = protocol("tuned")
+    if given.train_steps:
+        plan = plan.model_copy(update={"recipe": recipe("tuned", steps=given.train_steps)})
     settings = nested(given.set)
-    config = DistillConfig(
-        data=given.data, output=Path("unwritten.h5"), clouds_per_class=given.clouds, points=given.points,
-        bits=given.bits, **({} if given.method in selectors else {"objective": given.method}), **settings,
-    )  # fmt: skip
+    shape = {"data": given.data, "output": Path("unwritten.h5"), "points": given.points, "bits": given.bits}
+    shape |= {"bytes_per_class": given.bytes} if given.bytes else {"clouds_per_class": given.clouds}
     start = time.perf_counter()
     if given.method in selectors:
-        made = select_artefact(train, config.budget(), given.method, plan, config.seed)
+        config = SelectConfig(**shape, method=given.method, **settings)
+        made = coreset_artefact(train, config)
     else:
+        config = DistillConfig(**shape, objective=given.method, **settings)
         made = distill_artefact(train, config)
+    facts = made.metadata
     found = evaluate(made.clouds, held, plan, range(given.train_seeds))
     losses = made.losses
     mean, deviation = mean_std(found.accuracies)
     return {
-        "benchmark": "search", "dataset": given.data, "arm": given.method, "distilled": made.metadata.distilled,
-        "clouds_per_class": given.clouds, "points": given.points, "bits": given.bits,
+        "benchmark": "search", "dataset": given.data, "arm": given.method, "distilled": facts.distilled,
+        "storage": facts.storage,
+        "clouds_per_class": facts.clouds_per_class, "points": facts.points, "bits": facts.bits,
         "bytes_per_class": made.bytes_per_class, "protocol": f"{plan.recipe.name} v{plan.recipe.version}",
         "network": plan.network, "distill_seeds": [config.seed], "train_seeds": list(range(given.train_seeds)),
-        "command": command(given), "settings": settings, "train_steps": given.train_steps, "accuracy": found.accuracies,
+        "command": command(given), "settings": settings, "train_steps": plan.recipe.total_steps(len(made.storage)),
+        "accuracy": found.accuracies,
         "accuracy_mean": mean, "accuracy_std": deviation,
         "loss_first": sum(losses[:10]) / 10 if losses else None,
         "loss_last": sum(losses[-10:]) / 10 if losses else None,
-        "prepare_seconds": made.metadata.prepare_seconds, "distill_seconds": made.metadata.distill_seconds,
+        "prepare_seconds": facts.prepare_seconds, "distill_seconds": facts.distill_seconds,
         "seconds": time.perf_counter() - start, "commit": revision(), "hardware": hardware(),
     }  # fmt: skip
 
 
 def command(given: argparse.Namespace) -> str:
     """The command line of a trial."""
-    options = ["--data", given.data, "--clouds", given.clouds, "--points", given.points, "--bits", given.bits,
-               "--train-seeds", given.train_seeds, "--train-steps", given.train_steps]  # fmt: skip
+    size = ["--bytes", given.bytes] if given.bytes else ["--clouds", given.clouds]
+    options = ["--data", given.data, *size, "--points", given.points, "--bits", given.bits,
+               "--train-seeds", given.train_seeds]  # fmt: skip
+    options += ["--train-steps", given.train_steps] if given.train_steps else []
     return shlex.join(["python", "benchmarks/search.py", given.method, *map(str, options), "--set", *given.set])
 
 
@@ -82,16 +89,17 @@ def main() -> None:
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--data", default="modelnet10")
     parser.add_argument("--clouds", type=int, default=4)
+    parser.add_argument("--bytes", type=int, help="per class, in place of clouds; coded where that can be")
     parser.add_argument("--points", type=int, default=128)
     parser.add_argument("--bits", type=int, default=8)
     parser.add_argument("--train-seeds", type=int, default=2)
-    parser.add_argument("--train-steps", type=int, default=300)
+    parser.add_argument("--train-steps", type=int, help="default: as the recipe says")
     parser.add_argument("--set", nargs="*", default=[], help="keys of DistillConfig: lr=0.01 options.ridge=0.2")
     given = parser.parse_args()
     if given.list:
         for line in RESULTS.read_text().splitlines():
             one = json.loads(line)
-            size = f"{one['clouds_per_class']}x{one['points']}@{one['bits']}"
+            size = f"{one['clouds_per_class']:g}x{one['points']}@{one['bits']}"
             print(f"{100 * one['accuracy_mean']:.1f} {one['arm']} {size} {json.dumps(one['settings'])}")
         return
     if given.method is None:

@@ -54,16 +54,20 @@ def run_select(config: SelectConfig) -> Artefact:
         InputError, OSError: before anything is written.
     """
     config.check_budget()
-    plan, teacher = protocol(config.protocol), read_teacher(config)
-    selectors[config.method]
+    protocol(config.protocol), selectors[config.method], read_teacher(config)
     if config.features != "raw":
         networks[config.features]
     check_writable(config.output)
-    real = load(config.data, "train", root=config.root)
-    start = _begin(real, config, config.method, plan, config.features, config.seed)
-    artefact = _coreset(real, start, config.method, plan, config.seed, config.data, teacher)
+    artefact = coreset_artefact(load(config.data, "train", root=config.root), config)
     artefact.save(config.output)
     return artefact
+
+
+def coreset_artefact(real: PointClouds, config: SelectConfig) -> Artefact:
+    """A coreset of `real` as configured, in memory; `config.data` only names it and `config.output` is not written."""
+    plan, teacher = protocol(config.protocol), read_teacher(config)
+    start = _begin(real, config, config.method, plan, config.features, config.seed)
+    return _coreset(real, start, config.method, plan, config.seed, config.data, teacher)
 
 
 def select_artefact(
