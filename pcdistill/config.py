@@ -231,6 +231,9 @@ class DistillConfig(LabelledConfig):
         Field(description="surrogate network; several, with commas, take turns (default: as the objective likes)"),
     ] = None
     ema: Annotated[float, Field(ge=0, lt=1, description="decay per step of the averaged clouds; 0: the last")] = 0.0
+    rate: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="weight in the loss of a bit per point (storage coded)")
+    ] = 0.0
     snapshots: Annotated[int, Field(ge=0, description="clouds kept from along the way, for pictures")] = 0
     protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned or published")] = "tuned"
     seed: Seed = 0

@@ -40,6 +40,7 @@ class DistillSettings(BaseModel):
             one at least.
         ema: decay per step of the averaged storage that is the result (FTD, Du et al. 2023; at step s at most
             s / (9 + s)); 0 gives the last one.
+        rate: weight in the loss of a bit per point, as `Storage.rate` expects it; 0 leaves size out of account.
         snapshots: decoded clouds are kept this many times, evenly spread, besides start and end.
         seed: of the draws.
     """
@@ -50,6 +51,7 @@ class DistillSettings(BaseModel):
     lr: float = Field(default=0.01, gt=0)
     batch: int = Field(default=64, ge=1)
     ema: float = Field(default=0.0, ge=0, lt=1)
+    rate: float = Field(default=0.0, ge=0)
     snapshots: int = Field(default=0, ge=0)
     seed: int = 0
 
@@ -156,7 +158,10 @@ class _Run:
         if self.step in self.snapshot_steps:
             self.snapshot()
         index = self._clouds(self.objective.minibatch)
-        loss = self.objective.loss(self.storage.decode(index), self.step)
+        decoded = self.storage.decode(index)
+        loss = self.objective.loss(decoded, self.step)
+        if self.settings.rate:
+            loss = loss + self.settings.rate * self.storage.rate(decoded)
         value = loss.item()
         if not math.isfinite(value):
             raise InputError(f"distilling, step {self.step + 1}", f"loss {value}", "a finite one (lower --lr)")

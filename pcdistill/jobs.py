@@ -294,7 +294,13 @@ def distill_artefact(
     # The more clouds a class has, the less each has to move (docs/notebook.md, section 6).
     lr = 0.02 / (len(storage) / real.num_classes) ** 0.5 if config.lr is None else config.lr
     settings = DistillSettings(
-        steps=steps, lr=lr, batch=config.batch, ema=config.ema, snapshots=config.snapshots, seed=config.seed
+        steps=steps,
+        lr=lr,
+        batch=config.batch,
+        ema=config.ema,
+        rate=config.rate,
+        snapshots=config.snapshots,
+        seed=config.seed,
     )
     done = distill(real, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
     if teacher is not None and config.labels == "teacher":

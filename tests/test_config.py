@@ -27,7 +27,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "networks": 3, "surrogate": "pointnet", "snapshots": 2, "protocol": "published", "seed": 7, "resume": True,
         "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
         "labels": "learned", "teacher": "net.safetensors", "temperature": 2.0,
-        "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured",
+        "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured", "rate": 0.5,
     },
     "experts": {
         "data": "set", "root": "data", "preset": "tm", "options": {"length": 2, "bank": {"steps": 9}}, "networks": 3,

@@ -120,6 +120,14 @@ class Storage(ABC):
         Differentiable with respect to `learned`; under `no_grad` a copy, and what a reader of the artefact gets.
         """
 
+    def rate(self, decoded: PointClouds) -> Tensor:
+        """Expected bits of a decoded point, differentiable in it: what distilling can be made to save.
+
+        Raises:
+            InputError: a storage whose size does not depend on where points are.
+        """
+        raise InputError(f"storage {self.name}", "a rate", "storage 'coded', whose size depends on its points")
+
     def kept(self, index: Tensor) -> Self:
         """A storage of the clouds at `index`, ascending, of which every class has some.
 

@@ -22,20 +22,35 @@ class Curve(NamedTuple):
     deviations: Sequence[float]
 
 
+class Point(NamedTuple):
+    """A single accuracy (a fraction) that somebody else has reported."""
+
+    label: str
+    size: float  # bytes per class
+    accuracy: float
+
+
 def accuracy_plot(
-    curves: Sequence[Curve], levels: Sequence[Curve], path: Path, title: str = "", note: str = ""
+    curves: Sequence[Curve],
+    levels: Sequence[Curve],
+    path: Path,
+    title: str = "",
+    note: str = "",
+    points: Sequence[Point] = (),
 ) -> None:
-    """Draw accuracy in per cent against bytes per class (log scale) as a PNG.
+    """Draw accuracy in per cent against bytes per class (log scale) as a PNG or SVG, after the ending of `path`.
 
     Args:
         curves: one line with error bars each, named at its right end in its own colour.
         levels: horizontal lines, of which the first mean counts: the whole set.
         path: file to write.
         title, note: above and, small, below the axes.
+        points: crosses with their names beside them.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
@@ -57,6 +72,13 @@ def accuracy_plot(
             transform=axes.transData + aside,
         )  # fmt: skip
         ends.append((curve.sizes[-1], means[-1], axes.transData + aside, curve.label, colour))
+    for point in points:
+        where = (point.size, 100 * point.accuracy)
+        axes.plot(*where, "x", color="#777777", markersize=5, markeredgewidth=1.2, zorder=1)
+        axes.annotate(
+            point.label, where, xytext=(-5, 0), textcoords="offset points", ha="right", va="center", fontsize=7,
+            color="#777777",
+        )  # fmt: skip
     sizes = sorted({size for curve in curves for size in curve.sizes})
     for level in levels:
         mean = 100 * level.means[0]
@@ -70,7 +92,7 @@ def accuracy_plot(
     else:
         axes.xaxis.set_major_locator(NullLocator())
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(*_limits(curves, levels))
+    axes.set_ylim(*_limits(curves, levels, points))
     axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     axes.set_xlabel("bytes per class (log scale)")
     axes.set_ylabel("accuracy in per cent")
@@ -90,7 +112,8 @@ def accuracy_plot(
             color=colour, fontsize=9, va="center", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 1, "shrinkB": 5},
         )  # fmt: skip
-    figure.savefig(path, format="png")
+    with rc_context({"svg.hashsalt": "pcdistill"}):  # same numbers, same file
+        figure.savefig(path, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def spread(wanted: Sequence[float], sizes: Sequence[float], height: float) -> list[float]:
@@ -129,10 +152,10 @@ def _apart(sizes: Sequence[float]) -> list[float]:
     return kept
 
 
-def _limits(curves: Sequence[Curve], levels: Sequence[Curve]) -> tuple[float, float]:
+def _limits(curves: Sequence[Curve], levels: Sequence[Curve], points: Sequence[Point] = ()) -> tuple[float, float]:
     """Of the accuracy axis, in per cent: what is drawn and a margin, within 0 and 100."""
     drawn = [(curve.means[i], curve.deviations[i]) for curve in curves for i in range(len(curve.sizes))]
-    drawn += [(level.means[0], 0.0) for level in levels]
+    drawn += [(level.means[0], 0.0) for level in levels] + [(point.accuracy, 0.0) for point in points]
     low, high = 100 * min(m - d for m, d in drawn), 100 * max(m + d for m, d in drawn)
     margin = max(2.0, 0.06 * (high - low))
     return max(0.0, low - margin), min(101.0, high + margin)

@@ -171,10 +171,8 @@ def test_no_bytes_do_harm(points: int, bits: int) -> None:
                 stream[random.integers(len(stream), size=3)] ^= random.integers(1, 256, 3, dtype=np.uint8)
         try:
             found = decode_sets(stream, labels, points, bits)
-        except InputError as error:
+        except InputError:
             refused += 1
-            assert str(error).startswith("codes: ")
-            assert "\n" not in str(error)
             continue
         assert found.shape == codes.shape
         assert found.min() >= 0
