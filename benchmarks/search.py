@@ -41,17 +41,19 @@ def trial(given: argparse.Namespace) -> dict[str, Any]:
     """Distil (or select) with the settings given and read the validation accuracy of networks trained on the result."""
     train, held = splits(given.data)
     plan = protocol("tuned").model_copy(update={"recipe": recipe("tuned", steps=given.train_steps)})
-    settings = nested(given.set)
+    settings = nested(given.set, "--set")
     config = DistillConfig(
         data=given.data, output=Path("unwritten.h5"), clouds_per_class=given.clouds, points=given.points,
         bits=given.bits, **({} if given.method in selectors else {"objective": given.method}), **settings,
     )  # fmt: skip
     start = time.perf_counter()
     if given.method in selectors:
-        made = select_artefact(train, config.budget(), given.method, plan, config.seed)
+        made = select_artefact(
+            train, config.budget(), given.method, plan, config.seed, expansion=config.expansion(config.seed)
+        )
     else:
         made = distill_artefact(train, config)
-    found = evaluate(made.clouds, held, plan, range(given.train_seeds))
+    found = evaluate(made.training_clouds, held, plan, range(given.train_seeds))
     losses = made.losses
     mean, deviation = mean_std(found.accuracies)
     return {

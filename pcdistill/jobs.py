@@ -27,6 +27,7 @@ from pcdistill.distill import DistillSettings, OnStep, distill
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, as_tested, evaluate, score
+from pcdistill.expansion import Expansion
 from pcdistill.files import atomic, cache_root, check_writable, sha256_file
 from pcdistill.geometry import normalise
 from pcdistill.matching import Objective, objectives
@@ -57,7 +58,10 @@ def run_select(config: SelectConfig) -> Artefact:
     check_writable(config.output)
     real = load(config.data, "train", root=config.root)
     budget = _budget(config, storages["points"], real)
-    artefact = select_artefact(real, budget, config.method, plan, config.seed, config.features, config.data, teacher)
+    artefact = select_artefact(
+        real, budget, config.method, plan, config.seed, config.features, config.data, teacher,
+        config.expansion(config.seed),
+    )  # fmt: skip
     artefact.save(config.output)
     return artefact
 
@@ -71,8 +75,10 @@ def select_artefact(
     features: str = "raw",
     dataset: str = "",
     teacher: "Teacher | None" = None,
+    expansion: Expansion | None = None,
 ) -> Artefact:
-    """A coreset of `real` as an artefact in memory; soft labels by a teacher, if there is one."""
+    """A coreset of `real` as an artefact in memory; soft labels by a teacher and an expansion, if there are any."""
+    _check_expansion(expansion, budget, real)
     if teacher is not None:
         teacher.check(real.class_names)
     described, kind = None, "raw"
@@ -88,7 +94,7 @@ def select_artefact(
         storage.soften(teacher.labels(storage))
         selection["labels"] = {"kind": "teacher", **teacher.describe()}
     metadata = _metadata(real, dataset, storage.name, storage.layout(), budget, plan, seed).model_copy(
-        update={"arm": method, "selection": selection}
+        update={"arm": method, "selection": selection, "expansion": _described(expansion)}
     )
     return Artefact(storage, metadata)
 
@@ -138,6 +144,17 @@ def read_teacher(config: LabelledConfig) -> Teacher | None:
 def _budget(config: LabelledConfig, kind: type[Storage], real: PointClouds) -> Budget:
     """The budget with all that a cloud of `real` takes in a storage of this kind."""
     return config.budget(kind.side_bytes + (real.num_classes if config.labels != "hard" else 0))
+
+
+def _check_expansion(expansion: Expansion | None, budget: Budget, real: PointClouds) -> None:
+    """Refuse here, before any work, what an artefact of `real` at this budget would refuse at the end."""
+    if expansion is not None:
+        expansion.check(budget.clouds_per_class * real.num_classes, budget.points, real.num_classes, "expand")
+
+
+def _described(expansion: Expansion | None) -> dict[str, JsonValue] | None:
+    """What an artefact says of it."""
+    return None if expansion is None else expansion.model_dump(mode="json")
 
 
 def _soften(storage: Storage, config: DistillConfig, teacher: Teacher | None) -> dict[str, JsonValue]:
@@ -213,7 +230,8 @@ def distill_artefact(
 ) -> Artefact:
     """`real` condensed as configured, in memory; `config.data` only names it and `config.output` is not written."""
     plan, objective, teacher = protocol(config.protocol), make_objective(config), read_teacher(config)
-    budget = _budget(config, storages[config.storage], real)
+    budget, expansion = _budget(config, storages[config.storage], real), config.expansion(config.seed)
+    _check_expansion(expansion, budget, real)
     if teacher is not None:
         teacher.check(real.class_names)
     start = time.perf_counter()
@@ -239,13 +257,14 @@ def distill_artefact(
             "settings": settings.model_dump(),
             "prepare_seconds": done.prepare_seconds,
             "distill_seconds": selecting + done.seconds,
+            "expansion": _described(expansion),
         }
     )
     return Artefact(storage, metadata, done.losses, done.snapshots)
 
 
 class Source(NamedTuple):
-    """What a command was pointed at: an artefact's clouds, or a data set's."""
+    """What a command was pointed at: the clouds to train on, of an artefact or a data set."""
 
     clouds: PointClouds
     artefact: Artefact | None
@@ -262,9 +281,9 @@ def open_source(
         plan = stored_protocol(artefact, name)
         if protocol_name not in (None, plan.name):
             plan = protocol(str(protocol_name))
-        clouds, dataset = artefact.clouds, artefact.metadata.dataset
         if points is not None:
             raise InputError(name, "an artefact with --points", "a data set")
+        clouds, dataset = artefact.training_clouds, artefact.metadata.dataset
     else:
         plan, dataset = protocol(protocol_name or "tuned"), name
         clouds = load(name, "train", root=root, points=points or plan.test_points)
