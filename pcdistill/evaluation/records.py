@@ -78,7 +78,8 @@ class Run(BaseModel):
         accuracy, class_accuracy: fractions, of every network.
         train_seeds: those of the networks.
         train_seconds: all networks together, tests included.
-        expansion: of the stored clouds, before training; bytes and `points` count stored ones. In a record if there is one.
+        expansion: of what is stored, which bytes and `points` count, into what is trained on; absent from records
+            where there is none.
 
     The others are as in `Record`.
     """
