@@ -43,7 +43,7 @@ def trial(given: argparse.Namespace) -> dict[str, Any]:
     plan = protocol("tuned")
     if given.train_steps:
         plan = plan.model_copy(update={"recipe": recipe("tuned", steps=given.train_steps)})
-    settings = nested(given.set)
+    settings = nested(given.set, "--set")
     shape = {"data": given.data, "output": Path("unwritten.h5"), "points": given.points, "bits": given.bits}
     shape |= {"bytes_per_class": given.bytes} if given.bytes else {"clouds_per_class": given.clouds}
     start = time.perf_counter()
@@ -54,7 +54,7 @@ def trial(given: argparse.Namespace) -> dict[str, Any]:
         config = DistillConfig(**shape, objective=given.method, **settings)
         made = distill_artefact(train, config)
     facts = made.metadata
-    found = evaluate(made.clouds, held, plan, range(given.train_seeds))
+    found = evaluate(made.training_clouds, held, plan, range(given.train_seeds))
     losses = made.losses
     mean, deviation = mean_std(found.accuracies)
     return {

@@ -12,6 +12,7 @@ from pcdistill.data import from_pyg, load, to_pyg
 from pcdistill.distill import DistillSettings, distill
 from pcdistill.errors import InputError
 from pcdistill.evaluation import evaluate
+from pcdistill.expansion import Expansion, expand
 from pcdistill.jobs import run_distill, run_evaluate, run_select, run_train
 from pcdistill.matching import objectives
 from pcdistill.models import networks
@@ -26,6 +27,7 @@ __all__ = [
     "DistillConfig",
     "DistillSettings",
     "EvaluateConfig",
+    "Expansion",
     "InputError",
     "PointClouds",
     "Protocol",
@@ -34,6 +36,7 @@ __all__ = [
     "TrainConfig",
     "distill",
     "evaluate",
+    "expand",
     "from_pyg",
     "gallery",
     "load",

@@ -79,13 +79,14 @@ def parse(arguments: Sequence[str]) -> tuple[str, Config]:
         parser.print_help()
         raise SystemExit(2)
     kind = COMMANDS[command][0]
-    if "options" in found:
-        found["options"] = nested(found["options"])
+    tables = {key for key, field in kind.by_key().items() if _is_table(field)}
+    for key in tables & found.keys():
+        found[key] = nested(found[key], _flag(key))
     file = found.pop("config", None)
     values = {} if file is None else read_toml(Path(file), kind)
     places = dict.fromkeys(values.keys() - found.keys(), file)
-    if "options" in values and "options" in found:
-        found["options"] = merged(values["options"], found["options"])
+    for key in tables & values.keys() & found.keys():
+        found[key] = merged(values[key], found[key])
     return command, kind.checked({**values, **found}, f"pcdistill {command}", places)
 
 
@@ -129,6 +130,8 @@ def show_artefact(config: ShowConfig) -> None:
         print(f"  {key:10} {facts[key] if not isinstance(facts[key], dict) else json.dumps(facts[key])}")
     plan = facts["protocol"]
     print(f"  protocol   {plan.get('name')} v{plan.get('version')}, network {plan.get('network')}")
+    if artefact.expansion is not None:
+        print(f"  expansion  {json.dumps(facts['expansion'])}: up to {artefact.expansion.times} clouds for each")
     if artefact.losses:
         print(f"  loss       {artefact.losses[0]:.4g} -> {artefact.losses[-1]:.4g} in {len(artefact.losses)} steps")
 
@@ -234,24 +237,24 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(self.prog, message)
 
 
-def nested(words: Sequence[str]) -> dict[str, Any]:
+def nested(words: Sequence[str], place: str = "--options") -> dict[str, Any]:
     """`["ridge=0.2", "bank.networks=5"]` as `{"ridge": 0.2, "bank": {"networks": 5}}`; values as in TOML, else text."""
     options: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not all(key.split(".")):
-            raise InputError("--options", f"'{word}'", "name=value")
+            raise InputError(place, f"'{word}'", "name=value")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text
         *outer, last = key.split(".")
-        place = options
+        table = options
         for name in outer:
-            place = place.setdefault(name, {})
-            if not isinstance(place, dict):
-                raise InputError("--options", f"'{word}'", f"one value or nested ones for '{name}', not both")
-        place[last] = value
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise InputError(place, f"'{word}'", f"one value or nested ones for '{name}', not both")
+        table[last] = value
     return options
 
 
@@ -263,6 +266,10 @@ def _positional(field: FieldInfo) -> bool:
     return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("positional"))
 
 
+def _is_table(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is dict
+
+
 def _add_fields(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
     for key, field in kind.by_key().items():
         default = "" if field.default is None or field.default_factory else f" (default: {field.default})"
@@ -272,7 +279,7 @@ def _add_fields(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
         if _positional(field):
             # Never required here: a TOML file may give it.
             parser.add_argument(key, nargs="?", metavar=key.upper(), **keywords)
-        elif key == "options":
+        elif _is_table(field):
             parser.add_argument(_flag(key), dest=key, nargs="+", metavar="NAME=VALUE", **keywords)
         elif get_origin(field.annotation) in (tuple, list):
             word = _metavar(get_args(field.annotation)[0])

@@ -190,7 +190,8 @@ def settings(cell: Cell, config: CompareConfig, plan: Protocol, data: Sequence[s
     }
     if cell.budget is not None and cell.method not in selectors:
         given = _distilling(cell, cell.budget, config, Path("unwritten"))
-        facts["distill"] = given.model_dump(mode="json", exclude={"data", "output", "root", "resume", "log"})
+        unused = {"data", "output", "root", "resume", "log"} | (set() if given.expand else {"expand"})
+        facts["distill"] = given.model_dump(mode="json", exclude=unused)
         objective = jobs.make_objective(given)
         facts["objective"] = objective.describe()
         facts["defaults"] = {"steps": objective.steps, "version": versions()["pcdistill"]}

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from pcdistill.allocation import FLOAT32_CLOUD, Sharing
 from pcdistill.errors import InputError
+from pcdistill.expansion import Expansion
 from pcdistill.matching import objectives
 from pcdistill.matching.base import merged
 from pcdistill.registry import nearest
@@ -168,6 +169,8 @@ class BudgetConfig(Config):
         return value
 
 
+# Of budgets in clouds.
+POINTS, BITS = 128, 8
 SIZES = ("clouds_per_class", "bytes_per_class", "bytes", "ppc", "ratio")
 
 
@@ -184,6 +187,28 @@ class LabelledConfig(BudgetConfig):
     temperature: Annotated[
         float, Field(gt=0, allow_inf_nan=False, description="that the teacher's logits are divided by")
     ] = 1.0
+    expand: Annotated[
+        dict[str, Any],
+        Field(
+            description="what networks are trained on besides, made of the stored clouds at no byte: "
+            "mirror=true jitter=1 interpolate=1 mixup=1 densify=1024"
+        ),
+    ] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_expansion(self) -> Self:
+        if (expansion := self.expansion(0)) is not None:
+            expansion.check(1, self.points or (1 if self.clouds_per_class is None else POINTS), 1, "expand")
+        return self
+
+    def expansion(self, seed: int) -> Expansion | None:
+        """What `expand` asks for, with this seed unless it names its own; None if that is nothing.
+
+        Raises:
+            InputError: an unknown option or a value out of range.
+        """
+        found = Expansion.checked({"seed": seed, **self.expand}, "expand")
+        return None if found.nothing else found
 
 
 class SelectConfig(LabelledConfig):
@@ -250,7 +275,8 @@ class DistillConfig(LabelledConfig):
             return values
         filled = preset(values["preset"])
         options = merged(filled.get("options", {}), values.get("options", {}))
-        return {**filled, **values, "options": options}
+        expansion = merged(filled.get("expand", {}), values.get("expand", {}))
+        return {**filled, **values, "options": options, "expand": expansion}
 
 
 class ExpertsConfig(Config):

@@ -15,6 +15,8 @@ from torch import Tensor
 from pcdistill.allocation import Choose, Shape, fill, measured, ranked, trimmed
 from pcdistill.clouds import PointClouds
 from pcdistill.config import (
+    BITS,
+    POINTS,
     DistillConfig,
     EvaluateConfig,
     ExpertsConfig,
@@ -28,6 +30,7 @@ from pcdistill.distill import DistillSettings, OnStep, distill
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, as_tested, evaluate, score
+from pcdistill.expansion import Expansion
 from pcdistill.files import atomic, cache_root, check_writable, sha256_file
 from pcdistill.geometry import normalise
 from pcdistill.matching import Objective, objectives
@@ -67,7 +70,8 @@ def coreset_artefact(real: PointClouds, config: SelectConfig) -> Artefact:
     """A coreset of `real` as configured, in memory; `config.data` only names it and `config.output` is not written."""
     plan, teacher = protocol(config.protocol), read_teacher(config)
     start = _begin(real, config, config.method, plan, config.features, config.seed)
-    return _coreset(real, start, config.method, plan, config.seed, config.data, teacher)
+    expansion = config.expansion(config.seed)
+    return _coreset(real, start, config.method, plan, config.seed, config.data, teacher, expansion)
 
 
 def select_artefact(
@@ -80,16 +84,20 @@ def select_artefact(
     dataset: str = "",
     teacher: "Teacher | None" = None,
     storage: str = "points",
+    expansion: Expansion | None = None,
 ) -> Artefact:
-    """A coreset of `real` as an artefact in memory; soft labels by a teacher, if there is one."""
+    """A coreset of `real` as an artefact in memory; soft labels by a teacher and an expansion, if there are any."""
     choose, kind = chooser(real, method, features, seed)
     clouds = choose(budget.counts(real.num_classes), budget.points)
-    return _coreset(real, Start(clouds, budget, storages[storage], None, kind), method, plan, seed, dataset, teacher)
+    start = Start(clouds, budget, storages[storage], None, kind)
+    return _coreset(real, start, method, plan, seed, dataset, teacher, expansion)
 
 
 def _coreset(
-    real: PointClouds, start: "Start", method: str, plan: Protocol, seed: int, dataset: str, teacher: "Teacher | None"
-) -> Artefact:
+    real: PointClouds, start: "Start", method: str, plan: Protocol, seed: int, dataset: str,
+    teacher: "Teacher | None", expansion: Expansion | None,
+) -> Artefact:  # fmt: skip
+    _check_expansion(expansion, start.clouds)
     if teacher is not None:
         teacher.check(real.class_names)
     storage = start.kind.from_clouds(start.clouds, start.budget)
@@ -97,7 +105,9 @@ def _coreset(
     if teacher is not None:
         storage.soften(teacher.labels(storage))
         selection["labels"] = {"kind": "teacher", **teacher.describe()}
-    metadata = _metadata(real, dataset, storage, plan, seed).model_copy(update={"arm": method, "selection": selection})
+    metadata = _metadata(real, dataset, storage, plan, seed).model_copy(
+        update={"arm": method, "selection": selection, "expansion": _described(expansion)}
+    )
     return Artefact(storage, metadata)
 
 
@@ -135,9 +145,10 @@ def _begin(real: PointClouds, config: LabelledConfig, method: str, plan: Protoco
     soft = real.num_classes if config.labels != "hard" else 0
     if nbytes is None:
         kind = storages[config.storage or "points"]
-        budget = Budget(config.clouds_per_class or 0, config.points or 128, config.bits or 8, kind.side_bytes + soft)
+        points, bits = config.points or POINTS, config.bits or BITS
+        budget = Budget(config.clouds_per_class or 0, points, bits, kind.side_bytes + soft)
         return Start(choose(budget.counts(real.num_classes), budget.points), budget, kind, None, name)
-    kind = storages[config.storage or ("points" if (config.bits or 8) > 12 else "coded")]
+    kind = storages[config.storage or ("points" if (config.bits or BITS) > 12 else "coded")]
     shape = _shape(real, config, nbytes, kind, method, plan, features, seed)
     filled = fill(real, nbytes, shape, kind, choose, sharing=config.sharing, extra_bytes=soft)
     return Start(filled.clouds, filled.budget, kind, nbytes, name)
@@ -207,6 +218,17 @@ def read_teacher(config: LabelledConfig) -> Teacher | None:
     if config.labels == "hard":
         raise InputError("teacher", f"{config.teacher} with hard labels", "--labels teacher (or, distilling, learned)")
     return Teacher(load_network(config.teacher), config.teacher, config.temperature)
+
+
+def _check_expansion(expansion: Expansion | None, clouds: PointClouds) -> None:
+    """Refuse here, before any work, what an artefact of as many clouds would refuse at the end."""
+    if expansion is not None:
+        expansion.check(len(clouds), clouds.points_per_cloud, clouds.num_classes, "expand")
+
+
+def _described(expansion: Expansion | None) -> dict[str, JsonValue] | None:
+    """What an artefact says of it."""
+    return None if expansion is None else expansion.model_dump(mode="json")
 
 
 def _soften(storage: Storage, config: DistillConfig, teacher: Teacher | None) -> dict[str, JsonValue]:
@@ -283,11 +305,13 @@ def distill_artefact(
 ) -> Artefact:
     """`real` condensed as configured, in memory; `config.data` only names it and `config.output` is not written."""
     plan, objective, teacher = protocol(config.protocol), make_objective(config), read_teacher(config)
+    expansion = config.expansion(config.seed)
     if teacher is not None:
         teacher.check(real.class_names)
     started = time.perf_counter()
     start = _begin(real, config, config.init, plan, "raw", config.seed)
     selecting = time.perf_counter() - started
+    _check_expansion(expansion, start.clouds)
     storage = start.kind.from_clouds(start.clouds, start.budget)
     label_facts = _soften(storage, config, teacher)
     steps = objective.steps if config.steps is None else config.steps
@@ -319,13 +343,14 @@ def distill_artefact(
             "settings": settings.model_dump(),
             "prepare_seconds": done.prepare_seconds,
             "distill_seconds": selecting + done.seconds,
+            "expansion": _described(expansion),
         }
     )
     return Artefact(storage, metadata, done.losses, snapshots)
 
 
 class Source(NamedTuple):
-    """What a command was pointed at: an artefact's clouds, or a data set's."""
+    """What a command was pointed at: the clouds to train on, of an artefact or a data set."""
 
     clouds: PointClouds
     artefact: Artefact | None
@@ -342,9 +367,9 @@ def open_source(
         plan = stored_protocol(artefact, name)
         if protocol_name not in (None, plan.name):
             plan = protocol(str(protocol_name))
-        clouds, dataset = artefact.clouds, artefact.metadata.dataset
         if points is not None:
             raise InputError(name, "an artefact with --points", "a data set")
+        clouds, dataset = artefact.training_clouds, artefact.metadata.dataset
     else:
         plan, dataset = protocol(protocol_name or "tuned"), name
         clouds = load(name, "train", root=root, points=points or plan.test_points)

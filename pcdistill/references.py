@@ -32,6 +32,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     "on-policy segments": ("agarwal2024gkd",),
     "averaged clouds": ("du2023ftd",),
     "labels of a teacher": ("hinton2015distilling",),
+    "clouds between two": ("chen2020pointmixup",),
 }
 SELECTORS: Mapping[str, tuple[str, ...]] = {
     "herding": ("welling2009herding",),
@@ -170,6 +171,7 @@ def _settings(metadata: Metadata) -> list[str]:
         "on-policy segments": _positive(facts.get("on_policy")),
         "averaged clouds": _positive((metadata.settings or {}).get("ema")),
         "labels of a teacher": isinstance(labels, Mapping) and "teacher" in labels,
+        "clouds between two": any(_positive((metadata.expansion or {}).get(name)) for name in ("interpolate", "mixup")),
     }
     return [name for name, is_used in used.items() if is_used]
 

@@ -10,6 +10,7 @@ from pcdistill import config as configuration
 from pcdistill.cli import COMMANDS, main, parse
 from pcdistill.config import BudgetConfig, Config, DistillConfig, EvaluateConfig, SelectConfig, read_toml
 from pcdistill.errors import InputError
+from pcdistill.expansion import Expansion
 from pcdistill.jobs import make_objective
 
 # Every field of every command at a value that is not its default.
@@ -18,15 +19,15 @@ EVERY: dict[str, dict[str, Any]] = {
     "select": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "method": "random", "features": "pointnet", "protocol": "published", "seed": 7,
-        "labels": "teacher", "teacher": "net.safetensors", "temperature": 2.0, "storage": "other",
-        "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured",
+        "labels": "teacher", "teacher": "net.safetensors", "temperature": 2.0, "expand": {"mirror": True, "mixup": 2},
+        "storage": "other", "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured",
     },
     "distill": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "init": "random", "storage": "other", "objective": "dm", "steps": 5, "lr": 0.5, "batch": 2,
         "networks": 3, "surrogate": "pointnet", "snapshots": 2, "protocol": "published", "seed": 7, "resume": True,
         "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
-        "labels": "learned", "teacher": "net.safetensors", "temperature": 2.0,
+        "labels": "learned", "teacher": "net.safetensors", "temperature": 2.0, "expand": {"densify": 64, "jitter": 1},
         "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured", "rate": 0.5,
     },
     "experts": {
@@ -73,7 +74,9 @@ def assignments(values: dict[str, Any], prefix: str = "") -> list[str]:
     """Nested values as `--options` takes them."""
     words = []
     for key, value in values.items():
-        words += assignments(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}={value}"]
+        words += (
+            assignments(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}={toml_value(value)}"]
+        )
     return words
 
 
@@ -318,6 +321,49 @@ def test_options_reach_the_objective() -> None:
     assert (bank["networks"], bank["network"], bank["seed"]) == (5, "pointnet-small-groupnorm", 4)
     assert bank["augmentation"]["tilt"] == 1
     assert bank["augmentation"]["stretch"] == 1.3  # what is not named stays
+
+
+def test_expansions_are_options_of_their_own(tmp_path: Path) -> None:
+    file = toml(tmp_path, {"expand": {"mirror": True, "jitter": 2}})
+    found = distilled("--config", file, "--expand", "jitter=1", "--options", "ridge=1")
+    assert (found.expand, found.options) == ({"mirror": True, "jitter": 1}, {"ridge": 1})
+    assert found.expansion(4) == Expansion(mirror=True, jitter=1, seed=4)
+    assert distilled("--expand", "jitter=1", "seed=7").expansion(4) == Expansion(jitter=1, seed=7)
+    assert distilled("--expand", "jitter=0").expansion(4) is None
+    assert distilled().expansion(4) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("mirror", r"--expand: 'mirror', expected name=value"),
+        ("miror=true", r"expand: unknown option 'miror' \(did you mean 'mirror'\?\)"),
+        ("mirror=1", r"expand: mirror = 1, expected a valid boolean"),
+        ("mirror=yes", r"expand: mirror = 'yes', expected a valid boolean"),
+        ("jitter=1.0", r"expand: jitter = 1\.0, expected a valid integer"),
+        ("jitter=true", r"expand: jitter = True, expected a valid integer"),
+        ("mixup=-1", r"expand: mixup = -1, expected greater than or equal to 0"),
+        ("mixup.share=1", r"expand: mixup = \{'share': 1\}, expected a valid integer"),
+        ("interpolate=64", r"expand: interpolate = 64, expected less than 64"),
+        ("densify=4097", r"expand: densify = 4097, expected less than or equal to 4096"),
+        ("densify=127", r"expand: densify = 127 of clouds of 128 points, expected at least 128 or 0"),
+    ],
+)
+@pytest.mark.parametrize("way", ["flag", "toml"])
+def test_expansions_that_are_none(word: str, message: str, way: str, tmp_path: Path) -> None:
+    if way == "flag":
+        with pytest.raises(InputError, match=f"^{message}$"):
+            distilled("--expand", word)
+    elif "=" in word:
+        path = tmp_path / "run.toml"
+        path.write_text(f"expand.{word.replace('yes', repr('yes'))}\n")
+        with pytest.raises(InputError, match=f"^{message}$"):
+            distilled("--config", str(path))
+
+
+def test_an_expansion_over_that_of_a_preset(fast: Path) -> None:
+    fast.write_text("objective = 'gm'\nexpand = {mirror = true, jitter = 3}\n")
+    assert distilled("--preset", "fast", "--expand", "jitter=1").expand == {"mirror": True, "jitter": 1}
 
 
 @pytest.fixture

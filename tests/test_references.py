@@ -143,6 +143,12 @@ def test_averages_teachers_and_rotations_are_cited(metadata: Callable[..., Metad
     assert not found & {"wu2015modelnet", "cui2023tesla"}
 
 
+def test_clouds_made_between_two_are_cited(metadata: Callable[..., Metadata]) -> None:
+    assert "chen2020pointmixup" not in entries(cite(metadata(expansion={"mirror": True, "interpolate": 0})))
+    for made in ({"interpolate": 1}, {"mixup": 2}):
+        assert "chen2020pointmixup" in entries(cite(metadata(expansion=made)))
+
+
 def test_the_package_cites_its_own_version(metadata: Callable[..., Metadata]) -> None:
     kind, fields = entries(cite(metadata()))["pcdistill"]
     assert (kind, fields["year"], fields["note"]) == ("misc", "2026", "Software, version 0.2.0")

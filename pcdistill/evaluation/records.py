@@ -66,7 +66,9 @@ class Record(BaseModel):
     def key(self) -> tuple[Any, ...]:
         """What a record is about: a newer one with the same key replaces it."""
         fields = ("benchmark", "dataset", "arm", "storage", "clouds_per_class", "points", "bits", "protocol", "network")
-        return (*(getattr(self, name) for name in fields), (self.model_extra or {}).get("variant"))
+        more = self.model_extra or {}
+        expansion = json.dumps(more.get("expansion"), sort_keys=True)
+        return (*(getattr(self, name) for name in fields), more.get("variant"), expansion)
 
 
 class Run(BaseModel):
@@ -76,6 +78,8 @@ class Run(BaseModel):
         accuracy, class_accuracy: fractions, of every network.
         train_seeds: those of the networks.
         train_seconds: all networks together, tests included.
+        expansion: of what is stored, which bytes and `points` count, into what is trained on; absent from records
+            where there is none.
 
     The others are as in `Record`.
     """
@@ -99,6 +103,7 @@ class Run(BaseModel):
     prepare_seconds: float
     train_seconds: float
     peak_mib: int
+    expansion: dict[str, Any] | None = None
 
 
 def measure(
@@ -110,7 +115,7 @@ def measure(
     seconds: float | None = None,
     on_step: OnStep | None = None,
 ) -> Run:
-    """Train networks on an artefact's clouds, or on a whole set, and test them.
+    """Train networks on an artefact's clouds (expanded if it says so), or on a whole set, and test them.
 
     Args:
         made: what is trained on.
@@ -126,7 +131,7 @@ def measure(
     """
     train_seeds = [100 * seed + number for number in range(networks)]
     facts = made.metadata if isinstance(made, Artefact) else None
-    clouds = made.clouds if isinstance(made, Artefact) else made
+    clouds = made.training_clouds if isinstance(made, Artefact) else made
     spent = 0.0 if facts is None else facts.distill_seconds
     objective = (facts.objective or {}) if facts else {}
     found = evaluate(clouds, test, plan, train_seeds, on_step)
@@ -136,7 +141,7 @@ def measure(
         objective=facts.arm if facts and facts.distilled else None,
         storage=facts.storage if facts else None,
         clouds_per_class=facts.clouds_per_class if facts else None,
-        points=clouds.points_per_cloud,
+        points=facts.points if facts else clouds.points_per_cloud,
         bits=facts.bits if facts else 32,
         bytes_per_class=made.bytes_per_class if isinstance(made, Artefact) else float32_bytes_per_class(clouds),
         distill_network=_network(objective),
@@ -148,6 +153,7 @@ def measure(
         prepare_seconds=facts.prepare_seconds if facts else 0.0,
         train_seconds=found.train_seconds,
         peak_mib=peak_mib(),
+        expansion=facts.expansion if facts else None,
     )
 
 
@@ -170,6 +176,8 @@ def summed_up(
     """
     accuracy = [value for run in runs for value in run.accuracy]
     mean, deviation = mean_std(accuracy)
+    # The seed of an expansion is that of its run.
+    expansion = {key: value for key, value in (runs[0].expansion or {}).items() if key != "seed"}
     shared = ("arm", "distilled", "objective", "storage", "clouds_per_class", "points", "bits", "bytes_per_class",
               "distill_network")  # fmt: skip
     return Record(
@@ -193,7 +201,7 @@ def summed_up(
         versions=versions(),
         hardware=hardware(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        **{"recipe": plan.recipe.model_dump(mode="json"), **more},
+        **{"recipe": plan.recipe.model_dump(mode="json"), **({"expansion": expansion} if expansion else {}), **more},
     )
 
 

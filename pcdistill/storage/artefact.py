@@ -15,11 +15,13 @@ from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
+from pcdistill.expansion import Expansion, expand
 from pcdistill.files import atomic
 from pcdistill.storage.base import Arrays, Budget, Storage, storages
 from pcdistill.storage.container import is_sealed, read, seal, unseal
 
 ARRAYS = "arrays/"
+EXPANSION = "metadata 'expansion'"
 Json = dict[str, JsonValue]
 PerClass = Annotated[int, Field(ge=1)] | Annotated[float, Field(ge=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -42,6 +44,7 @@ class Metadata(BaseModel):
         seed: that selection, objective and settings were derived from.
         prepare_seconds, distill_seconds: wall-clock time.
         versions, hardware, created: with what, on what, when (UTC date, ISO 8601).
+        expansion: `Expansion`, as JSON: what networks are trained on besides the stored clouds; None for nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -67,6 +70,7 @@ class Metadata(BaseModel):
     versions: dict[str, str]
     hardware: str
     created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+    expansion: Json | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -76,8 +80,11 @@ class Metadata(BaseModel):
         return self
 
     def to_json(self) -> str:
-        """Compact JSON; NaN and infinity, which JSON has not, are a `ValueError`."""
-        facts = self.model_dump(warnings=False)
+        """Compact JSON; NaN and infinity, which JSON has not, are a `ValueError`.
+
+        Without an expansion there is no key for it, as in files from before there were any.
+        """
+        facts = self.model_dump(warnings=False, exclude={"expansion"} if self.expansion is None else None)
         return json.dumps(facts, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -153,6 +160,8 @@ class Artefact:
             if getattr(self.metadata, field) != fact:
                 found = f"{getattr(self.metadata, field)!r:.80}"
                 raise InputError(f"metadata '{field}'", found, f"{fact!r:.80} as in the storage")
+        if self.expansion is not None:
+            self.expansion.check(len(clouds), clouds.points_per_cloud, clouds.num_classes, EXPANSION)
 
     @property
     def clouds(self) -> PointClouds:
@@ -164,6 +173,17 @@ class Artefact:
         if isinstance(up := self.metadata.source.get("up_axis"), str):
             facts["up_axis"] = up
         return replace(decoded, provenance=facts)
+
+    @property
+    def expansion(self) -> Expansion | None:
+        """How `training_clouds` are made of the stored ones; None if they are those."""
+        facts = self.metadata.expansion
+        return None if facts is None else Expansion.checked(facts, EXPANSION)
+
+    @property
+    def training_clouds(self) -> PointClouds:
+        """What networks are trained on: `clouds`, expanded if the metadata say so. Made anew at every call."""
+        return self.clouds if self.expansion is None else expand(self.clouds, self.expansion)
 
     @property
     def budget(self) -> Budget:
