@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor
 
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.config import (
     DistillConfig,
     EvaluateConfig,
@@ -22,7 +23,7 @@ from pcdistill.config import (
     TrainConfig,
     ViewConfig,
 )
-from pcdistill.data import catalog, load
+from pcdistill.data import catalog, load, open_streamed
 from pcdistill.distill import DistillSettings, OnStep, distill
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
@@ -55,15 +56,27 @@ def run_select(config: SelectConfig) -> Artefact:
     if config.features != "raw":
         networks[config.features]
     check_writable(config.output)
-    real = load(config.data, "train", root=config.root)
-    budget = _budget(config, storages["points"], real)
-    artefact = select_artefact(real, budget, config.method, plan, config.seed, config.features, config.data, teacher)
+    with _training_set(config) as real:
+        budget = _budget(config, storages["points"], real)
+        artefact = select_artefact(
+            real, budget, config.method, plan, config.seed, config.features, config.data, teacher
+        )
     artefact.save(config.output)
     return artefact
 
 
+@contextmanager
+def _training_set(config: SelectConfig | DistillConfig) -> Iterator[CloudSource]:
+    """The clouds to train on: in memory, or with `stream` an open file."""
+    if not config.stream:
+        yield load(config.data, "train", root=config.root)
+        return
+    with open_streamed(config.data, "train", root=config.root) as real:
+        yield real
+
+
 def select_artefact(
-    real: PointClouds,
+    real: CloudSource,
     budget: Budget,
     method: str,
     plan: Protocol,
@@ -75,15 +88,15 @@ def select_artefact(
     """A coreset of `real` as an artefact in memory; soft labels by a teacher, if there is one."""
     if teacher is not None:
         teacher.check(real.class_names)
-    described, kind = None, "raw"
+    describe, kind = None, "raw"
     if features != "raw":
-        network = build(features, real.num_classes, seed)
-        described, kind = network_descriptor(real, network), f"{features}, random weights, seed {seed}"
+        network = build(features, len(real.class_names), seed)
+        describe, kind = partial(network_descriptor, network=network), f"{features}, random weights, seed {seed}"
     chosen = select(
-        real, method, budget.clouds_per_class, features=described, features_name=kind, points=budget.points, seed=seed
+        real, method, budget.clouds_per_class, features=describe, features_name=kind, points=budget.points, seed=seed
     )
     storage = storages["points"].from_clouds(chosen, budget)
-    selection: dict[str, JsonValue] = {"method": method, "features": kind, "seed": seed}
+    selection = _selection(chosen)
     if teacher is not None:
         storage.soften(teacher.labels(storage))
         selection["labels"] = {"kind": "teacher", **teacher.describe()}
@@ -91,6 +104,16 @@ def select_artefact(
         update={"arm": method, "selection": selection}
     )
     return Artefact(storage, metadata)
+
+
+def _selection(chosen: PointClouds) -> dict[str, JsonValue]:
+    """What an artefact says of how its clouds, or the first guess at them, were chosen."""
+    names = {"method": "", "features": "_features", "seed": "_seed", "candidates": "_candidates"}
+    return {
+        name: chosen.provenance[f"selection{key}"]
+        for name, key in names.items()
+        if f"selection{key}" in chosen.provenance
+    }
 
 
 class Teacher(NamedTuple):
@@ -135,9 +158,9 @@ def read_teacher(config: LabelledConfig) -> Teacher | None:
     return Teacher(load_network(config.teacher), config.teacher, config.temperature)
 
 
-def _budget(config: LabelledConfig, kind: type[Storage], real: PointClouds) -> Budget:
+def _budget(config: LabelledConfig, kind: type[Storage], real: CloudSource) -> Budget:
     """The budget with all that a cloud of `real` takes in a storage of this kind."""
-    return config.budget(kind.side_bytes + (real.num_classes if config.labels != "hard" else 0))
+    return config.budget(kind.side_bytes + (len(real.class_names) if config.labels != "hard" else 0))
 
 
 def _soften(storage: Storage, config: DistillConfig, teacher: Teacher | None) -> dict[str, JsonValue]:
@@ -199,9 +222,8 @@ def run_distill(config: DistillConfig) -> Artefact:
     config.budget(), protocol(config.protocol), selectors[config.init], storages[config.storage]
     make_objective(config), read_teacher(config)
     check_writable(config.output)
-    real = load(config.data, "train", root=config.root)
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
-    with _log(config.log, config.resume) as on_step:
+    with _training_set(config) as real, _log(config.log, config.resume) as on_step:
         artefact = distill_artefact(real, config, checkpoint, on_step)
     artefact.save(config.output)
     checkpoint.unlink(missing_ok=True)
@@ -209,7 +231,7 @@ def run_distill(config: DistillConfig) -> Artefact:
 
 
 def distill_artefact(
-    real: PointClouds, config: DistillConfig, checkpoint: Path | None = None, on_step: OnStep | None = None
+    real: CloudSource, config: DistillConfig, checkpoint: Path | None = None, on_step: OnStep | None = None
 ) -> Artefact:
     """`real` condensed as configured, in memory; `config.data` only names it and `config.output` is not written."""
     plan, objective, teacher = protocol(config.protocol), make_objective(config), read_teacher(config)
@@ -234,7 +256,7 @@ def distill_artefact(
         update={
             "arm": config.objective,
             "distilled": True,
-            "selection": {"method": config.init, "features": "raw", "seed": config.seed, **label_facts},
+            "selection": {**_selection(first), **label_facts},
             "objective": {"name": config.objective, **objective.describe()},
             "settings": settings.model_dump(),
             "prepare_seconds": done.prepare_seconds,
@@ -387,7 +409,7 @@ def _test_set(config: EvaluateConfig, dataset: str) -> PointClouds:
 
 
 def _metadata(
-    real: PointClouds, dataset: str, storage: str, layout: dict[str, int], budget: Budget, plan: Protocol, seed: int
+    real: CloudSource, dataset: str, storage: str, layout: dict[str, int], budget: Budget, plan: Protocol, seed: int
 ) -> Metadata:
     name = dataset or str(real.provenance.get("name", "unnamed"))
     return Metadata(
