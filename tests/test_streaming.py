@@ -24,7 +24,7 @@ FEW = ["--clouds-per-class", 2, "--points", 16]
 def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """No clock: what is left in a file is what was computed."""
     monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
-    monkeypatch.setattr(jobs, "utc_now", lambda: "2026-01-01T00:00:00+00:00")
+    monkeypatch.setattr(jobs, "utc_now", lambda: "2026-01-01")
 
 
 @pytest.fixture
@@ -66,7 +66,6 @@ def test_select_writes_the_same_bytes(
 @pytest.mark.parametrize("objective", [
     ["krr", "--options", "bank.trained_steps=[0, 2]", "bank.pooled_samples=4"],
     ["dm", "--options", "bank.trained_steps=[0, 2]"],
-    ["gm", "--options", "bank.trained_steps=[0, 2]"],
     ["dc", "--options", "real_clouds=4"],
     ["tm", "--options", "bank.steps=8", "bank.interval=2", "start=[0, 1]", "length=1", "student_steps=2"],
 ])  # fmt: skip
@@ -120,8 +119,8 @@ def test_large_classes_are_chosen_from_a_random_part(
     with open_streamed(tmp_path / "set.h5") as stream:
         streamed = select(stream, method, 2, seed=4)
         assert streamed.fingerprint() == select(load(tmp_path / "set.h5"), method, 2, seed=4).fingerprint()
-    more = select(clouds[:16], method, 7, seed=4)  # more are wanted than the bound: then of as many
-    assert (len(more), more.provenance["selection_candidates"]) == (14, 7)
+    monkeypatch.setattr(choose, "CANDIDATES", 1)  # less than are wanted: then of as many as these
+    assert len(select(clouds, method, 3)) == 9
 
 
 @pytest.fixture(scope="module")
