@@ -44,7 +44,7 @@ def growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setenv("PCDISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     base = module.Cell(2, 1, 8, 8, networks=1, steps=1, real_points=16)
-    monkeypatch.setattr(module, "cells", lambda quick, networks, steps: [base, base._replace(real=12)])
+    monkeypatch.setattr(module, "cells", lambda quick, networks, steps: [base, base._replace(clouds=2)])
     return module
 
 
@@ -57,36 +57,37 @@ def test_cells_are_measured_once_recorded_and_drawn(
     growth: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    called(growth, monkeypatch)
-    first, second = growth.read_lines(growth.RESULTS)
+    both = growth.cells(False, None, None)
+    growth.run(both[:1], False)
+    (first,) = growth.read_lines(growth.RESULTS)
+    capsys.readouterr()
+    called(growth, monkeypatch)  # the first has its record: only the second is measured, and all is drawn
+    again, second = growth.read_lines(growth.RESULTS)
+    shown = capsys.readouterr().out
+    assert "--clouds 2 " in shown
+    assert "--clouds 1 " not in shown
+    assert again == first
     assert set(first) == set(second) == {*SHARED, *OWN}
     assert first["command"] == shlex.join(["python", "benchmarks/growth.py", "one", *TINY])
-    assert [line["real_clouds"] for line in (first, second)] == [8, 12]
-    assert (first["benchmark"], first["dataset"], first["arm"], first["init"]) == (
-        "growth", "growth", "krr", "medoid",
-    )  # fmt: skip
-    assert (first["classes"], first["clouds_per_class"], first["points"], first["bits"]) == (2, 1, 8, 8)
-    assert (first["networks"], first["steps"], first["threads"]) == (1, 1, 1)
-    assert all(first[name] > 0 for name in ("select_seconds", "prepare_seconds", "distill_seconds"))
-    assert 50 < first["start_mib"] <= first["select_peak_mib"] <= first["peak_mib"] < 2000
-    assert [growth.cell_of(line) for line in (first, second)] == growth.cells(False, None, None)
-    pictures = [growth.RESULTS.with_name(f"growth.{suffix}").read_bytes() for suffix in ("png", "svg")]
-    assert pictures[0].startswith(b"\x89PNG")
-    assert b"<svg" in pictures[1]
-
-    growth.RESULTS.write_text(json.dumps(first) + "\n")  # the second was lost: only it is measured again
-    capsys.readouterr()
-    called(growth, monkeypatch)
-    shown = capsys.readouterr().out
-    assert "--real 12 " in shown
-    assert "--real 8 " not in shown
-    again = growth.read_lines(growth.RESULTS)
-    assert again[0] == first
-    assert again[1]["real_clouds"] == 12
+    assert [growth.cell_of(line) for line in (first, second)] == both
+    for line, clouds in ((first, 1), (second, 2)):
+        assert [line[name] for name in ("benchmark", "dataset", "arm", "init")] == ["growth", "growth", "krr", "medoid"]
+        assert [line[name] for name in ("classes", "clouds_per_class", "points", "bits")] == [2, clouds, 8, 8]
+        assert [line[name] for name in ("real_clouds", "real_points", "networks", "steps", "threads")] == [
+            8,
+            16,
+            1,
+            1,
+            1,
+        ]
+        assert all(line[name] > 0 for name in ("select_seconds", "prepare_seconds", "distill_seconds"))
+        assert 50 < line["start_mib"] <= line["select_peak_mib"] <= line["peak_mib"] < 2000
+    assert growth.RESULTS.with_name("growth.png").read_bytes().startswith(b"\x89PNG")
+    drawn = growth.RESULTS.with_name("growth.svg").read_bytes()
     monkeypatch.setattr(growth, "recorded", lambda cell, quick: pytest.fail("measured again"))
     called(growth, monkeypatch)
     called(growth, monkeypatch, "--plot")
-    assert growth.RESULTS.with_name("growth.svg").exists()
+    assert growth.RESULTS.with_name("growth.svg").read_bytes() == drawn
 
 
 def test_the_grid_changes_one_factor_at_a_time() -> None:
