@@ -67,7 +67,8 @@ def test_select_writes_the_same_bytes(
     ["krr", "--options", "bank.trained_steps=[0, 2]", "bank.pooled_samples=4"],
     ["dm", "--options", "bank.trained_steps=[0, 2]"],
     ["dc", "--options", "real_clouds=4", "real_points=32"],
-    ["tm", "--options", "bank.steps=4", "bank.interval=2", "bank.points=32", "start=[0, 1]", "length=1", "student_steps=2"],
+    ["tm", "--options", "bank.steps=4", "bank.interval=2", "bank.points=32", "start=[0, 1]", "length=1",
+     "student_steps=2"],
 ])  # fmt: skip
 def test_distill_writes_the_same_bytes(
     objective: list[object], tiny_file: Path, tmp_path: Path, frozen: None, reads: list[int],
