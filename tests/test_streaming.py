@@ -14,6 +14,7 @@ from pcdistill import jobs
 from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
 from pcdistill.data import StreamedClouds, load, open_streamed, write_hdf5
+from pcdistill.errors import InputError
 from pcdistill.selection import choose, raw_descriptor, select, selectors
 from pcdistill.storage import Artefact
 
@@ -120,6 +121,8 @@ def test_large_classes_are_chosen_from_a_random_part(
     with open_streamed(tmp_path / "set.h5") as stream:
         streamed = select(stream, method, 2, seed=4)
         assert streamed.fingerprint() == select(load(tmp_path / "set.h5"), method, 2, seed=4).fingerprint()
+    with pytest.raises(InputError, match="features of 20 clouds, expected of all 14"):  # and not of the candidates
+        select(clouds, method, 2, features=lambda part: raw_descriptor(clouds), seed=4)
     monkeypatch.setattr(choose, "CANDIDATES", 1)  # less than are wanted: then of as many as these
     assert len(select(clouds, method, 3)) == 9
 
@@ -153,6 +156,19 @@ def test_memory_does_not_grow_with_the_set(large: Path, tmp_path: Path, reads: l
                   "--options", "bank.trained_steps=[0, 0]", "--output", made) == 0  # fmt: skip
     assert max(reads) <= 512
     assert Artefact.load(made).metadata.selection["candidates"] == 4096
+
+
+def test_modelnet_streamed_by_its_name_gives_the_same_file(
+    data_root: Path, tmp_path: Path, frozen: None, reads: list[int]
+) -> None:
+    if not (data_root / "modelnet10_2048.h5").exists():
+        pytest.skip(f"no modelnet10_2048.h5 in {data_root}")
+    for name, flag in (("whole.h5", []), ("streamed.h5", ["--stream"])):
+        assert called("select", "--data", "modelnet10", "--root", data_root, *FEW, *flag,
+                      "--output", tmp_path / name) == 0  # fmt: skip
+    assert digest(tmp_path / "whole.h5") == digest(tmp_path / "streamed.h5")
+    assert max(reads) <= 512
+    assert str(data_root) not in Artefact.load(tmp_path / "streamed.h5").metadata.to_json()
 
 
 @pytest.mark.parametrize("command", ["select", "distill"])

@@ -15,7 +15,7 @@ from pcdistill.selection.base import selectors
 from pcdistill.selection.features import BATCH, raw_descriptor
 
 # Of a class with more clouds than this, the choice is from a random subset of this size: medoids take an n x n matrix
-# of distances (128 MiB here), and the descriptors of millions of clouds would be a large set themselves.
+# of distances, four times over (half a GiB here), and the descriptors of millions of clouds would be a large set themselves.
 CANDIDATES = 4096
 
 Describe = Callable[[CloudSource], Tensor]
@@ -74,6 +74,8 @@ def select(
     most = max(per_class, CANDIDATES)
     candidates = _candidates(labels, len(clouds.class_names), most, seed)
     described = features[candidates] if isinstance(features, Tensor) else features(_Part(clouds, candidates))
+    if len(described) != len(candidates):
+        raise InputError(place, f"features of {len(described)} clouds", f"of all {len(candidates)}")
     chosen = []
     for label in range(len(clouds.class_names)):
         members = (labels[candidates] == label).nonzero()[:, 0]
