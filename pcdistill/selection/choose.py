@@ -14,8 +14,8 @@ from pcdistill.geometry import farthest_point_sample, gather_points
 from pcdistill.selection.base import selectors
 from pcdistill.selection.features import BATCH, raw_descriptor
 
-# Of a class with more clouds than this, the choice is from a random subset of this size: medoids take an n x n matrix
-# of distances, four times over (half a GiB here), and the descriptors of millions of clouds would be a large set themselves.
+# Of a class with more clouds than this, the choice is from a random subset of this size: medoids take some four n x n
+# matrices (half a GiB here), and the descriptors of millions of clouds would be a large set themselves.
 CANDIDATES = 4096
 
 Describe = Callable[[CloudSource], Tensor]
