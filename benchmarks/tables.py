@@ -61,6 +61,24 @@ def costs(lines: list[dict[str, Any]]) -> str:
     return markdown_table(header, rows)
 
 
+def growth(lines: list[dict[str, Any]]) -> str:
+    """How time and memory of condensing grow; nothing where nothing was measured."""
+    sizes = ("real_clouds", "classes", "clouds_per_class", "points")
+    own = sorted((line for line in lines if line["dataset"] == "growth"), key=lambda line: [line[n] for n in sizes])
+    rows = [
+        [
+            *(f"{line[name]:,}" for name in sizes),
+            f"{line['fingerprint_seconds'] + line['select_seconds']:.1f}", f"{line['prepare_seconds']:.1f}",
+            f"{line['distill_seconds']:.1f}", f"{line['distill_seconds'] / line['steps']:.3f}",
+            str(line["networks"]), str(line["start_mib"]), str(line["peak_mib"]), f"{line['file_mib']:,}",
+        ]
+        for line in own
+    ]  # fmt: skip
+    header = ["real clouds", "classes", "clouds / class", "points", "select s", "prepare s", "distil s", "s / step",
+              "networks", "MiB before", "peak MiB", "file MiB"]  # fmt: skip
+    return markdown_table(header, rows) if rows else ""
+
+
 def details(records: list[Record]) -> str:
     """Every record: accuracy, spread, seeds, cost."""
 
@@ -83,12 +101,13 @@ def details(records: list[Record]) -> str:
 
 def filled(text: str, records: list[Record]) -> str:
     """`text` with every `<!-- table: NAME -->` block made anew."""
-    cost = HERE / "results" / "cost.json"
+    cost, grown = HERE / "results" / "cost.json", HERE / "results" / "growth.jsonl"
     tables = {
         "summary": summary(records, "tuned"),
         "published": summary(records, "published"),
         "details": details(records),
         "costs": costs(json.loads(cost.read_text())) if cost.exists() else "",
+        "growth": growth([json.loads(line) for line in grown.read_text().splitlines()] if grown.exists() else []),
     }
     pattern = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
     return pattern.sub(lambda match: match[1] + tables[match[2]] + match[3], text)

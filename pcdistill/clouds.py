@@ -17,7 +17,7 @@ Provenance = Mapping[str, str | int | float | bool]
 class CloudSource(Protocol):
     """A labelled set read a batch at a time, in memory or on disk.
 
-    `PointClouds` is one; a reader of a file larger than memory can be another.
+    `PointClouds` is one, `data.StreamedClouds`, for files larger than memory, another.
     """
 
     @property
@@ -28,6 +28,14 @@ class CloudSource(Protocol):
 
     @property
     def points_per_cloud(self) -> int: ...
+
+    @property
+    def provenance(self) -> Provenance: ...
+
+    @property
+    def hard_labels(self) -> Tensor:
+        """`(N,)` int64: one class per cloud."""
+        ...
 
     def batch(self, index: Tensor) -> Tensor:
         """Points `(len(index), P, 3)` float32 of the clouds at `index`, ascending int64."""

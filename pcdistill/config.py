@@ -99,6 +99,7 @@ def preset(name: str) -> dict[str, Any]:
 
 
 Root = Annotated[Path | None, Field(description="folder of data sets (default: PCDISTILL_DATA, else ./data)")]
+Streamed = Annotated[bool, Field(description="read the set batch by batch: for sets larger than memory")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="of everything random")]
 
 
@@ -220,6 +221,7 @@ class SelectConfig(LabelledConfig):
     labels: Annotated[
         Literal["hard", "teacher"], Field(description="one class a cloud, or the probabilities that a teacher gives")
     ] = "hard"
+    stream: Streamed = False
     method: Annotated[str, Field(description="random, herding, kcenter or medoid")] = "medoid"
     features: Annotated[str, Field(description="'raw' descriptors, or the network whose features are compared")] = "raw"
     protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned or published")] = "tuned"
@@ -232,6 +234,7 @@ class DistillConfig(LabelledConfig):
     data: Annotated[str, Field(description="catalog name, HDF5 file or folder")]
     output: Annotated[Path, Field(description="artefact to write (.h5)")]
     root: Root = None
+    stream: Streamed = False
     init: Annotated[str, Field(description="selection that the clouds start from")] = "medoid"
     preset: Annotated[
         str | None, Field(description="named settings, found on validation splits; what is given besides wins")

@@ -4,16 +4,18 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from pydantic import JsonValue, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor
 
 from pcdistill.allocation import Choose, Shape, fill, measured, ranked, trimmed
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.config import (
     BITS,
     POINTS,
@@ -25,7 +27,7 @@ from pcdistill.config import (
     TrainConfig,
     ViewConfig,
 )
-from pcdistill.data import catalog, load
+from pcdistill.data import catalog, load, open_streamed
 from pcdistill.distill import DistillSettings, OnStep, distill
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
@@ -61,21 +63,32 @@ def run_select(config: SelectConfig) -> Artefact:
     if config.features != "raw":
         networks[config.features]
     check_writable(config.output)
-    artefact = coreset_artefact(load(config.data, "train", root=config.root), config)
+    with _training_set(config) as real:
+        artefact = coreset_artefact(real, config)
     artefact.save(config.output)
     return artefact
 
 
-def coreset_artefact(real: PointClouds, config: SelectConfig) -> Artefact:
+def coreset_artefact(real: CloudSource, config: SelectConfig) -> Artefact:
     """A coreset of `real` as configured, in memory; `config.data` only names it and `config.output` is not written."""
     plan, teacher = protocol(config.protocol), read_teacher(config)
     start = _begin(real, config, config.method, plan, config.features, config.seed)
     expansion = config.expansion(config.seed)
-    return _coreset(real, start, config.method, plan, config.seed, config.data, teacher, expansion)
+    return _coreset(real, start, plan, config.seed, config.data, teacher, expansion, config.method)
+
+
+@contextmanager
+def _training_set(config: SelectConfig | DistillConfig) -> Iterator[CloudSource]:
+    """The clouds to train on: in memory, or with `stream` an open file."""
+    if not config.stream:
+        yield load(config.data, "train", root=config.root)
+        return
+    with open_streamed(config.data, "train", root=config.root) as real:
+        yield real
 
 
 def select_artefact(
-    real: PointClouds,
+    real: CloudSource,
     budget: Budget,
     method: str,
     plan: Protocol,
@@ -87,21 +100,20 @@ def select_artefact(
     expansion: Expansion | None = None,
 ) -> Artefact:
     """A coreset of `real` as an artefact in memory; soft labels by a teacher and an expansion, if there are any."""
-    choose, kind = chooser(real, method, features, seed)
-    clouds = choose(budget.counts(real.num_classes), budget.points)
-    start = Start(clouds, budget, storages[storage], None, kind)
-    return _coreset(real, start, method, plan, seed, dataset, teacher, expansion)
+    clouds = chooser(real, method, features, seed)(budget.counts(len(real.class_names)), budget.points)
+    start = Start(clouds, budget, storages[storage], None)
+    return _coreset(real, start, plan, seed, dataset, teacher, expansion, method)
 
 
 def _coreset(
-    real: PointClouds, start: "Start", method: str, plan: Protocol, seed: int, dataset: str,
-    teacher: "Teacher | None", expansion: Expansion | None,
+    real: CloudSource, start: "Start", plan: Protocol, seed: int, dataset: str, teacher: "Teacher | None",
+    expansion: Expansion | None, method: str,
 ) -> Artefact:  # fmt: skip
     _check_expansion(expansion, start.clouds)
     if teacher is not None:
         teacher.check(real.class_names)
     storage = start.kind.from_clouds(start.clouds, start.budget)
-    selection: dict[str, JsonValue] = {"method": method, "features": start.features, "seed": seed}
+    selection = _selection(start.clouds)
     if teacher is not None:
         storage.soften(teacher.labels(storage))
         selection["labels"] = {"kind": "teacher", **teacher.describe()}
@@ -118,53 +130,56 @@ class Start(NamedTuple):
     budget: Budget
     kind: type[Storage]
     nbytes: int | None  # of all classes, where the budget is one in bytes
-    features: str  # that clouds were chosen by
 
 
-def chooser(real: PointClouds, method: str, features: str, seed: int) -> tuple[Choose, str]:
-    """A function that selects from `real`, and what to call the features it compares."""
-    described, name = None, "raw"
+def chooser(real: CloudSource, method: str, features: str, seed: int) -> Choose:
+    """A function that selects from `real`."""
+    describe, name = None, "raw"
     if features != "raw":
-        network = build(features, real.num_classes, seed)
-        described, name = network_descriptor(real, network), f"{features}, random weights, seed {seed}"
+        network = build(features, len(real.class_names), seed)
+        describe, name = partial(network_descriptor, network=network), f"{features}, random weights, seed {seed}"
 
     def choose(counts: tuple[int, ...], points: int) -> PointClouds:
-        return select(real, method, counts, features=described, features_name=name, points=points, seed=seed)
+        return select(real, method, counts, features=describe, features_name=name, points=points, seed=seed)
 
-    return choose, name
+    return choose
 
 
-def _begin(real: PointClouds, config: LabelledConfig, method: str, plan: Protocol, features: str, seed: int) -> Start:
+def _begin(
+    real: CloudSource, config: LabelledConfig, method: str, plan: Protocol, features: str, seed: int
+) -> Start:
     """The clouds to begin with, as many as the budget of `config` holds.
 
     Raises:
         InputError: not even one cloud of every class.
     """
-    choose, name = chooser(real, method, features, seed)
-    nbytes = config.total_bytes(real.num_classes, len(real) * real.points_per_cloud * 12)
-    soft = real.num_classes if config.labels != "hard" else 0
+    choose = chooser(real, method, features, seed)
+    classes = len(real.class_names)
+    nbytes = config.total_bytes(classes, len(real.labels) * real.points_per_cloud * 12)
+    soft = classes if config.labels != "hard" else 0
     if nbytes is None:
         kind = storages[config.storage or "points"]
         points, bits = config.points or POINTS, config.bits or BITS
         budget = Budget(config.clouds_per_class or 0, points, bits, kind.side_bytes + soft)
-        return Start(choose(budget.counts(real.num_classes), budget.points), budget, kind, None, name)
+        return Start(choose(budget.counts(classes), budget.points), budget, kind, None)
     kind = storages[config.storage or ("points" if (config.bits or BITS) > 12 else "coded")]
     shape = _shape(real, config, nbytes, kind, method, plan, features, seed)
     filled = fill(real, nbytes, shape, kind, choose, sharing=config.sharing, extra_bytes=soft)
-    return Start(filled.clouds, filled.budget, kind, nbytes, name)
+    return Start(filled.clouds, filled.budget, kind, nbytes)
 
 
 def _shape(
-    real: PointClouds, config: LabelledConfig, nbytes: int, kind: type[Storage], method: str, plan: Protocol,
+    real: CloudSource, config: LabelledConfig, nbytes: int, kind: type[Storage], method: str, plan: Protocol,
     features: str, seed: int,
 ) -> Shape:  # fmt: skip
     """Points and bits that are given, else those that promise most or do best on a validation split."""
     if config.points is not None and config.bits is not None:
         return Shape(config.points, config.bits)
+    sizes = torch.bincount(real.hard_labels, minlength=len(real.class_names)).tolist()
     shapes = [
         shape
         for shape in ranked(
-            nbytes / real.num_classes, real.class_counts.tolist(), real.points_per_cloud, kind.name == "coded"
+            nbytes / len(sizes), sizes, real.points_per_cloud, kind.name == "coded"
         )
         if config.points in (None, shape.points) and config.bits in (None, shape.bits)
     ]
@@ -172,10 +187,22 @@ def _shape(
         return Shape(config.points or 32, config.bits or 5)  # as small as is offered: `fill` says what is missing
     if config.auto == "fitted":
         return shapes[0]
+    if not isinstance(real, PointClouds):
+        raise InputError("auto", "measured, with --stream", "a set in memory")
     return measured(
-        real, nbytes, shapes[:TRIED], kind, lambda train: chooser(train, method, features, seed)[0], plan,
+        real, nbytes, shapes[:TRIED], kind, lambda train: chooser(train, method, features, seed), plan,
         sharing=config.sharing, seed=seed,
     )[0].shape  # fmt: skip
+
+
+def _selection(chosen: PointClouds) -> dict[str, JsonValue]:
+    """What an artefact says of how its clouds, or the first guess at them, were chosen."""
+    names = {"method": "", "features": "_features", "seed": "_seed", "candidates": "_candidates"}
+    return {
+        name: chosen.provenance[f"selection{key}"]
+        for name, key in names.items()
+        if f"selection{key}" in chosen.provenance
+    }
 
 
 class Teacher(NamedTuple):
@@ -291,9 +318,8 @@ def run_distill(config: DistillConfig) -> Artefact:
     protocol(config.protocol), selectors[config.init]
     make_objective(config), read_teacher(config)
     check_writable(config.output)
-    real = load(config.data, "train", root=config.root)
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
-    with _log(config.log, config.resume) as on_step:
+    with _training_set(config) as real, _log(config.log, config.resume) as on_step:
         artefact = distill_artefact(real, config, checkpoint, on_step)
     artefact.save(config.output)
     checkpoint.unlink(missing_ok=True)
@@ -301,7 +327,7 @@ def run_distill(config: DistillConfig) -> Artefact:
 
 
 def distill_artefact(
-    real: PointClouds, config: DistillConfig, checkpoint: Path | None = None, on_step: OnStep | None = None
+    real: CloudSource, config: DistillConfig, checkpoint: Path | None = None, on_step: OnStep | None = None
 ) -> Artefact:
     """`real` condensed as configured, in memory; `config.data` only names it and `config.output` is not written."""
     plan, objective, teacher = protocol(config.protocol), make_objective(config), read_teacher(config)
@@ -316,7 +342,7 @@ def distill_artefact(
     label_facts = _soften(storage, config, teacher)
     steps = objective.steps if config.steps is None else config.steps
     # The more clouds a class has, the less each has to move (docs/notebook.md, section 6).
-    lr = 0.02 / (len(storage) / real.num_classes) ** 0.5 if config.lr is None else config.lr
+    lr = 0.02 / (len(storage) / len(real.class_names)) ** 0.5 if config.lr is None else config.lr
     settings = DistillSettings(
         steps=steps,
         lr=lr,
@@ -338,7 +364,7 @@ def distill_artefact(
         update={
             "arm": config.objective,
             "distilled": True,
-            "selection": {"method": config.init, "features": "raw", "seed": config.seed, **label_facts},
+            "selection": {**_selection(start.clouds), **label_facts},
             "objective": {"name": config.objective, **objective.describe()},
             "settings": settings.model_dump(),
             "prepare_seconds": done.prepare_seconds,
@@ -491,7 +517,7 @@ def _test_set(config: EvaluateConfig, dataset: str) -> PointClouds:
     return load(config.data or dataset, "test", root=config.root)
 
 
-def _metadata(real: PointClouds, dataset: str, storage: Storage, plan: Protocol, seed: int) -> Metadata:
+def _metadata(real: CloudSource, dataset: str, storage: Storage, plan: Protocol, seed: int) -> Metadata:
     name = dataset or str(real.provenance.get("name", "unnamed"))
     return Metadata(
         arm="",
@@ -502,7 +528,7 @@ def _metadata(real: PointClouds, dataset: str, storage: Storage, plan: Protocol,
         storage=storage.name,
         layout=storage.layout(),
         class_names=real.class_names,
-        clouds_per_class=_average(len(storage), real.num_classes),
+        clouds_per_class=_average(len(storage), len(real.class_names)),
         points=storage.decode().points_per_cloud,
         bits=storage.layout()["bits"],
         selection={},

@@ -78,7 +78,7 @@ RECIPES = {
             schedule="halfway", normalise=True,
         ),
         Recipe(
-            name="tuned", epochs=100, least_steps=500, most_steps=1000, bf16=True, label_smoothing=0.1,
+            name="tuned", version=2, epochs=100, least_steps=500, most_steps=4000, bf16=True, label_smoothing=0.1,
             augmentation=Augmentation(scale=1.25, stretch=1.3, shift=0.1, jitter=0.01, tilt=8),
         ),
     )

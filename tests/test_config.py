@@ -18,13 +18,14 @@ EVERY: dict[str, dict[str, Any]] = {
     "data": {"action": "convert", "name": "set", "output": "out.h5", "root": "data", "points": 32, "seed": 7},
     "select": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
-        "root": "data", "method": "random", "features": "pointnet", "protocol": "published", "seed": 7,
+        "root": "data", "stream": True, "method": "random", "features": "pointnet", "protocol": "published", "seed": 7,
         "labels": "teacher", "teacher": "net.safetensors", "temperature": 2.0, "expand": {"mirror": True, "mixup": 2},
         "storage": "other", "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured",
     },
     "distill": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
-        "root": "data", "init": "random", "storage": "other", "objective": "dm", "steps": 5, "lr": 0.5, "batch": 2,
+        "root": "data", "stream": True, "init": "random", "storage": "other", "objective": "dm", "steps": 5, "lr": 0.5,
+        "batch": 2,
         "networks": 3, "surrogate": "pointnet", "snapshots": 2, "protocol": "published", "seed": 7, "resume": True,
         "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
         "labels": "learned", "teacher": "net.safetensors", "temperature": 2.0, "expand": {"densify": 64, "jitter": 1},

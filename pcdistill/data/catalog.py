@@ -17,6 +17,7 @@ from pcdistill.data import modelnet_hdf5, modelnet_text, project, scanobjectnn, 
 from pcdistill.data.layout import Layout
 from pcdistill.data.prepare import SPLITS, check_split
 from pcdistill.data.project import H5Clouds
+from pcdistill.data.stream import StreamedClouds
 from pcdistill.errors import InputError
 from pcdistill.registry import nearest
 
@@ -171,18 +172,44 @@ def open_stream(
 ) -> CloudSource:
     """The same clouds as `load`, bit for bit and with the same fingerprint, read lazily where possible.
 
-    Project HDF5 files come as `H5Clouds`, whose memory does not depend on the file's size; everything
+    Project HDF5 files come as `StreamedClouds`, whose memory does not depend on the file's size; everything
     else (and `shapes`) is loaded. Arguments and errors as in `load`.
     """
     check_split(split)
-    if str(name) != "shapes":
-        path, layout, entry = _locate(str(name), root)
-        if layout is project.LAYOUT:
-            stream = H5Clouds(path, split, points)
-            _check_classes(stream, path, split, entry)
-            stream.provenance = _named(stream.provenance, name, entry)
-            return stream
+    if str(name) != "shapes" and _locate(str(name), root)[1] is project.LAYOUT:
+        return open_streamed(name, split, root=root, points=points)
     return load(name, split, root=root, points=points, seed=seed)
+
+
+def open_streamed(
+    name: str | os.PathLike[str],
+    split: str = "train",
+    *,
+    root: str | os.PathLike[str] | None = None,
+    points: int | None = None,
+) -> StreamedClouds:
+    """A project HDF5 file, by path or catalog name, to be read batch by batch; close it, or use it in `with`.
+
+    Arguments and errors as in `load`.
+
+    Raises:
+        InputError: also for `shapes` and for layouts that can only be loaded whole.
+    """
+    check_split(split)
+    wanted = "a project HDF5 file (pcdistill data convert writes one)"
+    if str(name) == "shapes":
+        raise InputError("stream", "'shapes', which is made in memory", wanted)
+    path, layout, entry = _locate(str(name), root)
+    if layout is not project.LAYOUT:
+        raise InputError("stream", f"'{path}' in the layout of {layout.name}, read whole", wanted)
+    stream = StreamedClouds(path, split, points)
+    try:
+        _check_classes(stream, path, split, entry)
+    except InputError:
+        stream.close()
+        raise
+    stream.provenance = _named(stream.provenance, name, entry)
+    return stream
 
 
 def catalog(root: str | os.PathLike[str] | None = None) -> list[CatalogRow]:

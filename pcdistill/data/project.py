@@ -83,6 +83,11 @@ class H5Clouds:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def hard_labels(self) -> Tensor:
+        """`(N,)` int64: the labels, of which this layout has hard ones only."""
+        return self.labels
+
     def __repr__(self) -> str:
         return f"H5Clouds({self._path.name} {self._split}: {len(self)} clouds x {self.points_per_cloud} points)"
 

@@ -1,25 +1,32 @@
 """`select`: a coreset of a labelled set, class by class."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pcdistill.clouds import PointClouds, Provenance
+from pcdistill.clouds import CloudSource, PointClouds, Provenance
 from pcdistill.errors import InputError
 from pcdistill.geometry import farthest_point_sample, gather_points
 from pcdistill.selection.base import selectors
-from pcdistill.selection.features import raw_descriptor
+from pcdistill.selection.features import BATCH, raw_descriptor
+
+# Of a class with more clouds than this, the choice is from a random subset of this size: medoids take some four n x n
+# matrices (half a GiB here), and the descriptors of millions of clouds would be a large set themselves.
+CANDIDATES = 4096
+
+Describe = Callable[[CloudSource], Tensor]
 
 
 def select(
-    clouds: PointClouds,
+    clouds: CloudSource,
     method: str,
     per_class: int | Sequence[int],
     *,
-    features: Tensor | None = None,
+    features: Tensor | Describe | None = None,
     features_name: str = "given",
     points: int | None = None,
     seed: int = 0,
@@ -29,18 +36,24 @@ def select(
     The choice in a class depends on nothing but that class's features, the method, and the seed
     (which only random choice uses). Coordinates stay as they are: nothing is normalised anew.
 
+    A set on disk is read in batches, and only the chosen clouds are loaded. Where a class has more clouds than
+    `CANDIDATES` (or than `per_class`, if that is more), the choice is from a random subset of that many, drawn by the
+    seed, whatever the method and wherever the set lies; others are not described.
+
     Args:
         clouds: the set to choose from; soft labels count by their most probable class.
         method: a name in `selectors`.
         per_class: clouds of every class, at least 1; or one number for each class.
-        features: `(N, D)`, a row per cloud, such as `network_descriptor`'s; None: `raw_descriptor`.
+        features: `(N, D)`, a row per cloud, such as `network_descriptor`'s, or a function that makes a row for every
+            cloud of a set, called with the candidates, in order; None: `raw_descriptor`.
         features_name: what to call given features in the provenance, such as the network and its seed.
         points: points per cloud, by farthest point sampling; None keeps all.
         seed: at least 0.
 
     Returns:
         Clouds of the first class in order of choice, then of the second, and so on; the
-        provenance gains `selection`, `selection_seed` and `selection_features`.
+        provenance gains `selection`, `selection_seed` and `selection_features`, and where a class was too large
+        `selection_candidates`, the size of the subsets.
 
     Raises:
         InputError: unknown method, a class with too few clouds (named), features that do not fit,
@@ -48,42 +61,90 @@ def select(
     """
     selector = selectors[method]
     place = clouds.provenance.get("name", "point clouds")
-    wanted = [per_class] * clouds.num_classes if isinstance(per_class, int) else list(per_class)
-    _check_counts(clouds, wanted, place)
+    labels, names = clouds.hard_labels.cpu(), clouds.class_names
+    wanted = [per_class] * len(names) if isinstance(per_class, int) else list(per_class)
+    _check_counts(labels, names, wanted, place)
     if points is not None and not 1 <= points <= clouds.points_per_cloud:
         raise InputError(place, f"{points} points per cloud asked for", f"1 to {clouds.points_per_cloud}")
     if seed < 0:
         raise InputError("seed", str(seed), "0 or more")
     if features is None:
-        features, features_name = raw_descriptor(clouds), "raw"
-    elif len(features) != len(clouds):
-        raise InputError(place, f"features of {len(features)} clouds", f"of all {len(clouds)}")
+        features, features_name = raw_descriptor, "raw"
+    elif isinstance(features, Tensor) and len(features) != len(labels):
+        raise InputError(place, f"features of {len(features)} clouds", f"of all {len(labels)}")
+    most = max(*wanted, CANDIDATES)
+    candidates = _candidates(labels, len(names), most, seed)
+    described = features[candidates] if isinstance(features, Tensor) else features(_Part(clouds, candidates))
+    if len(described) != len(candidates):
+        raise InputError(place, f"features of {len(described)} clouds", f"of all {len(candidates)}")
     chosen = []
     for label, count in enumerate(wanted):
-        members = (clouds.hard_labels == label).nonzero()[:, 0].cpu()
-        chosen.append(members[selector(features[members], count, _generator(seed, label))])
-    result = _thinned(clouds[torch.cat(chosen)], points)
+        members = (labels[candidates] == label).nonzero()[:, 0]
+        chosen.append(candidates[members[selector(described[members], count, _generator(seed, label))]])
     origin: Provenance = {
         "selection": method,
         "selection_seed": seed,
         "selection_features": features_name,
+        **({"selection_candidates": most} if len(candidates) < len(labels) else {}),
     }
-    return replace(result, provenance={**clouds.provenance, **origin})
+    result = _thinned(_loaded(clouds, torch.cat(chosen)), points)
+    before = {name: value for name, value in clouds.provenance.items() if name != "selection_candidates"}
+    return replace(result, provenance={**before, **origin})
 
 
-def _check_counts(clouds: PointClouds, wanted: Sequence[int], place: object) -> None:
-    if len(wanted) != clouds.num_classes:
-        raise InputError(place, f"numbers of clouds for {len(wanted)} classes", f"for {clouds.num_classes}")
+class _Part:
+    """The clouds of a set at some of its places, ascending, as a set of its own: a `CloudSource`."""
+
+    def __init__(self, whole: CloudSource, places: Tensor) -> None:
+        self.whole, self.places = whole, places
+        self.class_names, self.points_per_cloud = whole.class_names, whole.points_per_cloud
+        self.labels, self.hard_labels = whole.labels[places], whole.hard_labels[places]
+        self.provenance = whole.provenance
+
+    def batch(self, index: Tensor) -> Tensor:
+        return self.whole.batch(self.places[index])
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self.whole.fingerprint().encode())
+        digest.update(self.places.numpy().data)
+        return digest.hexdigest()
+
+
+def _candidates(labels: Tensor, classes: int, most: int, seed: int) -> Tensor:
+    """Ascending places of all clouds of the classes that have up to `most`, of others of a random `most`."""
+    kept = []
+    for label in range(classes):
+        own = (labels == label).nonzero()[:, 0]
+        if len(own) > most:
+            own = own[torch.randperm(len(own), generator=_generator(seed, label, 1))[:most]]
+        kept.append(own)
+    return torch.cat(kept).sort().values
+
+
+def _loaded(clouds: CloudSource, index: Tensor) -> PointClouds:
+    """The clouds at `index`, in its order; of a set on disk a batch at a time."""
+    if isinstance(clouds, PointClouds):
+        return clouds[index]
+    points = torch.empty(len(index), clouds.points_per_cloud, 3)
+    for part in index.argsort().split(BATCH):
+        points[part] = clouds.batch(index[part])
+    return PointClouds(points, clouds.labels[index], clouds.class_names, clouds.provenance)
+
+
+def _check_counts(labels: Tensor, names: tuple[str, ...], wanted: Sequence[int], place: object) -> None:
+    if len(wanted) != len(names):
+        raise InputError(place, f"numbers of clouds for {len(wanted)} classes", f"for {len(names)}")
     if min(wanted) < 1:
         raise InputError(place, f"{min(wanted)} clouds per class asked for", "at least 1")
-    for name, held, count in zip(clouds.class_names, clouds.class_counts.tolist(), wanted, strict=True):
-        if held < count:
-            raise InputError(place, f"class '{name}' has {held} clouds", f"at least {count}")
+    held = torch.bincount(labels, minlength=len(names)).tolist()
+    for name, there, count in zip(names, held, wanted, strict=True):
+        if there < count:
+            raise InputError(place, f"class '{name}' has {there} clouds", f"at least {count}")
 
 
-def _generator(seed: int, label: int) -> torch.Generator:
-    """A stream of its own for every class: its choice does not hang on the other classes."""
-    state = np.random.SeedSequence([seed, label]).generate_state(1, np.uint64)[0]
+def _generator(seed: int, *place: int) -> torch.Generator:
+    """A stream of its own for every class (and purpose): its choice does not hang on the other classes."""
+    state = np.random.SeedSequence([seed, *place]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))
 
 
