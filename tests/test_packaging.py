@@ -23,7 +23,6 @@ OPTIONAL = (
     "matplotlib",
     "tensorboard",
     "onnx",
-    "scipy",
     "sklearn",
     "hypothesis",
 )
