@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from pcdistill.errors import InputError
-from pcdistill.geometry import gather_points
-from pcdistill.geometry.assignment import assign
+from pcdistill.geometry import assign, gather_points
 from pcdistill.storage.base import storages
 from pcdistill.storage.labels import LABEL_PACE
 from pcdistill.storage.parts import Part, PartedStorage, Values
