@@ -1,6 +1,5 @@
 """Clouds as mixtures of Gaussians, decoded by fixed draws."""
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pcdistill.errors import InputError
-from pcdistill.geometry import farthest_point_sample, gather_points, rotate, rotation_matrix
+from pcdistill.geometry import farthest_point_sample, gather_points, rotation_matrix
 from pcdistill.storage.base import storages
 from pcdistill.storage.labels import LABEL_PACE
 from pcdistill.storage.parts import Part, PartedStorage, Values

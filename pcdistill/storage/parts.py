@@ -125,7 +125,7 @@ class PartedStorage(Storage):
         return {}
 
     @classmethod
-    def check(cls, sizes: Mapping[str, int]) -> None:  # noqa: B027
+    def check(cls, sizes: Mapping[str, int]) -> None:
         """Raise `InputError` where the integers of `fields` do not fit; shapes are `parts`' business."""
 
     @classmethod
@@ -141,7 +141,7 @@ class PartedStorage(Storage):
     @classmethod
     @abstractmethod
     def assemble(cls, values: Values, sizes: Mapping[str, int], index: Tensor) -> Tensor:
-        """Clouds `(len(index), P, 3)` of rounded parts. The bits of a cloud do not hang on which others are asked for."""
+        """Clouds `(len(index), P, 3)` of rounded parts; a cloud's bits do not hang on which others are asked for."""
 
     @classmethod
     def kept(cls, sizes: Mapping[str, int], classes: int) -> dict[str, Part]:

@@ -18,7 +18,7 @@ every_bits = pytest.mark.parametrize("bits", [2, 6, 8, 12, 16, 32])
 every_storage = pytest.mark.parametrize("kind", [storages[name] for name in storages], ids=list(storages))
 
 EVEN = {"symmetric"}  # number of points
-JOINT = {"basis", "implicit", "morphed"}  # clouds share what is stored: each one's depends on the others and their order
+JOINT = {"basis", "implicit", "morphed"}  # what is stored is shared: a cloud hangs on the others and their order
 
 
 @pytest.fixture(autouse=True)
