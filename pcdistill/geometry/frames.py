@@ -120,7 +120,8 @@ def canonical_pose(points: Tensor, frequency: float = 1.0) -> Tensor:
     exact = centred.detach().double()
     axes = torch.linalg.eigh(exact.transpose(1, 2) @ exact).eigenvectors.flip(-1)
     sines = torch.sin(frequency * (exact @ axes)).mean(dim=1, keepdim=True)
-    return centred @ (axes * torch.where(sines < 0, -1, 1)).to(points.dtype)
+    pose: Tensor = centred @ (axes * torch.where(sines < 0, -1, 1)).to(points.dtype)
+    return pose
 
 
 def _from_quaternions(quaternions: Tensor) -> Tensor:

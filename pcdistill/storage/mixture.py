@@ -92,13 +92,15 @@ def normal_draws(count: int) -> Tensor:
     """
     steps = torch.arange(1, count + 1, dtype=torch.float64)[:, None]
     uniform = (0.5 + steps * ROOT ** -torch.arange(1, 4, dtype=torch.float64)) % 1
-    draws = torch.special.ndtri(uniform)
+    draws: Tensor = torch.special.ndtri(uniform)
     if count == 1:
         return torch.zeros_like(draws)
     draws = draws - draws.mean(0)
     if count <= 3:
         return draws
-    return torch.linalg.solve_triangular(torch.linalg.cholesky(draws.T @ draws / count), draws.T, upper=False).T
+    factor = torch.linalg.cholesky(draws.T @ draws / count)
+    white: Tensor = torch.linalg.solve_triangular(factor, draws.T, upper=False).T
+    return white
 
 
 def expectation_maximisation(points: Tensor, count: int) -> tuple[Tensor, Tensor]:
