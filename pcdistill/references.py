@@ -39,7 +39,14 @@ SELECTORS: Mapping[str, tuple[str, ...]] = {
     "kcenter": ("sener2018coreset", "gonzalez1985kcenter"),
     "medoid": ("kaufman1990pam", "schubert2019fasterpam"),
 }
-STORAGES: Mapping[str, tuple[str, ...]] = {"rotated": ("yim2025sadm",)}
+STORAGES: Mapping[str, tuple[str, ...]] = {
+    "coded": ("devillers2000geometric", "bamler2022constriction"),
+    "rotated": ("yim2025sadm",),
+    "morphed": ("kim2026morphing",),
+    "implicit": ("bo2025dd3d", "sitzmann2020siren"),
+    "basis": ("cootes1995asm",),
+    "mixture": ("dempster1977em",),  # what it starts from
+}
 # By the parts of a network's name.
 NETWORKS: Mapping[str, tuple[str, ...]] = {
     "pointnet": ("qi2017pointnet",),
@@ -58,7 +65,7 @@ OWN: Mapping[str, frozenset[str]] = {
     "objective": frozenset(),
     "setting": frozenset(),
     "selector": frozenset({"random"}),
-    "storage": frozenset({"points"}),
+    "storage": frozenset({"points", "symmetric"}),
     "network": frozenset(),
     "data set": frozenset({"shapes"}),
     "protocol": frozenset({"tuned", "tuned*"}),

@@ -55,8 +55,8 @@ def test_published_recipe_is_the_protocol_of_the_papers() -> None:
 
 
 def test_tuned_recipe_makes_a_hundred_passes_within_bounds() -> None:
-    counts = {clouds: RECIPES["tuned"].total_steps(clouds) for clouds in (10, 160, 162, 224, 320, 3991)}
-    assert counts == {10: 500, 160: 500, 162: 600, 224: 700, 320: 1000, 3991: 1000}
+    counts = {clouds: RECIPES["tuned"].total_steps(clouds) for clouds in (10, 160, 162, 224, 320, 1280, 3991)}
+    assert counts == {10: 500, 160: 500, 162: 600, 224: 700, 320: 1000, 1280: 4000, 3991: 4000}
 
 
 def test_recipes_are_filed_under_their_names_and_survive_json() -> None:

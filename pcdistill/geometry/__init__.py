@@ -1,10 +1,13 @@
 """Pure functions on point clouds `(B, N, 3)`: frames, sampling, neighbours. No state, no files."""
 
-from pcdistill.geometry.frames import normalise, random_rotations, rotate, rotation_matrix
+from pcdistill.geometry.assignment import assign
+from pcdistill.geometry.frames import canonical_pose, normalise, random_rotations, rotate, rotation_matrix
 from pcdistill.geometry.neighbours import chamfer, knn
 from pcdistill.geometry.sampling import farthest_point_sample, gather_points
 
 __all__ = [
+    "assign",
+    "canonical_pose",
     "chamfer",
     "farthest_point_sample",
     "gather_points",

@@ -156,12 +156,6 @@ class Storage(ABC):
 storages: Registry[type[Storage]] = Registry("storage")
 
 
-def class_major(clouds: PointClouds) -> bool:
-    """Whether clouds stand class by class, the same number of each."""
-    count = len(clouds) // clouds.num_classes
-    return torch.equal(clouds.hard_labels, torch.arange(clouds.num_classes).repeat_interleave(count))
-
-
 def check_counts(initial: PointClouds, budget: Budget) -> None:
     """Raise `InputError` unless `initial` has, class by class, as many clouds and points as `budget` says."""
     counts = torch.tensor(budget.counts(initial.num_classes))
