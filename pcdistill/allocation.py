@@ -210,9 +210,9 @@ def measured(
         InputError: no shape fits, or a class of a single cloud.
     """
     train, held = last_split(real, 0.2)
-    trials = []
+    chosen, trials = choose(train), []
     for shape in shapes:
-        filled = fill(train, nbytes, shape, kind, choose(train), sharing=sharing)
+        filled = fill(train, nbytes, shape, kind, chosen, sharing=sharing)
         with torch.no_grad():
             clouds = kind.from_clouds(filled.clouds, filled.budget).decode()
         total = plan.recipe.total_steps(len(clouds))

@@ -1,0 +1,169 @@
+"""Budgets of bytes: shared out between classes, filled, and never exceeded."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcdistill import allocation
+from pcdistill.allocation import Shape, counts_at, fill, measured, ranked, trimmed
+from pcdistill.clouds import PointClouds
+from pcdistill.config import DistillConfig, SelectConfig
+from pcdistill.errors import InputError
+from pcdistill.jobs import chooser, run_distill, run_select
+from pcdistill.storage import Artefact, Budget, storages
+from pcdistill.training import protocol, recipe
+
+CODED, POINTS = storages["coded"], storages["points"]
+
+
+def uneven(sizes: tuple[int, ...] = (30, 6, 18), points: int = 24, seed: int = 0) -> PointClouds:
+    """Clouds on spheres that shrink from class to class."""
+    random = torch.Generator().manual_seed(seed)
+    values = torch.nn.functional.normalize(torch.randn(sum(sizes), points, 3, generator=random), dim=2)
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    return PointClouds(values * (1 - 0.3 * labels[:, None, None]), labels, tuple("abcdefg"[: len(sizes)]))
+
+
+@given(
+    st.floats(1, 500),
+    st.lists(st.integers(1, 300), min_size=1, max_size=8),
+    st.sampled_from(["even", "root", "proportional"]),
+)
+def test_every_class_has_some_and_none_more_than_there_are(
+    level: float, sizes: list[int], sharing: allocation.Sharing
+) -> None:
+    counts = counts_at(level, sizes, sharing)
+    assert all(1 <= count <= size for count, size in zip(counts, sizes, strict=True))
+    more = counts_at(level + 1, sizes, sharing)
+    assert all(later >= count for later, count in zip(more, counts, strict=True))
+
+
+def test_how_classes_share() -> None:
+    sizes = (100, 400, 100)  # 200 on average
+    assert counts_at(10, sizes) == (10, 10, 10)
+    assert counts_at(10, sizes, "proportional") == (5, 20, 5)
+    assert counts_at(10, sizes, "root") == (7, 14, 7)
+    assert counts_at(150, sizes) == (100, 150, 100)
+
+
+@pytest.mark.parametrize("kind", [CODED, POINTS])
+@pytest.mark.parametrize("sharing", ["even", "root", "proportional"])
+@pytest.mark.parametrize("nbytes", [400, 700, 1500, 2200])
+def test_a_budget_is_filled_and_not_exceeded(kind: type, sharing: allocation.Sharing, nbytes: int) -> None:
+    real, shape = uneven(), Shape(16, 6)
+    choose = chooser(real, "random", "raw", 0)
+    found = fill(real, nbytes, shape, kind, choose, sharing=sharing)
+    size = kind.from_clouds(found.clouds, found.budget).nbytes
+    assert size <= nbytes
+    assert tuple(torch.bincount(found.clouds.labels).tolist()) == found.budget.counts(3)
+    if found.budget.counts(3) != (30, 6, 18):  # a cloud more of every class that has one would not fit
+        more = tuple(min(count + 2, most) for count, most in zip(found.budget.counts(3), (30, 6, 18), strict=True))
+        larger = kind.from_clouds(choose(more, 16), Budget(more, 16, 6))
+        assert larger.nbytes > nbytes
+
+
+def test_raw_budgets_hold_as_many_clouds_as_fit() -> None:
+    """16 points x 3 coordinates x 8 bits are 48 bytes; ten more of every cloud."""
+    real = uneven((20, 20, 20))
+    choose = chooser(real, "random", "raw", 0)
+    for nbytes, clouds in ((3 * 48, 1), (3 * 95, 1), (3 * 96, 2), (3 * 480, 10)):
+        assert fill(real, nbytes, Shape(16, 8), POINTS, choose).budget.clouds_per_class == clouds
+    assert fill(real, 3 * 580, Shape(16, 8), POINTS, choose, extra_bytes=10).budget.clouds_per_class == 10
+    assert fill(real, 3 * 579, Shape(16, 8), POINTS, choose, extra_bytes=10).budget.clouds_per_class == 9
+
+
+def test_a_budget_below_one_cloud_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^bytes per class: 47, expected about 48, the least for clouds of 16 points"):
+        fill(uneven(), 3 * 47, Shape(16, 8), POINTS, chooser(uneven(), "random", "raw", 0))
+
+
+def test_what_is_trimmed_are_the_last_clouds_of_large_classes() -> None:
+    real = uneven()
+    storage = POINTS.from_clouds(real, Budget((30, 6, 18), 24, 8))  # 72 bytes a cloud, 6 of counts
+    index = trimmed(storage, 40 * 72 + 6)
+    assert torch.bincount(storage.labels[index]).tolist() == [17, 6, 17]
+    kept = storage.kept(index)
+    assert kept.nbytes <= 40 * 72 + 6
+    assert torch.equal(kept.points[:17], storage.points[:17])
+    assert torch.equal(trimmed(storage, storage.nbytes), torch.arange(54))
+    with pytest.raises(InputError, match="for one cloud of every class"):
+        trimmed(storage, 100)
+
+
+def test_storages_whose_clouds_share_numbers_are_not_trimmed() -> None:
+    real = uneven((4, 4, 4))
+    storage = storages["basis"].from_clouds(real, Budget(4, 24, 8))
+    with pytest.raises(InputError, match="storage basis: clouds to be left out"):
+        trimmed(storage, storage.nbytes - 1)
+
+
+def test_expected_sizes_are_those_of_real_sets() -> None:
+    """The stand-in for the coder is within a tenth of it on what it was made for: clouds thinned to surfaces."""
+    real = uneven((40, 40, 40), points=128)
+    for bits in (5, 6, 8):
+        storage = CODED.from_clouds(real, Budget(40, 128, bits))
+        assert allocation.cloud_bytes(Shape(128, bits), True) == pytest.approx(storage.nbytes / 120, rel=0.15)
+    assert allocation.cloud_bytes(Shape(128, 8), False) == 384
+
+
+def test_larger_budgets_buy_more_points_once_all_clouds_are_in() -> None:
+    sizes = [100] * 10
+    shapes = [ranked(size, sizes, 1024, True)[0] for size in (1229, 12288, 122880, 10**7)]
+    cells = [shape.points * 2**shape.bits for shape in shapes]
+    assert cells == sorted(cells)
+    assert shapes[-1] == Shape(1024, 8)
+    assert all(shape.points <= 200 for shape in ranked(12288, sizes, 200, True))
+    assert ranked(1, sizes, 1024, True) == []
+
+
+def test_shapes_are_measured_on_held_out_clouds(tiny_clouds: PointClouds) -> None:
+    plan = protocol("tuned", "pointnet-small", 16)
+    plan = plan.model_copy(update={"recipe": recipe("tuned", steps=2, bf16=False)})
+    seen: list[int] = []
+
+    def choosing(train: PointClouds) -> allocation.Choose:
+        seen.append(len(train))
+        return chooser(train, "random", "raw", 0)
+
+    shapes = [Shape(8, 5), Shape(16, 4)]
+    trials = measured(tiny_clouds, 3 * 60, shapes, CODED, choosing, plan)
+    assert seen == [18]  # the last two clouds of every class are held out
+    assert {trial.shape for trial in trials} == set(shapes)
+    assert trials[0].accuracy >= trials[1].accuracy
+
+
+@pytest.fixture
+def sized(tiny_file: Path, tmp_path: Path) -> Callable[..., Artefact]:
+    def make(distilled: bool, **size: object) -> Artefact:
+        given = {"data": str(tiny_file), "output": tmp_path / "a.h5", **size}
+        if not distilled:
+            run_select(SelectConfig(**given))
+        else:
+            bank = {"networks": 1, "trained_clouds": 2, "points": 16, "pooled_points": 16, "pooled_samples": 4}
+            run_distill(DistillConfig(**given, steps=5, lr=0.2, options={"bank": bank | {"trained_steps": (0, 0)}}))
+        return Artefact.load(tmp_path / "a.h5")
+
+    return make
+
+
+@pytest.mark.parametrize("distilled", [False, True])
+def test_artefacts_keep_to_their_bytes(distilled: bool, sized: Callable[..., Artefact]) -> None:
+    """Whatever distilling did to them: at this learning rate points are thrown about and take more bits."""
+    made = sized(distilled, bytes_per_class=100, points=16, bits=6)
+    assert made.storage.name == "coded"
+    assert made.storage.nbytes <= 3 * 100
+    assert made.bytes_per_class > 50
+    assert len(made.snapshots) == 0
+    total = sized(distilled, bytes=300, points=16, bits=6)
+    assert total.clouds.fingerprint() == made.clouds.fingerprint()
+
+
+def test_points_and_bits_follow_from_bytes(sized: Callable[..., Artefact]) -> None:
+    made = sized(False, ppc=0.01)
+    expected = ranked(0.01 * 12288, [8, 8, 8], 1024, True)[0]
+    assert (made.metadata.points, made.metadata.bits) == expected
+    assert made.storage.nbytes <= 0.01 * 12288 * 3
