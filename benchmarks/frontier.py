@@ -4,7 +4,7 @@
     python benchmarks/frontier.py --all            # every arm, those with a record left out
     python benchmarks/frontier.py --plot           # results/frontier-*.png and .svg from the records
 
-Every arm fills its budget with entropy-coded clouds of the same number of points and bits. Where the budget holds all
+Every arm fills its budget with entropy-coded clouds of as many points and bits as did best on validation. Where the budget holds all
 clouds of the set, selections are one and the same and stand as `random`. Records go to `results/frontier.jsonl`, those
 of the papers are in `results/published.json`. Nothing here looks at the test set before the end: points, bits and
 settings were chosen on validation splits (docs/notebook.md).
@@ -50,12 +50,17 @@ class Arm(NamedTuple):
     distill_seeds: int
     train_seeds: int = 1
     protocol: str = "tuned"
+    points: int = 128
+    bits: int = 5
 
     def options(self) -> list[str]:
         """This arm as arguments of the script."""
         given = [self.dataset, self.arm, "--protocol", self.protocol]
         given += ["--distill-seeds", str(self.distill_seeds), "--train-seeds", str(self.train_seeds)]
-        return given + (["--bytes", str(self.bytes_per_class)] if self.bytes_per_class else [])
+        if self.bytes_per_class is None:
+            return given
+        size = {"--bytes": self.bytes_per_class, "--points": self.points, "--bits": self.bits}
+        return given + [text for name, value in size.items() for text in (name, str(value))]
 
     @property
     def command(self) -> str:
@@ -68,10 +73,9 @@ def arms() -> list[Arm]:
     for dataset, seeds in (("modelnet10", 3), ("modelnet40", 2)):
         for size in BUDGETS[:2]:
             listed += [Arm(dataset, arm, size, seeds) for arm in ("krr", *SELECTIONS)]
-        listed += [Arm(dataset, "random", size, seeds) for size in BUDGETS[2:]]
+        listed += [Arm(dataset, "random", size, seeds, points=256, bits=6) for size in BUDGETS[2:]]
         listed += [Arm(dataset, "whole", None, 1)]
-    listed += [Arm("modelnet10", arm, BUDGETS[2], 3) for arm in ("krr", "medoid")]
-    listed += [Arm("modelnet10", arm, BUDGETS[2], 1) for arm in ("herding", "kcenter")]
+    listed += [Arm("modelnet10", arm, BUDGETS[2], 1, points=256, bits=6) for arm in ("krr", *SELECTIONS[1:])]
     listed += [Arm("modelnet10", arm, BUDGETS[0], 3, protocol="published") for arm in ("krr", "random", "medoid")]
     return listed
 
@@ -82,7 +86,7 @@ def make(arm: Arm, real: PointClouds, seed: int) -> Artefact | PointClouds:
         return real
     given = {
         "data": arm.dataset, "output": Path("unwritten.h5"), "bytes_per_class": arm.bytes_per_class,
-        "protocol": arm.protocol, "seed": seed,
+        "points": arm.points, "bits": arm.bits, "protocol": arm.protocol, "seed": seed,
     }  # fmt: skip
     if arm.arm in selectors:
         return coreset_artefact(real, SelectConfig(**given, method=arm.arm))
@@ -150,6 +154,8 @@ def main() -> None:
     parser.add_argument("dataset", nargs="?")
     parser.add_argument("arm", nargs="?", choices=["krr", *SELECTIONS, "whole"])
     parser.add_argument("--bytes", type=int, help="per class")
+    parser.add_argument("--points", type=int, default=128)
+    parser.add_argument("--bits", type=int, default=5)
     parser.add_argument("--protocol", default="tuned")
     parser.add_argument("--distill-seeds", type=int, default=3)
     parser.add_argument("--train-seeds", type=int, default=1)
@@ -167,7 +173,8 @@ def main() -> None:
         parser.error("a data set, an arm and (but for the whole set) --bytes are needed, or --all, or --plot")
     else:
         seeds = given.distill_seeds, given.train_seeds
-        record = measure(Arm(given.dataset, given.arm, given.bytes, *seeds, given.protocol))
+        arm = Arm(given.dataset, given.arm, given.bytes, *seeds, given.protocol, given.points, given.bits)
+        record = measure(arm)
         write_record(RESULTS, record)
         print(f"{record.arm}: {evaluation.accuracy_cell(record)} %, {record.bytes_per_class:,.0f} bytes per class")
 
