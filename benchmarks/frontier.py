@@ -4,10 +4,10 @@
     python benchmarks/frontier.py --all            # every arm, those with a record left out
     python benchmarks/frontier.py --plot           # results/frontier-*.png and .svg from the records
 
-Every arm fills its budget with entropy-coded clouds of as many points and bits as did best on validation. Where the budget holds all
-clouds of the set, selections are one and the same and stand as `random`. Records go to `results/frontier.jsonl`, those
-of the papers are in `results/published.json`. Nothing here looks at the test set before the end: points, bits and
-settings were chosen on validation splits (docs/notebook.md).
+Every arm fills its budget with entropy-coded clouds of as many points and bits as did best on validation. Where the
+budget holds all clouds of the set, selections are one and the same and stand as `random`. Records go to
+`results/frontier.jsonl`, those of the papers are in `results/published.json`. Nothing here looks at the test set before
+the end: points, bits and settings were chosen on validation splits (docs/notebook.md).
 """
 
 import argparse
