@@ -38,7 +38,7 @@ from pcdistill.evaluation import peak_mib
 from pcdistill.files import atomic, cache_root
 from pcdistill.jobs import make_objective
 from pcdistill.selection import select
-from pcdistill.storage import storages
+from pcdistill.storage import Budget, storages
 from pcdistill.viewing.curves import COLOURS, MARKERS
 
 RESULTS = Path(__file__).parent / "results" / "growth.jsonl"
@@ -153,17 +153,17 @@ def measure(cell: Cell, path: Path) -> dict[str, Any]:
         data=str(path), output=Path("unwritten.h5"), clouds_per_class=cell.clouds, points=cell.points,
         networks=cell.networks, steps=cell.steps, stream=True,
     )  # fmt: skip
-    objective, budget = make_objective(config), config.budget()
+    objective, budget = make_objective(config), Budget(cell.clouds, cell.points)
     begun = peak()
     with tempfile.TemporaryDirectory() as empty, open_streamed(path) as real:
         os.environ["PCDISTILL_CACHE"] = empty  # a bank that was there before would cost nothing
         start = time.perf_counter()
         real.fingerprint()
         opened = time.perf_counter()
-        first = select(real, config.init, budget.clouds_per_class, points=budget.points, seed=config.seed)
+        first = select(real, config.init, cell.clouds, points=budget.points, seed=config.seed)
         selected = time.perf_counter()
         select_peak = peak()
-        storage = storages[config.storage].from_clouds(first, budget)
+        storage = storages["points"].from_clouds(first, budget)
         settings = DistillSettings(steps=cell.steps, lr=0.02 / cell.clouds**0.5, batch=config.batch, seed=config.seed)
         done = distill(real, storage, objective, settings)
         size = (real.num_classes, len(real), real.points_per_cloud)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -26,6 +27,9 @@ Sharing = Literal["even", "root", "proportional"]
 
 POINTS = (32, 64, 128, 256, 512, 1024)
 BITS = (4, 5, 6, 7, 8)
+
+# A budget that is used to this extent is taken for full.
+FULL = 0.99
 
 Choose = Callable[[tuple[int, ...], int], PointClouds]  # clouds per class, points -> clouds, class by class
 
@@ -81,32 +85,39 @@ def fill(
     Raises:
         InputError: not even one cloud of every class fits.
     """
-    sizes = torch.bincount(real.labels, minlength=len(real.class_names)).tolist()
+    sizes = torch.bincount(real.hard_labels, minlength=len(real.class_names)).tolist()
+    if kind.kept is Storage.kept:  # clouds share numbers, and every class has equally many
+        if sharing != "even":
+            raise InputError("sharing", f"{sharing} in storage {kind.name}", "even")
+        sizes = [min(sizes)] * len(sizes)
     one = Budget(1, shape.points, shape.bits, kind.side_bytes + extra_bytes)
-    level = max(1.0, nbytes / len(sizes) / one.cloud_bytes)
+    tried: dict[tuple[int, ...], int] = {}
     best: Filled | None = None
-    tried: set[tuple[int, ...]] = set()
-    smallest = 0
-    for _ in range(8):
+    level, fits, fails = max(1.0, nbytes / len(sizes) / one.cloud_bytes), 0.0, math.inf
+    while True:
         counts = counts_at(level, sizes, sharing)
-        if counts in tried:
-            break
-        tried.add(counts)
-        same = counts[0] if len(set(counts)) == 1 else counts
-        budget = Budget(same, shape.points, shape.bits, one.extra_bytes)
-        clouds = choose(counts, shape.points)
-        size = kind.from_clouds(clouds, budget).nbytes + extra_bytes * len(clouds)
-        smallest = size if not smallest else min(smallest, size)
-        if size <= nbytes:
-            if best is None or len(clouds) > len(best.clouds):
+        if counts not in tried:
+            budget = replace(one, clouds_per_class=counts[0] if len(set(counts)) == 1 else counts)
+            clouds = choose(counts, shape.points)
+            tried[counts] = kind.from_clouds(clouds, budget).nbytes + extra_bytes * len(clouds)
+            if tried[counts] <= nbytes and (best is None or len(clouds) > len(best.clouds)):
                 best = Filled(budget, clouds)
-            if size > 0.99 * nbytes or counts == tuple(sizes):
-                break
-            level *= nbytes / size
-        else:  # a little lower than a straight line says, as smaller sets are coded at more bytes a cloud
-            level = max(1.0, min(level * 0.995 * nbytes / size, level - 0.5 if level < 20 else level))
+        size = tried[counts]
+        fits, fails = (max(fits, level), fails) if size <= nbytes else (fits, min(fails, level))
+        if FULL * nbytes < size <= nbytes or (size <= nbytes and counts == tuple(sizes)) or fails <= 1:
+            break
+        guess = level * nbytes / size
+        if fails == math.inf:
+            level = max(guess, fits + 1)
+        elif not fits:
+            level = max(1.0, min(guess, level - 1))
+        elif fails - fits < 0.5 * min(sizes) / max(sizes):
+            break
+        else:
+            known = counts_at(guess, sizes, sharing) in tried or not fits < guess < fails
+            level = (fits + fails) / 2 if known else guess
     if best is None:
-        each = -(-smallest // len(sizes))
+        each = -(-min(tried.values()) // len(sizes))
         wanted = f"about {each:,}, the least for clouds of {shape.points} points at {shape.bits} bits"
         raise InputError("bytes per class", f"{nbytes // len(sizes):,}", wanted)
     return best
@@ -124,10 +135,11 @@ def trimmed(storage: Storage, nbytes: int) -> Tensor:
     starts = counts.cumsum(0) - counts
     index = torch.arange(len(storage))
     while (size := storage.kept(index).nbytes) > nbytes:
-        for _ in range(max(1, int(len(index) * (1 - nbytes / size)))):
-            counts[counts.argmax()] -= 1
-        if counts.min() < 1:
+        spare = len(index) - len(counts)
+        if not spare:
             raise InputError("bytes", f"{nbytes:,} for one cloud of every class", f"{size:,}")
+        for _ in range(max(1, min(spare, int(0.9 * len(index) * (1 - nbytes / size))))):
+            counts[counts.argmax()] -= 1
         spans = zip(starts.tolist(), counts.tolist(), strict=True)
         index = torch.cat([torch.arange(start, start + count) for start, count in spans])
     return index
@@ -141,25 +153,33 @@ def cloud_bytes(shape: Shape, coded: bool) -> float:
     return shape.points * bits / 8
 
 
-def ranked(bytes_per_class: float, sizes: Sequence[int], most_points: int, coded: bool) -> list[Shape]:
+def ranked(
+    bytes_per_class: float,
+    sizes: Sequence[int],
+    coded: bool,
+    points: Sequence[int] = POINTS,
+    bits: Sequence[int] = BITS,
+) -> list[Shape]:
     """Shapes that a budget can be spent on, the most promising first by the fitted frontier.
 
     Args:
         bytes_per_class: of coordinates.
         sizes: of the classes of the real set: no more clouds than these can be stored.
-        most_points: of the real clouds.
         coded: whether codes are entropy-coded.
+        points, bits: to choose from.
     """
-    shapes = [Shape(points, bits) for points in POINTS for bits in BITS if points <= most_points]
-    guesses = {shape: _predicted(bytes_per_class, sizes, shape, coded) for shape in shapes}
-    return sorted((shape for shape in shapes if guesses[shape] < math.inf), key=lambda shape: guesses[shape])
+    guesses = {
+        shape: _predicted(bytes_per_class, sizes, shape, coded)
+        for shape in (Shape(count, depth) for count in points for depth in bits)
+    }
+    return sorted(guesses, key=lambda shape: guesses[shape])
 
 
 def _predicted(bytes_per_class: float, sizes: Sequence[int], shape: Shape, coded: bool) -> float:
-    """Error, as a fraction, that the fitted frontier expects of a coreset."""
+    """Error, as a fraction, that the fitted frontier expects of a coreset; large where less than a cloud fits."""
     level = bytes_per_class / cloud_bytes(shape, coded)
     if level < 1:
-        return math.inf
+        return 1 + 1 / level
     clouds = sum(min(size, level) for size in sizes) / len(sizes)
     fit, error = _frontier(), 0.0
     for name, size in (("clouds", clouds), ("points", shape.points), ("cells", 2**shape.bits)):
@@ -190,6 +210,7 @@ def measured(
     plan: Protocol,
     *,
     sharing: Sharing = "even",
+    extra_bytes: int = 0,
     seed: int = 0,
 ) -> list[Trial]:
     """Shapes by the validation accuracy of a network trained on what they make of the budget, the best first.
@@ -203,16 +224,22 @@ def measured(
         kind: of storage.
         choose: makes a `Choose` of the clouds that are left to choose from.
         plan: of the trials, one network each.
-        sharing: see `counts_at`.
+        sharing, extra_bytes: see `fill`.
         seed: of the networks.
 
     Raises:
         InputError: no shape fits, or a class of a single cloud.
     """
     train, held = last_split(real, 0.2)
-    chosen, trials = choose(train), []
+    chosen = choose(train)
+    trials: list[Trial] = []
     for shape in shapes:
-        filled = fill(train, nbytes, shape, kind, chosen, sharing=sharing)
+        try:
+            filled = fill(train, nbytes, shape, kind, chosen, sharing=sharing, extra_bytes=extra_bytes)
+        except InputError:
+            if shape == shapes[-1] and not trials:
+                raise
+            continue
         with torch.no_grad():
             clouds = kind.from_clouds(filled.clouds, filled.budget).decode()
         total = plan.recipe.total_steps(len(clouds))

@@ -15,7 +15,7 @@ from pcdistill.expansion import Expansion
 from pcdistill.matching import objectives
 from pcdistill.matching.base import merged
 from pcdistill.registry import nearest
-from pcdistill.storage import storages
+from pcdistill.storage import CodedPoints, storages
 from pcdistill.storage.base import check_bits
 
 Positional = Field(json_schema_extra={"positional": True})
@@ -148,8 +148,8 @@ class BudgetConfig(Config):
             raise InputError("budget", found, "one of " + ", ".join(SIZES))
         if self.bits is not None:
             check_bits(self.bits)
-        if self.storage is not None:
-            storages[self.storage]
+        if self.storage is not None and storages[self.storage] is CodedPoints and (self.bits or BITS) > 12:
+            raise InputError("bits", f"{self.bits} in storage 'coded'", "2 to 12: only fixed-point codes are coded")
         if self.clouds_per_class is not None and self.sharing != "even":
             raise InputError("sharing", f"{self.sharing} of clouds_per_class", "a budget in bytes")
         if self.auto == "measured" and (self.clouds_per_class or self.points or self.bits):
@@ -250,7 +250,7 @@ class DistillConfig(LabelledConfig):
             gt=0, allow_inf_nan=False, description="of coordinates (default: 0.02 over the root of clouds per class)"
         ),
     ] = None
-    batch: Annotated[int, Field(ge=1, description="clouds per step")] = 160
+    batch: Annotated[int, Field(ge=1, description="clouds per step")] = 480
     networks: Annotated[
         int | None, Field(ge=1, description="surrogate networks or experts (default: as the objective likes)")
     ] = None

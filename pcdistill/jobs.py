@@ -14,11 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor
 
+from pcdistill.allocation import BITS as SHAPE_BITS
+from pcdistill.allocation import POINTS as SHAPE_POINTS
 from pcdistill.allocation import Choose, Shape, fill, measured, ranked, trimmed
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.config import (
     BITS,
     POINTS,
+    BudgetConfig,
     DistillConfig,
     EvaluateConfig,
     ExpertsConfig,
@@ -40,7 +43,7 @@ from pcdistill.matching.base import merged
 from pcdistill.matching.experts import estimate, record_experts
 from pcdistill.models import Network, PointNet, build, networks
 from pcdistill.progress import progress
-from pcdistill.selection import network_descriptor, select, selectors
+from pcdistill.selection import network_descriptor, raw_descriptor, select, selectors
 from pcdistill.storage import Artefact, Budget, Metadata, Storage, storages, utc_now
 from pcdistill.storage.labels import smoothed
 from pcdistill.training import Protocol, predict, protocol, train
@@ -134,13 +137,23 @@ class Start(NamedTuple):
 
 def chooser(real: CloudSource, method: str, features: str, seed: int) -> Choose:
     """A function that selects from `real`."""
-    describe, name = None, "raw"
+    describe: Callable[[CloudSource], Tensor] = raw_descriptor
+    name = "raw"
     if features != "raw":
         network = build(features, len(real.class_names), seed)
         describe, name = partial(network_descriptor, network=network), f"{features}, random weights, seed {seed}"
 
+    # What is chosen from depends on labels and seed alone, so that it need not be described again for other counts.
+    memo: dict[int, Tensor] = {}
+
+    def described(part: CloudSource) -> Tensor:
+        key = len(part.labels)
+        if key not in memo:
+            memo[key] = describe(part)
+        return memo[key]
+
     def choose(counts: tuple[int, ...], points: int) -> PointClouds:
-        return select(real, method, counts, features=describe, features_name=name, points=points, seed=seed)
+        return select(real, method, counts, features=described, features_name=name, points=points, seed=seed)
 
     return choose
 
@@ -153,46 +166,46 @@ def _begin(
     Raises:
         InputError: not even one cloud of every class.
     """
-    choose = chooser(real, method, features, seed)
+    choose, kind = chooser(real, method, features, seed), kind_of(config)
     classes = len(real.class_names)
     nbytes = config.total_bytes(classes, len(real.labels) * real.points_per_cloud * 12)
     soft = classes if config.labels != "hard" else 0
     if nbytes is None:
-        kind = storages[config.storage or "points"]
         points, bits = config.points or POINTS, config.bits or BITS
         budget = Budget(config.clouds_per_class or 0, points, bits, kind.side_bytes + soft)
         return Start(choose(budget.counts(classes), budget.points), budget, kind, None)
-    kind = storages[config.storage or ("points" if (config.bits or BITS) > 12 else "coded")]
-    shape = _shape(real, config, nbytes, kind, method, plan, features, seed)
-    filled = fill(real, nbytes, shape, kind, choose, sharing=config.sharing, extra_bytes=soft)
-    return Start(filled.clouds, filled.budget, kind, nbytes)
+    shapes = _shapes(real, config, nbytes, kind)
+    if len(shapes) > 1 and config.auto == "measured":
+        if not isinstance(real, PointClouds):
+            raise InputError("auto", "measured, with --stream", "a set in memory")
+        trials = measured(
+            real, nbytes, shapes[:TRIED], kind, lambda train: chooser(train, method, features, seed), plan,
+            sharing=config.sharing, extra_bytes=soft, seed=seed,
+        )  # fmt: skip
+        shapes = [trials[0].shape]
+    for shape in shapes:
+        try:
+            filled = fill(real, nbytes, shape, kind, choose, sharing=config.sharing, extra_bytes=soft)
+            return Start(filled.clouds, filled.budget, kind, nbytes)
+        except InputError:
+            if shape == shapes[-1]:
+                raise
+    raise AssertionError("there is always a shape")
 
 
-def _shape(
-    real: CloudSource, config: LabelledConfig, nbytes: int, kind: type[Storage], method: str, plan: Protocol,
-    features: str, seed: int,
-) -> Shape:  # fmt: skip
-    """Points and bits that are given, else those that promise most or do best on a validation split."""
-    if config.points is not None and config.bits is not None:
-        return Shape(config.points, config.bits)
+def kind_of(config: BudgetConfig) -> type[Storage]:
+    """The storage that a configuration names, or the one that serves its budget."""
+    in_bytes = config.clouds_per_class is None and (config.bits or BITS) <= 12
+    return storages[config.storage or ("coded" if in_bytes else "points")]
+
+
+def _shapes(real: CloudSource, config: LabelledConfig, nbytes: int, kind: type[Storage]) -> list[Shape]:
+    """Points and bits that are given, else all that may do, the most promising first."""
     sizes = torch.bincount(real.hard_labels, minlength=len(real.class_names)).tolist()
-    shapes = [
-        shape
-        for shape in ranked(
-            nbytes / len(sizes), sizes, real.points_per_cloud, kind.name == "coded"
-        )
-        if config.points in (None, shape.points) and config.bits in (None, shape.bits)
-    ]
-    if not shapes:
-        return Shape(config.points or 32, config.bits or 5)  # as small as is offered: `fill` says what is missing
-    if config.auto == "fitted":
-        return shapes[0]
-    if not isinstance(real, PointClouds):
-        raise InputError("auto", "measured, with --stream", "a set in memory")
-    return measured(
-        real, nbytes, shapes[:TRIED], kind, lambda train: chooser(train, method, features, seed), plan,
-        sharing=config.sharing, seed=seed,
-    )[0].shape  # fmt: skip
+    most = real.points_per_cloud
+    points = (config.points,) if config.points else tuple(n for n in SHAPE_POINTS if n <= most) or (most,)
+    bits = (config.bits,) if config.bits else SHAPE_BITS
+    return ranked(nbytes / len(sizes), sizes, kind.name == "coded", points, bits)
 
 
 def _selection(chosen: PointClouds) -> dict[str, JsonValue]:
@@ -316,6 +329,8 @@ def run_distill(config: DistillConfig) -> Artefact:
     """
     config.check_budget()
     protocol(config.protocol), selectors[config.init]
+    if config.rate and kind_of(config).rate is Storage.rate:
+        raise InputError("rate", f"of storage {kind_of(config).name}", "storage coded: its size depends on its points")
     make_objective(config), read_teacher(config)
     check_writable(config.output)
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
@@ -357,9 +372,12 @@ def distill_artefact(
         storage.soften(teacher.labels(storage))  # they belong to the clouds as they are now
     snapshots = done.snapshots
     if start.nbytes is not None and storage.nbytes > start.nbytes:
-        kept = trimmed(storage, start.nbytes)
+        kept = _within(storage, start, start.nbytes)
         snapshots = [snapshot[kept] for snapshot in snapshots]
         storage = storage.kept(kept)
+        if snapshots:
+            with torch.no_grad():
+                snapshots[-1] = storage.decode().points
     metadata = _metadata(real, config.data, storage, plan, config.seed).model_copy(
         update={
             "arm": config.objective,
@@ -373,6 +391,26 @@ def distill_artefact(
         }
     )
     return Artefact(storage, metadata, done.losses, snapshots)
+
+
+def _within(storage: Storage, start: Start, nbytes: int) -> Tensor:
+    """Indices of the clouds to keep in `nbytes`; where one of every class is too much, all move back to the start.
+
+    They move by halves until they fit, as they did at the start.
+    """
+    try:
+        return trimmed(storage, nbytes)
+    except InputError:
+        first = start.kind.from_clouds(start.clouds, start.budget).learned()
+        with torch.no_grad():
+            for _ in range(8):
+                for name, value in storage.learned().items():
+                    value.lerp_(first[name], 0.5) if name in first else None
+                if storage.nbytes <= nbytes:
+                    return torch.arange(len(storage))
+            for name, value in first.items():
+                storage.learned()[name].copy_(value)
+        return torch.arange(len(storage))
 
 
 class Source(NamedTuple):

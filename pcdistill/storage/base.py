@@ -169,6 +169,8 @@ def check_counts(initial: PointClouds, budget: Budget) -> None:
 def counts_array(labels: Tensor, classes: int) -> Arrays:
     """Array `counts` of clouds per class, where not every class has the same number."""
     counts = torch.bincount(labels, minlength=classes)
+    if counts.max() > 65535:
+        raise InputError("counts", f"{int(counts.max())} clouds of a class", "at most 65535")
     return {} if (counts == counts[0]).all() else {"counts": counts.numpy().astype(np.uint16)}
 
 

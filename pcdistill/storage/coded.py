@@ -15,6 +15,7 @@ from pcdistill.storage.labels import from_codes
 from pcdistill.storage.points import FLOATS, StoredPoints, checked_layout
 from pcdistill.storage.quantise import decode, encode
 
+MOST_CLASSES = 4096  # the coder keeps a density of each
 CELLS = 2 ** (LEARNED // 3)
 
 
@@ -34,6 +35,8 @@ class CodedPoints(StoredPoints):
     def __init__(self, points: Tensor, labels: Tensor, bits: int, class_names: tuple[str, ...]) -> None:
         if bits in FLOATS:
             raise InputError("bits", f"{bits} in storage 'coded'", "2 to 12: only fixed-point codes are coded")
+        if len(class_names) > MOST_CLASSES:
+            raise InputError("class_names", f"{len(class_names)} classes", f"at most {MOST_CLASSES} in storage 'coded'")
         super().__init__(points, labels, bits, class_names)
 
     @classmethod
@@ -52,6 +55,8 @@ class CodedPoints(StoredPoints):
         if layout["clouds"] * points > POINTS_PER_BYTE * len(stream):  # before anything is allocated for them
             found = f"{layout['clouds']} clouds of {points} points"
             raise InputError("layout", found, f"at most {POINTS_PER_BYTE} points for each of the {len(stream)} bytes")
+        if len(class_names) > MOST_CLASSES:
+            raise InputError("class_names", f"{len(class_names)} classes", f"at most {MOST_CLASSES} in storage 'coded'")
         labels = stored_labels(arrays, layout["clouds"], len(class_names))
         codes = torch.from_numpy(decode_sets(stream, labels.numpy(), points, bits))
         storage = cls(decode(codes, bits), labels, bits, class_names)

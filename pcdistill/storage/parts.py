@@ -19,6 +19,7 @@ from pcdistill.storage.quantise import decode, encode, pack, round_through, unpa
 
 Values = dict[str, Tensor]
 LARGEST_HALF = 65504.0
+MOST_NUMBERS = 2**27
 LARGEST = 2**31  # integer of a layout: shapes made of larger ones fit no array
 
 
@@ -185,6 +186,9 @@ class PartedStorage(Storage):
                 raise InputError(f"layout '{field}'", f"{value!r:.40}", f"an integer from 1 to {LARGEST - 1}")
             sizes[field] = value
         check_bits(sizes["bits"])
+        numbers = len(class_names) * sizes["clouds"] * sizes["points"] * max(3, sizes.get("width", 0))
+        if numbers > MOST_NUMBERS:  # a few parts may make many clouds
+            raise InputError("layout", f"{numbers} numbers when decoded", f"at most {MOST_NUMBERS}")
         cls.check(sizes)
         parts = cls.stored_parts(sizes, len(class_names))
         values = {name: part.read(name, arrays.get(name), sizes["bits"]) for name, part in parts.items()}
