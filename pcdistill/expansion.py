@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Self
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch.nn.functional import one_hot
 
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.geometry import gather_points, knn
+from pcdistill.geometry import assign, gather_points, knn
 from pcdistill.registry import nearest
 
 NOISE = 0.01  # standard deviation of `jitter`, in units of the unit sphere's radius
@@ -151,20 +150,6 @@ def mirrored(points: Tensor) -> Tensor:
     return points * points.new_tensor([-1.0, 1.0, 1.0])
 
 
-def assigned(cloud: Tensor, other: Tensor) -> Tensor:
-    """`(N, 3)`: the points of `other` in the order that makes the sum of their distances to those of `cloud` least.
-
-    The assignment behind the earth mover's distance of PointMixup (Chen et al. 2020), solved exactly: by SciPy's
-    variant of the algorithm of Jonker and Volgenant, in a time of the third power of N at worst.
-    """
-    # Not at the top: it takes longer to load than most commands to run.
-    from scipy.optimize import linear_sum_assignment
-
-    distances = torch.cdist(cloud.double(), other.double(), compute_mode="donot_use_mm_for_euclid_dist")
-    _, partner = linear_sum_assignment(distances.numpy())
-    return other[torch.from_numpy(np.asarray(partner, dtype=np.int64))]
-
-
 def _generator(purpose: str, seed: int) -> torch.Generator:
     """Of one kind of draw: that one kind is added leaves the others as they are."""
     digest = hashlib.sha256(f"expansion {purpose} {seed}".encode()).digest()
@@ -196,8 +181,10 @@ def _cycled(rows: int, size: int, count: int, generator: torch.Generator) -> Ten
 
 def _between(points: Tensor, own: Tensor, other: Tensor, share: Tensor) -> Tensor:
     """`(K, N, 3)`: a `share` of every own cloud and the rest of the other one, point by assigned point."""
-    ends = [assigned(points[i], points[j]) for i, j in zip(own.tolist(), other.tolist(), strict=True)]
-    return torch.lerp(torch.stack(ends), points[own], share[:, None, None]) if ends else points[:0]
+    if not len(own):
+        return points[:0]
+    ends = gather_points(points[other], assign(points[other], points[own]))
+    return torch.lerp(ends, points[own], share[:, None, None])
 
 
 def _densified(points: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -17,7 +17,8 @@ from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
 from pcdistill.config import ViewConfig
 from pcdistill.errors import InputError
-from pcdistill.expansion import MOST_NUMBERS, NOISE, SHARES, Expansion, assigned, expand, mirrored
+from pcdistill.expansion import MOST_NUMBERS, NOISE, SHARES, Expansion, expand, mirrored
+from pcdistill.geometry import assign, gather_points
 from pcdistill.jobs import open_source, open_view, select_artefact
 from pcdistill.selection import selectors
 from pcdistill.storage import Artefact, Budget
@@ -68,18 +69,23 @@ def rows(cloud: Tensor) -> list[list[float]]:
 # --- pairing and interpolation
 
 
+def ends(one: Tensor, two: Tensor) -> Tensor:
+    """Where the points of `one` go to in `two`."""
+    return gather_points(two[None], assign(two[None], one))[0]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_assignment_is_the_best_of_all(seed: int) -> None:
     one, two = some(1, 4, 2, seed).points
-    assert torch.equal(assigned(one, two), naive_assignment(one, two))
+    assert torch.equal(ends(one, two), naive_assignment(one, two))
 
 
 def test_distances_count_not_their_squares() -> None:
     """On a line: one point moves far and one stays, or both move half as far, which squares would prefer."""
     one = torch.tensor([[0.0, 0, 0], [1.0, 0.1, 0]])
     two = torch.tensor([[1.0, 0.1, 0], [2.0, 0, 0]])
-    assert torch.equal(assigned(one, two), naive_assignment(one, two))
-    assert torch.equal(assigned(one, two), two.flip(0))
+    assert torch.equal(ends(one, two), naive_assignment(one, two))
+    assert torch.equal(ends(one, two), two.flip(0))
 
 
 def test_interpolated_clouds_lie_between_two_of_their_class() -> None:
