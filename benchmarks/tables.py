@@ -61,6 +61,46 @@ def costs(lines: list[dict[str, Any]]) -> str:
     return markdown_table(header, rows)
 
 
+def frontier(records: list[Record], papers: list[dict[str, Any]]) -> str:
+    """Accuracy at equal bytes: selections, distilled, the best that papers print at these bytes, and the whole set."""
+    own = [r for r in records if r.arm != "whole"]
+    rows = []
+    for dataset, size, protocol in sorted({(r.dataset, r.variant, r.protocol) for r in own}, key=_by_size):
+        cells = {r.arm: r for r in own if (r.dataset, r.variant, r.protocol) == (dataset, size, protocol)}
+        cells |= {r.arm: r for r in records if (r.dataset, r.arm, r.protocol) == (dataset, "whole", protocol)}
+        shape = next(iter(cells.values()))
+        printed = {one["method"]: f"{100 * one['accuracy']:.1f}" for one in papers
+                   if (one["dataset"], str(one["bytes_per_class"])) == (dataset, size)}  # fmt: skip
+        clouds = max(r.clouds_per_class or 0 for r in cells.values())
+        rows.append([
+            f"{NAMES.get(dataset, dataset)}, {int(size):,}", protocol, f"{clouds:.0f} x {shape.points} @ {shape.bits}",
+            *(accuracy_cell(cells[arm]) if arm in cells else "–" for arm in ("random", "herding", "kcenter", "medoid")),
+            f"**{accuracy_cell(cells['krr'])}**" if "krr" in cells else "–",
+            printed.get("SADM", "–"), printed.get("3DDP", "–"),
+            accuracy_cell(cells["whole"]) if "whole" in cells else "–",
+        ])  # fmt: skip
+    header = ["bytes per class", "protocol", "clouds x points @ bits", "random", "herding", "k-center", "medoids",
+              "distilled", "SADM", "3DDP", "whole set"]  # fmt: skip
+    return markdown_table(header, rows) if rows else ""
+
+
+def _by_size(place: tuple[str, str, str]) -> tuple[str, str, int]:
+    dataset, size, protocol = place
+    return protocol, dataset, int(size)
+
+
+def codecs(found: dict[str, Any]) -> str:
+    """Bytes per point of ours and of others."""
+    names = [name for name in found["rows"][0]["bytes_per_point"] if not name.endswith("seconds")]
+    rows = []
+    for row in found["rows"]:
+        sizes = row["bytes_per_point"]
+        shape = f"{row['arm']}, {row['clouds_per_class']} x {row['points']} @ {row['bits']}"
+        saved = f"{100 * (1 - sizes['ours'] / sizes['raw']):.0f} %"
+        rows.append([shape, *(f"{sizes[name]:.2f}" for name in names), saved])
+    return markdown_table(["clouds per class x points @ bits", *names, "below raw"], rows)
+
+
 def growth(lines: list[dict[str, Any]]) -> str:
     """How time and memory of condensing grow; nothing where nothing was measured."""
     sizes = ("real_clouds", "classes", "clouds_per_class", "points")
@@ -102,10 +142,13 @@ def details(records: list[Record]) -> str:
 def filled(text: str, records: list[Record]) -> str:
     """`text` with every `<!-- table: NAME -->` block made anew."""
     cost, grown = HERE / "results" / "cost.json", HERE / "results" / "growth.jsonl"
+    codec, papers = HERE / "results" / "codec.json", json.loads((HERE / "results" / "published.json").read_text())
     tables = {
         "summary": summary(records, "tuned"),
         "published": summary(records, "published"),
         "details": details(records),
+        "frontier": frontier(read_records(HERE / "results" / "frontier.jsonl"), papers["points"]),
+        "codecs": codecs(json.loads(codec.read_text())) if codec.exists() else "",
         "costs": costs(json.loads(cost.read_text())) if cost.exists() else "",
         "growth": growth([json.loads(line) for line in grown.read_text().splitlines()] if grown.exists() else []),
     }
