@@ -142,12 +142,13 @@ def details(records: list[Record]) -> str:
 def filled(text: str, records: list[Record]) -> str:
     """`text` with every `<!-- table: NAME -->` block made anew."""
     cost, grown = HERE / "results" / "cost.json", HERE / "results" / "growth.jsonl"
-    codec, papers = HERE / "results" / "codec.json", json.loads((HERE / "results" / "published.json").read_text())
+    codec, published = HERE / "results" / "codec.json", HERE / "results" / "published.json"
+    papers = json.loads(published.read_text())["points"] if published.exists() else []
     tables = {
         "summary": summary(records, "tuned"),
         "published": summary(records, "published"),
         "details": details(records),
-        "frontier": frontier(read_records(HERE / "results" / "frontier.jsonl"), papers["points"]),
+        "frontier": frontier(read_records(HERE / "results" / "frontier.jsonl"), papers),
         "codecs": codecs(json.loads(codec.read_text())) if codec.exists() else "",
         "costs": costs(json.loads(cost.read_text())) if cost.exists() else "",
         "growth": growth([json.loads(line) for line in grown.read_text().splitlines()] if grown.exists() else []),

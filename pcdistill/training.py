@@ -124,7 +124,8 @@ def protocol(name: str, network: str = "pointnet", test_points: int = 1024) -> P
     Raises:
         InputError: unknown name.
     """
-    return Protocol(name=name, recipe=recipe(name), network=network, test_points=test_points)
+    found = recipe(name)
+    return Protocol(name=name, version=found.version, recipe=found, network=network, test_points=test_points)
 
 
 def train(

@@ -1,5 +1,6 @@
 """The coder of point sets: lossless, near the information limit, the same everywhere, and safe to read."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -140,6 +141,7 @@ def test_weights_of_fewer_points_than_others_have() -> None:
     assert (weights[0, :3] > 0).all()
 
 
+LARGE_GOLDEN = "b90ebe98bbe37cf5e4815b8f1fc391ac272b3b59d8832e534fa5f19c1cc1b9d3"
 GOLDEN = (
     "7e882268d50aa60840c125e8b8a08ba5ada4f85f258f2835"
     "34578229da316a69bbf6c3df643e9a30a8faf894345442f36a4b6bf1b4deb5e40000c08b"
@@ -151,6 +153,10 @@ def test_a_stream_is_the_same_on_every_machine() -> None:
     codes = (np.arange(2 * 3 * 5 * 3) * 7919 % 64).reshape(6, 5, 3)
     stream = encode_sets(codes, np.array([0, 0, 0, 1, 1, 1]), 6)
     assert stream.tobytes().hex() == GOLDEN
+    many = (np.arange(40 * 800 * 3) ** 2 * 7919 // 31 % 512 // 2).reshape(40, 800, 3)
+    many[:, :400] = 7  # so that tables are wide, and coded in parts
+    stream = encode_sets(many, np.arange(40) // 20, 8)
+    assert hashlib.sha256(stream.tobytes()).hexdigest() == LARGE_GOLDEN  # in parts: wider than one table
 
 
 @pytest.mark.parametrize("points", [1, 33])
