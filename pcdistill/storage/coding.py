@@ -26,8 +26,8 @@ Reals = np.ndarray[Any, np.dtype[np.float64]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Split = Callable[[Ints, Ints, int, Reals], Ints]  # boxes, their points, depth, weights -> points in upper halves
 
-# What follows is part of the format, `ENTRIES` as well: a symbol that cannot occur in a table takes a little probability
-# all the same, so that even the width of tables is seen in the stream. Other values are another storage.
+# What follows is part of the format, `ENTRIES` as well: a symbol that cannot occur still takes a little probability
+# in its table, so that even the width of tables is seen in the stream. Other values are another storage.
 AXES = (2, 0, 1)  # halved in turn: height first
 LEARNED = 12  # levels whose density is learned: down to a sixteenth of the cube's edge
 URN = 12.0  # concentration of the beta-binomial: the smaller, the more the points of a cloud keep together
