@@ -103,7 +103,8 @@ def measure(arm: Arm) -> Record:
         seconds = time.perf_counter() - start if arm.arm in selectors else None
         runs.append(evaluation.measure(made, test, plan, seed, arm.train_seeds, seconds))
         accuracies = [round(100 * accuracy, 1) for accuracy in runs[-1].accuracy]
-        print(f"  seed {seed}: {made}, {accuracies}, {runs[-1].distill_seconds:.0f} s", flush=True)
+        clouds = len(made.storage if isinstance(made, Artefact) else made)
+        print(f"  seed {seed}: {clouds} clouds, {accuracies}, {runs[-1].distill_seconds:.0f} s", flush=True)
     facts = {"variant": str(arm.bytes_per_class), "threads": torch.get_num_threads()}
     commit = revision(Path(__file__).parent.parent)
     return evaluation.summed_up("frontier", arm.dataset, plan, runs, arm.command, commit, **facts)
