@@ -175,3 +175,30 @@ def test_a_rate_in_the_loss_makes_the_stream_shorter() -> None:
     raw = StoredPoints(storage.points, storage.labels, 6, ("a", "b"))
     with pytest.raises(InputError, match=r"^storage points: a rate, expected storage 'coded'"):
         distill(uneven(), raw, Still(), DistillSettings(steps=1, rate=1.0))
+
+
+def test_a_file_cannot_ask_for_a_density_of_countless_classes() -> None:
+    names = tuple(f"class {number}" for number in range(5000))
+    storage = made("coded")
+    layout = {"bits": 4, "points": 1, "clouds": 5000}
+    with pytest.raises(InputError, match=r"^class_names: 5000 classes, expected at most 4096"):
+        CodedPoints.from_arrays({"codes": np.zeros(400, np.uint8)}, layout, names)
+    assert storage.arrays()["codes"].nbytes < 400
+
+
+def test_classes_too_large_for_their_counts_are_refused() -> None:
+    labels = torch.cat([torch.zeros(70_000, dtype=torch.int64), torch.ones(1, dtype=torch.int64)])
+    storage = StoredPoints(torch.zeros(70_001, 1, 3), labels, 8, ("a", "b"))
+    with pytest.raises(InputError, match=r"^counts: 70000 clouds of a class, expected at most 65535"):
+        storage.arrays()
+
+
+@pytest.mark.parametrize("name", ["basis", "implicit", "mixture", "morphed", "symmetric"])
+def test_a_few_parts_cannot_ask_for_countless_clouds(name: str) -> None:
+    """Sizes of a layout are checked before arrays of those sizes are made, whatever the arrays are."""
+    clouds = uneven(16)[[0, 1, 4, 5, 6]]
+    even = PointClouds(clouds.points[:4], torch.tensor([0, 0, 1, 1]), ("a", "b"))
+    storage = storages[name].from_clouds(even, Budget(2, 16, 8))
+    layout = {**storage.layout(), "points": 20_000, "clouds": 20_000}
+    with pytest.raises(InputError, match=r"^layout: \d+ numbers when decoded, expected at most"):
+        storages[name].from_arrays(storage.arrays(), layout, ("a", "b"))
