@@ -164,7 +164,9 @@ def measure(cell: Cell, path: Path) -> dict[str, Any]:
         selected = time.perf_counter()
         select_peak = peak()
         storage = storages["points"].from_clouds(first, budget)
-        settings = DistillSettings(steps=cell.steps, lr=0.02 / cell.clouds**0.5, batch=config.batch, seed=config.seed)
+        settings = DistillSettings(
+            steps=cell.steps, lr=0.02 / cell.clouds**0.5, batch=max(480, 40 * cell.classes), seed=config.seed
+        )
         done = distill(real, storage, objective, settings)
         size = (real.num_classes, len(real), real.points_per_cloud)
     assert size == (cell.classes, cell.real, cell.real_points)

@@ -243,14 +243,21 @@ class DistillConfig(LabelledConfig):
     options: Annotated[
         dict[str, Any], Field(description="of the objective, as in its Options: ridge=0.2 bank.networks=5")
     ] = Field(default_factory=dict)
-    steps: Annotated[int | None, Field(ge=0, description="of the outer loop (default: as the objective likes)")] = None
+    steps: Annotated[
+        int | None,
+        Field(
+            ge=0, description="of the outer loop (default: as the objective likes, fewer the more clouds a step has)"
+        ),
+    ] = None
     lr: Annotated[
         float | None,
         Field(
             gt=0, allow_inf_nan=False, description="of coordinates (default: 0.02 over the root of clouds per class)"
         ),
     ] = None
-    batch: Annotated[int, Field(ge=1, description="clouds per step")] = 480
+    batch: Annotated[
+        int | None, Field(ge=1, description="clouds per step (default: 40 of every class, 480 at least)")
+    ] = None
     networks: Annotated[
         int | None, Field(ge=1, description="surrogate networks or experts (default: as the objective likes)")
     ] = None

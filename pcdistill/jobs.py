@@ -51,6 +51,9 @@ from pcdistill.training import Protocol, predict, protocol, train
 # Probability of the own class that learned labels start from without a teacher, before it is rounded to a byte.
 OWN = 0.9
 
+# Clouds per step that the steps of objectives are meant for.
+STEP_CLOUDS = 480
+
 # Shapes that `--auto measured` tries: each takes the training of a network.
 TRIED = 4
 
@@ -158,9 +161,7 @@ def chooser(real: CloudSource, method: str, features: str, seed: int) -> Choose:
     return choose
 
 
-def _begin(
-    real: CloudSource, config: LabelledConfig, method: str, plan: Protocol, features: str, seed: int
-) -> Start:
+def _begin(real: CloudSource, config: LabelledConfig, method: str, plan: Protocol, features: str, seed: int) -> Start:
     """The clouds to begin with, as many as the budget of `config` holds.
 
     Raises:
@@ -355,13 +356,15 @@ def distill_artefact(
     _check_expansion(expansion, start.clouds)
     storage = start.kind.from_clouds(start.clouds, start.budget)
     label_facts = _soften(storage, config, teacher)
-    steps = objective.steps if config.steps is None else config.steps
+    batch = max(STEP_CLOUDS, 40 * len(real.class_names)) if config.batch is None else config.batch
+    share = min(1.0, STEP_CLOUDS / min(batch, len(storage)))  # what a large step costs, fewer steps save
+    steps = round(share * objective.steps) if config.steps is None else config.steps
     # The more clouds a class has, the less each has to move (docs/notebook.md, section 6).
     lr = 0.02 / (len(storage) / len(real.class_names)) ** 0.5 if config.lr is None else config.lr
     settings = DistillSettings(
         steps=steps,
         lr=lr,
-        batch=config.batch,
+        batch=batch,
         ema=config.ema,
         rate=config.rate,
         snapshots=config.snapshots,
