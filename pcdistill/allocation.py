@@ -25,7 +25,7 @@ FLOAT32_CLOUD = 1024 * 3 * 4
 POWERS = {"even": 0.0, "root": 0.5, "proportional": 1.0}
 Sharing = Literal["even", "root", "proportional"]
 
-POINTS = (32, 64, 128, 256, 512, 1024)
+POINTS = (32, 64, 128, 256, 512)
 BITS = (4, 5, 6, 7, 8)
 
 # A budget that is used to this extent is taken for full.
@@ -175,6 +175,11 @@ def ranked(
     return sorted(guesses, key=lambda shape: guesses[shape])
 
 
+def distinct(shape: Shape) -> float:
+    """Points of a cloud that codes can tell apart, about: a surface meets some 2 * 4^bits cells of the cube."""
+    return shape.points / (1 + shape.points / (2 * 4**shape.bits))
+
+
 def _predicted(bytes_per_class: float, sizes: Sequence[int], shape: Shape, coded: bool) -> float:
     """Error, as a fraction, that the fitted frontier expects of a coreset; large where less than a cloud fits."""
     level = bytes_per_class / cloud_bytes(shape, coded)
@@ -182,7 +187,7 @@ def _predicted(bytes_per_class: float, sizes: Sequence[int], shape: Shape, coded
         return 1 + 1 / level
     clouds = sum(min(size, level) for size in sizes) / len(sizes)
     fit, error = _frontier(), 0.0
-    for name, size in (("clouds", clouds), ("points", shape.points), ("cells", 2**shape.bits)):
+    for name, size in (("clouds", clouds), ("points", distinct(shape)), ("cells", 2**shape.bits)):
         error += fit[name] * float(size) ** -fit[f"{name}_power"]
     return error
 

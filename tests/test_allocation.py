@@ -136,7 +136,7 @@ def test_larger_budgets_buy_more_points_once_all_clouds_are_in() -> None:
     shapes = [ranked(size, sizes, True)[0] for size in (1229, 12288, 122880, 10**7)]
     cells = [shape.points * 2**shape.bits for shape in shapes]
     assert cells == sorted(cells)
-    assert shapes[-1] == Shape(1024, 8)
+    assert shapes[-1] == Shape(512, 8)
     assert ranked(12288, sizes, True, (100,), (10,)) == [Shape(100, 10)]
     assert ranked(1, sizes, True)[0] == Shape(32, 4)  # nothing fits: the smallest first
 
