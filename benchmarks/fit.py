@@ -3,9 +3,9 @@
     python benchmarks/fit.py          # writes pcdistill/presets/frontier.json from results/search.jsonl
 
 Fitted to the validation trials of random coresets on ModelNet10 that `python benchmarks/search.py random --bytes ...`
-has recorded: error = E + a clouds^-p + b points^-q + c cells^-r with cells = 2^bits and those points that codes can tell
-apart (`allocation.distinct`), all terms positive, in logarithms.
-What cannot be improved by spending (E) is left out of the file.
+has recorded: error = E + a clouds^-p + b points^-q + c cells^-r with cells = 2^bits and those points that codes can
+tell apart (`allocation.distinct`), all terms positive, in logarithms. What cannot be improved by spending (E) is left
+out of the file.
 """
 
 import json
