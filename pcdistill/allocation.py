@@ -177,7 +177,7 @@ def ranked(
 
 def distinct(shape: Shape) -> float:
     """Points of a cloud that codes can tell apart, about: a surface meets some 2 * 4^bits cells of the cube."""
-    return shape.points / (1 + shape.points / (2.0 * 2 ** (2 * shape.bits)))
+    return shape.points / (1 + shape.points / 2.0 ** (2 * shape.bits + 1))
 
 
 def _predicted(bytes_per_class: float, sizes: Sequence[int], shape: Shape, coded: bool) -> float:
