@@ -192,7 +192,7 @@ def test_a_grid_leaves_records_a_table_and_a_plot(
         ("medoid", 1), ("medoid", 2), ("dc", 1), ("dc", 2), ("whole", None),
     ]  # fmt: skip
     assert [record.train_seeds for record in records] == [[0, 1, 100, 101]] * 4 + [[0, 1]]
-    assert all(record.protocol == "tuned* v1" and record.dataset == "tiny.h5" for record in records)
+    assert all(record.protocol == "tuned* v2" and record.dataset == "tiny.h5" for record in records)
     assert [record.bytes_per_class for record in records] == [48, 96, 48, 96, 8 * 1024 * 12]
     assert records[2].command == (
         "pcdistill compare --data tiny.h5 --output grid --methods medoid preset:krr whole --budgets 1x16@8 2x16@8 "
