@@ -72,14 +72,14 @@ def accuracy_plot(
             transform=axes.transData + aside,
         )  # fmt: skip
         ends.append((curve.sizes[-1], means[-1], axes.transData + aside, curve.label, colour))
-    for point in points:
-        where = (point.size, 100 * point.accuracy)
+    for number, point in enumerate(sorted(points, key=lambda point: (point.size, point.accuracy))):
+        where, side = (point.size, 100 * point.accuracy), 1 if number % 2 else -1  # names of neighbours stand apart
         axes.plot(*where, "x", color="#777777", markersize=5, markeredgewidth=1.2, zorder=1)
         axes.annotate(
-            point.label, where, xytext=(-5, 0), textcoords="offset points", ha="right", va="center", fontsize=7,
-            color="#777777",
+            point.label, where, xytext=(5 * side, 0), textcoords="offset points", va="center", fontsize=7,
+            ha="left" if side > 0 else "right", color="#777777",
         )  # fmt: skip
-    sizes = sorted({size for curve in curves for size in curve.sizes})
+    sizes = sorted({size for curve in curves for size in curve.sizes} | {point.size for point in points})
     for level in levels:
         mean = 100 * level.means[0]
         axes.axhline(mean, color="#555555", linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
