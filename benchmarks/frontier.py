@@ -73,7 +73,9 @@ def arms() -> list[Arm]:
     for dataset, seeds in (("modelnet10", 3), ("modelnet40", 2)):
         for size in BUDGETS[:2]:
             listed += [Arm(dataset, arm, size, seeds) for arm in ("krr", *SELECTIONS)]
-        listed += [Arm(dataset, "random", size, seeds, points=256, bits=6) for size in BUDGETS[2:]]
+        for size in BUDGETS[2:]:
+            points = 128 if (dataset, size) == ("modelnet40", 36864) else 256
+            listed += [Arm(dataset, "random", size, seeds, points=points, bits=6)]
         listed += [Arm(dataset, "whole", None, 1)]
     listed += [Arm("modelnet10", arm, BUDGETS[2], 1, points=256, bits=6) for arm in ("krr", *SELECTIONS[1:])]
     listed += [Arm("modelnet10", arm, BUDGETS[0], 3, protocol="published") for arm in ("krr", "random", "medoid")]
