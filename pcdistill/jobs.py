@@ -404,15 +404,13 @@ def _within(storage: Storage, start: Start, nbytes: int) -> Tensor:
     try:
         return trimmed(storage, nbytes)
     except InputError:
-        first = start.kind.from_clouds(start.clouds, start.budget).learned()
-        with torch.no_grad():
-            for _ in range(8):
-                for name, value in storage.learned().items():
-                    value.lerp_(first[name], 0.5) if name in first else None
-                if storage.nbytes <= nbytes:
-                    return torch.arange(len(storage))
-            for name, value in first.items():
-                storage.learned()[name].copy_(value)
+        first, learned = start.kind.from_clouds(start.clouds, start.budget).learned(), storage.learned()
+        for share in (0.5,) * 8 + (1.0,):
+            with torch.no_grad():
+                for name, value in first.items():
+                    learned[name].lerp_(value, share)
+            if storage.nbytes <= nbytes:
+                break
         return torch.arange(len(storage))
 
 
