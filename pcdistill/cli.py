@@ -126,7 +126,18 @@ def show_artefact(config: ShowConfig) -> None:
         "  sizes      "
         + ", ".join(f"{name.removesuffix('_bytes')} {value:,}" for name, value in sizes._asdict().items())
     )
-    for key in ("arm", "dataset", "storage", "selection", "objective", "settings", "seed", "created", "versions", "hardware"):
+    for key in (
+        "arm",
+        "dataset",
+        "storage",
+        "selection",
+        "objective",
+        "settings",
+        "seed",
+        "created",
+        "versions",
+        "hardware",
+    ):
         print(f"  {key:10} {facts[key] if not isinstance(facts[key], dict) else json.dumps(facts[key])}")
     plan = facts["protocol"]
     print(f"  protocol   {plan.get('name')} v{plan.get('version')}, network {plan.get('network')}")
