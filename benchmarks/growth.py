@@ -336,6 +336,9 @@ def main() -> None:
     if not given.plot:
         run(wanted, given.quick)
     lines = [line for line in read_lines(RESULTS) if line["dataset"] == dataset(given.quick)]
+    if not any((line["networks"], line["steps"]) == (cell.networks or line["networks"], cell.steps)
+               for line in lines for cell in wanted):  # fmt: skip
+        sys.exit("no plot: no record of these networks and steps (--networks, --steps)")
     try:
         plot(lines, wanted, RESULTS.with_name(dataset(given.quick)))
     except ImportError:
