@@ -36,7 +36,7 @@ from pcdistill.distill import DistillSettings, distill
 from pcdistill.environment import hardware, revision, versions
 from pcdistill.evaluation import peak_mib
 from pcdistill.files import atomic, cache_root
-from pcdistill.jobs import make_objective
+from pcdistill.jobs import make_objective, step_clouds
 from pcdistill.selection import select
 from pcdistill.storage import Budget, storages
 from pcdistill.viewing.curves import COLOURS, MARKERS
@@ -48,6 +48,13 @@ REAL_POINTS = 1024  # of every real cloud, as in the sets that are condensed in 
 BASE_SHAPES = 32  # generated shapes per class that all others are made of
 VERSION = 1  # raise when `write_set` makes other clouds, so that old files are not found
 PART = 250  # clouds in memory while a set is written
+
+
+# Fields of every record that stay empty here, as no network is trained on what is condensed.
+UNTRAINED: dict[str, Any] = {
+    "protocol": None, "network": None, "accuracy": [], "accuracy_mean": None, "accuracy_std": None,
+    "class_accuracy_mean": None, "distill_seeds": [0], "train_seeds": [], "train_seconds": None,
+}  # fmt: skip
 
 
 class Cell(NamedTuple):
@@ -165,13 +172,14 @@ def measure(cell: Cell, path: Path) -> dict[str, Any]:
         select_peak = peak()
         storage = storages["points"].from_clouds(first, budget)
         settings = DistillSettings(
-            steps=cell.steps, lr=0.02 / cell.clouds**0.5, batch=max(480, 40 * cell.classes), seed=config.seed
+            steps=cell.steps, lr=0.02 / cell.clouds**0.5, batch=step_clouds(cell.classes), seed=config.seed
         )
         done = distill(real, storage, objective, settings)
         size = (real.num_classes, len(real), real.points_per_cloud)
     assert size == (cell.classes, cell.real, cell.real_points)
     return {
-        "objective": objective.name, "networks": objective.options.bank.networks,
+        "bytes_per_class": storage.nbytes / cell.classes, "objective": objective.name,
+        "networks": objective.options.bank.networks,
         "distill_network": objective.options.bank.network, "init": config.init,
         "fingerprint_seconds": opened - start, "select_seconds": selected - opened,
         "prepare_seconds": done.prepare_seconds, "distill_seconds": done.seconds,
@@ -190,7 +198,7 @@ def recorded(cell: Cell, quick: bool) -> dict[str, Any]:
     return {
         "benchmark": "growth", "dataset": dataset(quick), "arm": found["objective"], "distilled": True,
         "storage": "points", "classes": cell.classes, "clouds_per_class": cell.clouds, "points": cell.points, "bits": 8,
-        "real_clouds": cell.real, "real_points": cell.real_points, "steps": cell.steps, **found,
+        "real_clouds": cell.real, "real_points": cell.real_points, "steps": cell.steps, **found, **UNTRAINED,
         "command": shlex.join(["python", "benchmarks/growth.py", "one", *words]),
         "commit": revision(Path(__file__).parent.parent), "versions": versions(), "hardware": hardware(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -356,7 +356,7 @@ def distill_artefact(
     _check_expansion(expansion, start.clouds)
     storage = start.kind.from_clouds(start.clouds, start.budget)
     label_facts = _soften(storage, config, teacher)
-    batch = max(STEP_CLOUDS, 40 * len(real.class_names)) if config.batch is None else config.batch
+    batch = step_clouds(len(real.class_names)) if config.batch is None else config.batch
     share = min(1.0, STEP_CLOUDS / min(batch, len(storage)))  # what a large step costs, fewer steps save
     steps = round(share * objective.steps) if config.steps is None else config.steps
     # The more clouds a class has, the less each has to move (docs/notebook.md, section 6).
@@ -394,6 +394,11 @@ def distill_artefact(
         }
     )
     return Artefact(storage, metadata, done.losses, snapshots)
+
+
+def step_clouds(classes: int) -> int:
+    """Clouds per step where nobody asks for another number: 40 of every class, `STEP_CLOUDS` at least."""
+    return max(STEP_CLOUDS, 40 * classes)
 
 
 def _within(storage: Storage, start: Start, nbytes: int) -> Tensor:

@@ -1,8 +1,10 @@
 """Fixtures shared by all tests: one thread, an empty cache, real data where there is some, a tiny set."""
 
+import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 # Before torch and NumPy start their thread pools, and for the commands that tests run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +23,21 @@ REPOSITORY = Path(__file__).parent.parent
 hypothesis.settings.register_profile("pcdistill", deadline=None)
 hypothesis.settings.load_profile("pcdistill")
 torch.set_num_threads(1)
+
+
+def _script(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"_{path.stem}_script", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def script() -> Callable[[Path], ModuleType]:
+    """Load the script at a path anew, as a module."""
+    return _script
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,8 +1,8 @@
 """The scripts that measure and tabulate, on a tiny set and on copies: nothing in `benchmarks/` is touched."""
 
-import importlib.util
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -22,17 +22,10 @@ REQUIRED = [
 TEXT = "before\n<!-- table: {} -->\nold\n<!-- end -->\nafter\n"
 
 
-def script(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"_{path.stem}_script", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def modelnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_recipes: None) -> ModuleType:
+def modelnet(
+    script: Callable[[Path], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_recipes: None
+) -> ModuleType:
     module = script(REPOSITORY / "benchmarks" / "modelnet.py")
     monkeypatch.setattr(module, "RESULTS", tmp_path / "results" / "modelnet.jsonl")
     usual = module.DistillConfig
@@ -139,7 +132,7 @@ def record(**changes: object) -> Record:
 
 
 @pytest.fixture
-def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def tables(script: Callable[[Path], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script in a tree of its own: two files with tables, and three records."""
     folder = tmp_path / "benchmarks"
     folder.mkdir()

@@ -1,8 +1,8 @@
 """The frontier benchmark: its arms survive their own command lines, its plots and tables show what the records say."""
 
-import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,22 +13,13 @@ from pcdistill.allocation import _frontier
 from pcdistill.data import load
 from pcdistill.evaluation import Record
 
+Script = Callable[[Path], ModuleType]
 HERE = Path(__file__).parents[1] / "benchmarks"
 
 
-def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def frontier(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    module = loaded("frontier", monkeypatch)
+def frontier(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    module = script(HERE / "frontier.py")
     monkeypatch.setattr(module, "RESULTS", tmp_path / "frontier.jsonl")
     return module
 
@@ -96,8 +87,8 @@ def test_the_plot_is_drawn_from_records(ending: str, frontier: ModuleType, tmp_p
         assert all(name in text for name in ("distilled", "SADM", "3DDP", "whole set"))
 
 
-def test_the_table_shows_what_stands_at_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    tables = loaded("tables", monkeypatch)
+def test_the_table_shows_what_stands_at_equal_bytes(script: Script) -> None:
+    tables = script(HERE / "tables.py")
     papers = json.loads((HERE / "results" / "published.json").read_text())["points"]
     records = [record("krr", 12288, 0.9), record("random", 12288, 0.8), record("whole", None, 0.93)]
     text = tables.frontier([*records, record("krr", 1229, 0.85), record("krr", 12288, 0.7, "modelnet40")], papers)
@@ -108,8 +99,10 @@ def test_the_table_shows_what_stands_at_equal_bytes(monkeypatch: pytest.MonkeyPa
     assert rows[2][8:] == ["55.8", "73.2", "–"]
 
 
-def test_the_fitted_frontier_is_that_of_the_trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    fit = loaded("fit", monkeypatch)
+def test_the_fitted_frontier_is_that_of_the_trials(
+    script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fit = script(HERE / "fit.py")
     monkeypatch.setattr(fit, "TARGET", tmp_path / "frontier.json")
     fit.main()
     assert json.loads((tmp_path / "frontier.json").read_text())["fit"] == pytest.approx(_frontier(), rel=0.05)

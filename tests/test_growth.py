@@ -1,10 +1,10 @@
 """The benchmark of growth: a tiny grid through the real script, in processes of its own as ever."""
 
-import importlib.util
 import json
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +19,8 @@ REPOSITORY = Path(__file__).parent.parent
 SHARED = [
     "benchmark", "dataset", "arm", "distilled", "objective", "storage", "clouds_per_class", "points", "bits",
     "distill_network", "distill_seconds", "prepare_seconds", "peak_mib", "command", "commit", "versions", "hardware",
-    "date",
+    "date", "bytes_per_class", "protocol", "network", "accuracy", "accuracy_mean", "accuracy_std",
+    "class_accuracy_mean", "distill_seeds", "train_seeds", "train_seconds",
 ]  # fmt: skip
 OWN = ["classes", "real_clouds", "real_points", "steps", "networks", "init", "select_seconds",
        "fingerprint_seconds", "start_mib", "select_peak_mib", "file_mib", "threads"]  # fmt: skip
@@ -27,17 +28,8 @@ TINY = ["--classes", "2", "--clouds", "1", "--points", "8", "--real", "8", "--ne
         "--real-points", "16"]  # fmt: skip
 
 
-def script(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"_{path.stem}_script", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def growth(script: Callable[[Path], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script with a grid of two cells, whose results and sets go to folders of their own."""
     module = script(REPOSITORY / "benchmarks" / "growth.py")
     monkeypatch.setattr(module, "RESULTS", tmp_path / "results" / "growth.jsonl")
@@ -90,7 +82,7 @@ def test_cells_are_measured_once_recorded_and_drawn(
     assert growth.RESULTS.with_name("growth.svg").read_bytes() == drawn
 
 
-def test_the_grid_changes_one_factor_at_a_time() -> None:
+def test_the_grid_changes_one_factor_at_a_time(script: Callable[[Path], ModuleType]) -> None:
     growth = script(REPOSITORY / "benchmarks" / "growth.py")
     for listed in (growth.cells(False, None, None), growth.cells(True, 2, 7)):
         base, *others = listed
@@ -104,7 +96,9 @@ def test_the_grid_changes_one_factor_at_a_time() -> None:
     assert {cell.networks for cell in growth.cells(False, 3, None)} == {3}
 
 
-def test_the_set_is_the_same_each_time_whatever_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_set_is_the_same_each_time_whatever_the_parts(
+    script: Callable[[Path], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     growth = script(REPOSITORY / "benchmarks" / "growth.py")
     monkeypatch.setattr(growth, "BASE_SHAPES", 2)
     growth.write_set(tmp_path / "a.h5", 12, 30, 16)
@@ -122,14 +116,18 @@ def test_the_set_is_the_same_each_time_whatever_the_parts(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("words", [["--real", "5"], ["one", "--real", "0"], ["two"], ["one", "--real", "x"]])
-def test_half_a_command_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_half_a_command_is_refused(
+    script: Callable[[Path], ModuleType], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     growth = script(REPOSITORY / "benchmarks" / "growth.py")
     with pytest.raises(SystemExit, match="2"):
         growth.arguments(words)
     assert "error: " in capsys.readouterr().err
 
 
-def test_the_table_has_a_line_per_record_and_none_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_has_a_line_per_record_and_none_without(
+    script: Callable[[Path], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "benchmarks"
     (folder / "results").mkdir(parents=True)
     shutil.copy(REPOSITORY / "benchmarks" / "tables.py", folder)
