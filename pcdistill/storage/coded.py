@@ -11,7 +11,6 @@ from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.storage.base import Arrays, storages, stored_labels
 from pcdistill.storage.coding import LEARNED, POINTS_PER_BYTE, canonical_order, decode_sets, encode_sets
-from pcdistill.storage.labels import from_codes
 from pcdistill.storage.points import FLOATS, StoredPoints, checked_layout
 from pcdistill.storage.quantise import decode, encode
 
@@ -60,8 +59,7 @@ class CodedPoints(StoredPoints):
         labels = stored_labels(arrays, layout["clouds"], len(class_names))
         codes = torch.from_numpy(decode_sets(stream, labels.numpy(), points, bits))
         storage = cls(decode(codes, bits), labels, bits, class_names)
-        if "soft_labels" in layout:
-            storage.label_logits = from_codes(arrays.get("labels"), len(labels), len(class_names))
+        storage.restore_soft(arrays, layout)
         return storage
 
     def arrays(self) -> Arrays:

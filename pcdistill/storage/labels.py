@@ -1,12 +1,15 @@
 """Soft labels at one byte per cloud and class, learned as logits through the rounding."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
+from pcdistill.storage.base import Arrays, Storage
 
 TOP = 255  # code of the most probable class of every cloud
 FLOOR = 0.25 / TOP  # share of the most probable class that stands for code 0: finite as a logit, and rounds to 0
@@ -73,3 +76,51 @@ def from_codes(stored: np.ndarray[Any, Any] | None, clouds: int, classes: int) -
         at = int((largest != TOP).argmax())
         raise InputError("labels", f"largest code {largest[at]} of cloud {at}", f"{TOP} in every cloud")
     return to_logits(torch.from_numpy(stored.astype(np.float32)))
+
+
+class SoftStorage(Storage):
+    """A storage that may keep soft labels: a byte per cloud and class beside whatever it keeps of coordinates.
+
+    Attributes:
+        label_logits: `(N, C)` with soft labels, else None; learned if it requires a gradient.
+    """
+
+    label_logits: Tensor | None = None
+
+    def soften(self, labels: Tensor, *, learn: bool = False) -> None:
+        wanted = (len(self), len(self.class_names))
+        if labels.shape != wanted:
+            raise InputError("soft labels", f"shape {tuple(labels.shape)}", f"{wanted}")
+        checked = PointClouds(torch.zeros(len(self), 1, 3), labels, self.class_names, {"source": "soft labels"}).labels
+        self.label_logits = to_logits(checked).requires_grad_(learn)
+
+    def soft_arrays(self) -> Arrays:
+        """What is kept of soft labels: nothing where there are none."""
+        return {} if self.label_logits is None else {"labels": to_codes(self.label_logits).numpy()}
+
+    def soft_layout(self) -> dict[str, int]:
+        """What the layout says of them."""
+        return {} if self.label_logits is None else {"soft_labels": 1}
+
+    def soft_learned(self) -> dict[str, Tensor]:
+        """Their logits, if they are learned."""
+        logits = self.label_logits
+        return {} if logits is None or not logits.requires_grad else {"labels": logits}
+
+    def restore_soft(self, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int]) -> None:
+        """Take over the soft labels of a layout that has them; trusts neither."""
+        if "soft_labels" in layout:
+            self.label_logits = from_codes(arrays.get("labels"), len(self), len(self.class_names))
+
+    def labelled(self, points: Tensor, chosen: Tensor | slice) -> PointClouds:
+        """`points` of the `chosen` clouds with their labels, differentiable in soft ones."""
+        soft = self.label_logits
+        labels = self.labels[chosen] if soft is None else labels_through(soft[chosen])
+        classes = None if soft is None else self.labels[chosen]
+        return PointClouds(points, labels, self.class_names, {"source": f"storage '{self.name}'"}, classes)
+
+
+def check_soft(layout: Mapping[str, int]) -> None:
+    """Raise `InputError` unless a layout, which is not trusted, says of soft labels what a writer would."""
+    if type(layout.get("soft_labels", 1)) is not int or layout.get("soft_labels", 1) != 1:
+        raise InputError("layout 'soft_labels'", repr(layout["soft_labels"]), "1, or no such field")

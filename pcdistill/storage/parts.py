@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.storage.base import Arrays, Budget, Storage, check_bits, check_counts
-from pcdistill.storage.labels import LABEL_PACE, from_codes, labels_through, to_codes, to_logits
+from pcdistill.storage.base import Arrays, Budget, check_bits, check_counts
+from pcdistill.storage.labels import LABEL_PACE, SoftStorage, check_soft
 from pcdistill.storage.points import FLOATS
 from pcdistill.storage.quantise import decode, encode, pack, round_through, unpack
 
@@ -91,7 +91,7 @@ class Part:
         return np.uint8, (self.shape[0], self.nbytes(bits) // self.shape[0])
 
 
-class PartedStorage(Storage):
+class PartedStorage(SoftStorage):
     """Clouds that a formula makes of a few parts.
 
     A subclass says which integers it needs (`rule`, `check`), which parts it keeps (`parts`), what they are for given
@@ -112,7 +112,6 @@ class PartedStorage(Storage):
         self.sizes = dict(sizes)
         self.class_names = class_names
         self.labels = torch.arange(len(class_names)).repeat_interleave(sizes["clouds"])
-        self.label_logits: Tensor | None = None
         self._parts = self.stored_parts(self.sizes, len(class_names))
         self.values: Values = {
             name: value.detach().clone().requires_grad_(self._parts[name].kind != "choices")
@@ -177,8 +176,7 @@ class PartedStorage(Storage):
     def from_arrays(
         cls, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int], class_names: tuple[str, ...]
     ) -> Self:
-        if type(layout.get("soft_labels", 1)) is not int or layout.get("soft_labels", 1) != 1:
-            raise InputError("layout 'soft_labels'", repr(layout["soft_labels"]), "1, or no such field")
+        check_soft(layout)
         sizes: dict[str, int] = {}
         for field in ("bits", "points", "clouds", *cls.fields):
             value = layout.get(field)
@@ -195,39 +193,24 @@ class PartedStorage(Storage):
         storage = cls(values, sizes, class_names)
         with torch.no_grad():
             storage.decode()  # finite parts may make clouds that are not, which `PointClouds` refuses
-        if "soft_labels" in layout:
-            storage.label_logits = from_codes(arrays.get("labels"), len(storage), len(class_names))
+        storage.restore_soft(arrays, layout)
         return storage
-
-    def soften(self, labels: Tensor, *, learn: bool = False) -> None:
-        wanted = (len(self), len(self.class_names))
-        if labels.shape != wanted:
-            raise InputError("soft labels", f"shape {tuple(labels.shape)}", f"{wanted}")
-        checked = PointClouds(torch.zeros(len(self), 1, 3), labels, self.class_names, {"source": "soft labels"}).labels
-        self.label_logits = to_logits(checked).requires_grad_(learn)
 
     def arrays(self) -> Arrays:
         bits = self.sizes["bits"]
-        labels: Arrays = {} if self.label_logits is None else {"labels": to_codes(self.label_logits).numpy()}
-        return {name: self._parts[name].write(value, bits) for name, value in self.values.items()} | labels
+        return {name: self._parts[name].write(value, bits) for name, value in self.values.items()} | self.soft_arrays()
 
     def layout(self) -> dict[str, int]:
-        return self.sizes | ({} if self.label_logits is None else {"soft_labels": 1})
+        return self.sizes | self.soft_layout()
 
     def learned(self) -> dict[str, Tensor]:
-        logits = self.label_logits
-        learned = {name: value for name, value in self.values.items() if value.requires_grad}
-        return learned | ({} if logits is None or not logits.requires_grad else {"labels": logits})
+        return {name: value for name, value in self.values.items() if value.requires_grad} | self.soft_learned()
 
     def decode(self, index: Tensor | None = None) -> PointClouds:
         chosen = torch.arange(len(self)) if index is None else index
         bits = self.sizes["bits"]
         rounded = {name: self._parts[name].rounded(value, bits) for name, value in self.values.items()}
-        points = self.assemble(rounded, self.sizes, chosen)
-        soft = self.label_logits
-        labels = self.labels[chosen] if soft is None else labels_through(soft[chosen])
-        classes = None if soft is None else self.labels[chosen]
-        return PointClouds(points, labels, self.class_names, {"source": f"storage '{self.name}'"}, classes)
+        return self.labelled(self.assemble(rounded, self.sizes, chosen), chosen)
 
 
 def _round_weights(values: Tensor, bits: int) -> Tensor:

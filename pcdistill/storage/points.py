@@ -12,21 +12,20 @@ from pcdistill.errors import InputError
 from pcdistill.storage.base import (
     Arrays,
     Budget,
-    Storage,
     check_bits,
     check_counts,
     counts_array,
     storages,
     stored_labels,
 )
-from pcdistill.storage.labels import LABEL_PACE, from_codes, labels_through, to_codes, to_logits
+from pcdistill.storage.labels import LABEL_PACE, SoftStorage, check_soft
 from pcdistill.storage.quantise import decode, encode, pack, round_through, unpack
 
 FLOATS = {16: np.float16, 32: np.float32}
 
 
 @storages.register("points")
-class StoredPoints(Storage):
+class StoredPoints(SoftStorage):
     """`(N, P, 3)` coordinates at `bits` bits each, learned through the rounding.
 
     The parameterisation of DC, DM and MTT, which store float32 pixels; fixed-point codes over the cube
@@ -48,7 +47,6 @@ class StoredPoints(Storage):
         self.labels = labels
         self.bits = bits
         self.class_names = class_names
-        self.label_logits: Tensor | None = None
 
     def kept(self, index: Tensor) -> Self:
         storage = type(self)(self.points[index], self.labels[index], self.bits, self.class_names)
@@ -56,13 +54,6 @@ class StoredPoints(Storage):
             learn = self.label_logits.requires_grad
             storage.label_logits = self.label_logits.detach()[index].requires_grad_(learn)
         return storage
-
-    def soften(self, labels: Tensor, *, learn: bool = False) -> None:
-        wanted = (len(self), len(self.class_names))
-        if labels.shape != wanted:
-            raise InputError("soft labels", f"shape {tuple(labels.shape)}", f"{wanted}")
-        checked = PointClouds(self.points.detach(), labels, self.class_names, {"source": "soft labels"}).labels
-        self.label_logits = to_logits(checked).requires_grad_(learn)
 
     @classmethod
     def from_clouds(cls, initial: PointClouds, budget: Budget) -> Self:
@@ -89,8 +80,7 @@ class StoredPoints(Storage):
         if not torch.isfinite(values).all():
             raise InputError("codes", "NaN or infinite coordinates", "finite ones")
         storage = cls(values, labels, bits, class_names)
-        if "soft_labels" in layout:
-            storage.label_logits = from_codes(arrays.get("labels"), len(values), len(class_names))
+        storage.restore_soft(arrays, layout)
         return storage
 
     def arrays(self) -> Arrays:
@@ -102,24 +92,17 @@ class StoredPoints(Storage):
 
     def label_arrays(self) -> Arrays:
         """What is kept of labels: counts of clouds where classes differ, and soft labels."""
-        soft: Arrays = {} if self.label_logits is None else {"labels": to_codes(self.label_logits).numpy()}
-        return counts_array(self.labels, len(self.class_names)) | soft
+        return counts_array(self.labels, len(self.class_names)) | self.soft_arrays()
 
     def layout(self) -> dict[str, int]:
-        soft = {} if self.label_logits is None else {"soft_labels": 1}
-        return {"bits": self.bits, "points": self.points.shape[1], **soft}
+        return {"bits": self.bits, "points": self.points.shape[1], **self.soft_layout()}
 
     def learned(self) -> dict[str, Tensor]:
-        logits = self.label_logits
-        return {"points": self.points} | ({} if logits is None or not logits.requires_grad else {"labels": logits})
+        return {"points": self.points} | self.soft_learned()
 
     def decode(self, index: Tensor | None = None) -> PointClouds:
         chosen = slice(None) if index is None else index
-        points = round_through(self.points[chosen], self.bits)
-        soft = self.label_logits
-        labels = self.labels[chosen] if soft is None else labels_through(soft[chosen])
-        classes = None if soft is None else self.labels[chosen]
-        return PointClouds(points, labels, self.class_names, {"source": f"storage '{self.name}'"}, classes)
+        return self.labelled(round_through(self.points[chosen], self.bits), chosen)
 
 
 def checked_layout(layout: Mapping[str, int]) -> tuple[int, int]:
@@ -128,8 +111,7 @@ def checked_layout(layout: Mapping[str, int]) -> tuple[int, int]:
     Raises:
         InputError: naming the field that is missing or out of range.
     """
-    if type(layout.get("soft_labels", 1)) is not int or layout.get("soft_labels", 1) != 1:
-        raise InputError("layout 'soft_labels'", repr(layout["soft_labels"]), "1, or no such field")
+    check_soft(layout)
     for field in ("bits", "points"):
         if type(layout.get(field)) is not int:
             raise InputError(f"layout '{field}'", repr(layout.get(field)), "an integer")
