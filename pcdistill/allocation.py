@@ -249,10 +249,6 @@ def measured(
             clouds = kind.from_clouds(filled.clouds, filled.budget).decode()
         total = plan.recipe.total_steps(len(clouds))
         with progress(f"trying {shape.points} points at {shape.bits} bits", total) as report:
-            found = evaluate(clouds, held, plan, [seed], _reporter(report))
+            found = evaluate(clouds, held, plan, [seed], report)
         trials.append(Trial(shape, len(clouds), found.runs[0].accuracy))
     return sorted(trials, key=lambda trial: -trial.accuracy)
-
-
-def _reporter(report: Callable[[int, str], None]) -> Callable[[int, int, float], None]:
-    return lambda _, step, loss: report(step, f"loss {loss:.4g}")

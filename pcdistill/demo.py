@@ -58,7 +58,7 @@ def run_demo(config: DemoConfig, say: Callable[[str], None]) -> None:
 def _accuracy(name: str, clouds: PointClouds, test: PointClouds, plan: Protocol, seed: int) -> float:
     total = plan.recipe.total_steps(len(clouds))
     with progress(f"training on {name}", total) as report:
-        found = evaluate(clouds, test, plan, [seed], lambda _, step, loss: report(step, f"loss {loss:.4g}"))
+        found = evaluate(clouds, test, plan, [seed], report)
     return found.runs[0].accuracy
 
 

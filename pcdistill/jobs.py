@@ -485,6 +485,7 @@ def run_train(config: TrainConfig) -> list[float]:
         "protocol": source.protocol.model_dump_json(),
         "dataset": set_name(source.dataset),
         "seed": str(config.seed),
+        "points": str(source.clouds.points_per_cloud),
         "versions": json.dumps(versions()),
         "hardware": hardware(),
     }
@@ -501,6 +502,7 @@ class Trained(NamedTuple):
     class_names: tuple[str, ...]
     protocol: Protocol
     dataset: str
+    points: int | None  # of every cloud that it was trained on; None in files of version 0.1
 
 
 def load_network(path: Path) -> Trained:
@@ -523,7 +525,8 @@ def load_network(path: Path) -> Trained:
         network.load_state_dict(tensors)
         if isinstance(network, PointNet):
             network.bf16 = plan.recipe.bf16  # as it was trained, so that it is tested as `evaluate` tests it
-        return Trained(network.eval(), names, plan, facts["dataset"])
+        points = int(facts["points"]) if "points" in facts else None
+        return Trained(network.eval(), names, plan, facts["dataset"], points)
     except InputError:
         raise
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
@@ -537,15 +540,13 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
         if config.network not in (None, trained.protocol.network) or config.protocol is not None:
             raise InputError(config.source, "a trained network with --network or --protocol", "neither")
         test = _test_set(config, trained.dataset)
-        return Evaluation((), (score(trained.network, as_tested(test, trained.class_names, trained.protocol)),), 0.0)
+        test = as_tested(test, trained.class_names, trained.protocol, trained.points)
+        return Evaluation((), (score(trained.network, test),), 0.0)
     source = open_source(config.source, config.root, config.protocol, config.network)
     test = _test_set(config, source.dataset)
     total = source.protocol.recipe.total_steps(len(source.clouds))
     with progress("training", total * config.seeds) as report:
-        return evaluate(
-            source.clouds, test, source.protocol, range(config.seeds),
-            lambda run, step, loss: report(run * total + step, f"network {run + 1} of {config.seeds}, loss {loss:.4g}"),
-        )  # fmt: skip
+        return evaluate(source.clouds, test, source.protocol, range(config.seeds), report)
 
 
 def set_name(name: str) -> str:

@@ -1,7 +1,7 @@
 """The one loop that trains a classifier on clouds; a `Recipe` says how."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -12,10 +12,11 @@ from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.geometry import normalise
-from pcdistill.models import Network, PointNet, seeded
+from pcdistill.models import Network, PointNet, build, seeded
 from pcdistill.registry import nearest
 
 OnStep = Callable[[int, float], None]
+OnProgress = Callable[[int, str], None]  # steps done, of all networks together, and a word on them
 
 
 class Recipe(BaseModel):
@@ -104,7 +105,9 @@ class Protocol(BaseModel):
         name, version: as for recipes.
         recipe: trains a fresh network on the set under test, once per seed.
         network: registered name.
-        test_points: points of every test cloud that the network sees (the first ones stored).
+        test_points: points of every test cloud that are looked at (the first ones stored).
+        thin: of these the network sees as many as the clouds that it was trained on have, by farthest point sampling.
+            Networks that look at neighbourhoods need it: those of 1024 points are much smaller than those of 128.
 
     Accuracy is that of the last step (or of the recipe's averaged weights), never the best along the way.
     """
@@ -116,6 +119,7 @@ class Protocol(BaseModel):
     recipe: Recipe
     network: str = "pointnet"
     test_points: int = Field(default=1024, ge=1)
+    thin: bool = False
 
 
 def protocol(name: str, network: str = "pointnet", test_points: int = 1024) -> Protocol:
@@ -180,6 +184,35 @@ def train(
         network.load_state_dict(dict(zip(network.state_dict(), averaged, strict=True)))
     network.eval()
     return losses
+
+
+def train_networks(
+    name: str, clouds: PointClouds, recipe: Recipe, seeds: Sequence[int], on_progress: OnProgress | None = None
+) -> list[Network]:
+    """Fresh networks, one per seed, trained on the same clouds; in evaluation mode.
+
+    Args:
+        name: registered network.
+        clouds: `(N, P, 3)`, hard or soft labels.
+        recipe: how.
+        seeds: of weights, order, augmentation and dropout.
+        on_progress: called along the way.
+
+    Raises:
+        InputError: as `train`.
+    """
+    trained: list[Network] = []
+    total = recipe.total_steps(len(clouds))
+    for number, seed in enumerate(seeds):
+        network = build(name, clouds.num_classes, seed)
+
+        def report(step: int, loss: float, number: int = number) -> None:
+            if on_progress is not None:
+                on_progress(number * total + step, f"network {number + 1} of {len(seeds)}, loss {loss:.4g}")
+
+        train(network, clouds, recipe, seed, report)
+        trained.append(network)
+    return trained
 
 
 @torch.no_grad()

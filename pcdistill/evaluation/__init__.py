@@ -12,7 +12,17 @@ from pcdistill.evaluation.records import (
     write_record,
     write_records,
 )
-from pcdistill.evaluation.scores import Evaluation, Scores, as_tested, evaluate, mean_std, peak_mib, score
+from pcdistill.evaluation.scores import (
+    Evaluation,
+    Scores,
+    as_tested,
+    calibration_error,
+    evaluate,
+    hits,
+    mean_std,
+    peak_mib,
+    score,
+)
 
 __all__ = [
     "Evaluation",
@@ -21,8 +31,10 @@ __all__ = [
     "Scores",
     "accuracy_cell",
     "as_tested",
+    "calibration_error",
     "evaluate",
     "float32_bytes_per_class",
+    "hits",
     "markdown_table",
     "mean_std",
     "measure",

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pcdistill.clouds import PointClouds
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
-from pcdistill.evaluation.scores import OnStep, evaluate, mean_std, peak_mib
+from pcdistill.evaluation.scores import evaluate, mean_std, peak_mib
 from pcdistill.files import atomic
 from pcdistill.storage import Artefact
-from pcdistill.training import Protocol
+from pcdistill.training import OnProgress, Protocol
 
 
 class Record(BaseModel):
@@ -30,6 +31,9 @@ class Record(BaseModel):
         accuracy: a fraction per run; runs are distillation seeds x training seeds.
         prepare_seconds: bank, experts; computed once per data set.
         peak_mib: peak memory of the process that distilled (selected, trained).
+
+    Records made since there is more than one network also have, per run, `class_accuracy`, `ece` and `right`, and the
+    `confusion` of all runs together (`Scores`).
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -77,6 +81,8 @@ class Run(BaseModel):
     Attributes:
         accuracy, class_accuracy: fractions, of every network.
         train_seeds: those of the networks.
+        ece, right: of every network, as in `Scores`.
+        confusion: summed over the networks.
         train_seconds: all networks together, tests included.
         expansion: of what is stored, which bytes and `points` count, into what is trained on; absent from records
             where there is none.
@@ -99,6 +105,9 @@ class Run(BaseModel):
     train_seeds: list[int]
     accuracy: list[float]
     class_accuracy: list[float]
+    ece: list[float]
+    right: list[str]
+    confusion: list[list[int]]
     distill_seconds: float
     prepare_seconds: float
     train_seconds: float
@@ -113,7 +122,7 @@ def measure(
     seed: int,
     networks: int,
     seconds: float | None = None,
-    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Run:
     """Train networks on an artefact's clouds (expanded if it says so), or on a whole set, and test them.
 
@@ -124,7 +133,7 @@ def measure(
         seed: that `made` was made with; its networks have the seeds `100 * seed`, `100 * seed + 1`, ...
         networks: how many.
         seconds: that making took; by default what the artefact says.
-        on_step: as in `evaluate`.
+        on_progress: as in `evaluate`.
 
     Raises:
         InputError: as `evaluate`.
@@ -134,7 +143,7 @@ def measure(
     clouds = made.training_clouds if isinstance(made, Artefact) else made
     spent = 0.0 if facts is None else facts.distill_seconds
     objective = (facts.objective or {}) if facts else {}
-    found = evaluate(clouds, test, plan, train_seeds, on_step)
+    found = evaluate(clouds, test, plan, train_seeds, on_progress)
     return Run(
         arm=facts.arm if facts else "whole",
         distilled=facts.distilled if facts else False,
@@ -149,6 +158,9 @@ def measure(
         train_seeds=train_seeds,
         accuracy=found.accuracies,
         class_accuracy=[run.class_accuracy for run in found.runs],
+        ece=[run.ece for run in found.runs],
+        right=[run.right for run in found.runs],
+        confusion=torch.tensor([run.confusion for run in found.runs]).sum(0).tolist(),
         distill_seconds=spent if seconds is None else seconds,
         prepare_seconds=facts.prepare_seconds if facts else 0.0,
         train_seconds=found.train_seconds,
@@ -176,6 +188,10 @@ def summed_up(
     """
     accuracy = [value for run in runs for value in run.accuracy]
     mean, deviation = mean_std(accuracy)
+    by_run: dict[str, Any] = {
+        name: [value for run in runs for value in getattr(run, name)] for name in ("class_accuracy", "ece", "right")
+    }
+    confusion = torch.tensor([run.confusion for run in runs]).sum(0).tolist()
     # The seed of an expansion is that of its run.
     expansion = {key: value for key, value in (runs[0].expansion or {}).items() if key != "seed"}
     shared = ("arm", "distilled", "objective", "storage", "clouds_per_class", "points", "bits", "bytes_per_class",
@@ -201,6 +217,7 @@ def summed_up(
         versions=versions(),
         hardware=hardware(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **{**by_run, "confusion": confusion},
         **{"recipe": plan.recipe.model_dump(mode="json"), **({"expansion": expansion} if expansion else {}), **more},
     )
 

@@ -2,26 +2,42 @@
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.models import Network, build
-from pcdistill.training import Protocol, predict, train
+from pcdistill.geometry import farthest_point_sample, gather_points
+from pcdistill.models import Network
+from pcdistill.training import OnProgress, Protocol, predict, train_networks
 
-OnStep = Callable[[int, int, float], None]  # number of the network from 0, step, loss
+ECE_BINS = 15
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One trained network on one test set; fractions."""
+    """One trained network on one test set.
 
-    accuracy: float  # over clouds
-    class_accuracy: float  # mean over classes
+    Attributes:
+        accuracy: fraction of the clouds.
+        class_accuracy: mean of `per_class` over the classes that occur.
+        per_class: fraction of every class; NaN for one without test clouds.
+        confusion: clouds of class i taken for class j at [i][j].
+        ece: expected calibration error (`calibration_error`).
+        right: hexadecimal digits of one bit per test cloud, in order, first cloud first: 1 where the guess is right.
+            What paired comparisons of two arms need (`statistics`); `hits` unpacks it.
+    """
+
+    accuracy: float
+    class_accuracy: float
     per_class: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    ece: float
+    right: str
 
 
 @dataclass(frozen=True)
@@ -44,15 +60,46 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
 
 
 def score(network: Network, test: PointClouds) -> Scores:
-    """Accuracy of a trained network on hard labels.
+    """How a trained network does on hard labels."""
+    logits = predict(network, test.points)
+    labels, guesses = test.hard_labels, logits.argmax(1)
+    right = guesses == labels
+    classes = test.num_classes
+    confusion = torch.bincount(labels * classes + guesses, minlength=classes**2).view(classes, classes)
+    per_class = confusion.diagonal() / test.class_counts.double()
+    return Scores(
+        accuracy=right.double().mean().item(),
+        class_accuracy=per_class[test.class_counts > 0].mean().item(),
+        per_class=tuple(per_class.tolist()),
+        confusion=tuple(map(tuple, confusion.tolist())),
+        ece=calibration_error(logits, labels),
+        right=np.packbits(right.numpy()).tobytes().hex(),
+    )
 
-    Classes without test clouds do not count towards the class mean; their `per_class` entry is NaN.
+
+def hits(right: str, clouds: int) -> Tensor:
+    """`Scores.right` as `(clouds,)` bool."""
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(right), dtype=np.uint8))
+    return torch.from_numpy(bits[:clouds].astype(bool))
+
+
+def calibration_error(logits: Tensor, labels: Tensor, bins: int = ECE_BINS) -> float:
+    """Expected calibration error: how far confidence is from accuracy, on average over the clouds.
+
+    Clouds are put into `bins` equal intervals of their greatest probability; of each interval the distance between
+    mean confidence and accuracy counts by its share of the clouds (Guo et al., "On calibration of modern neural
+    networks", ICML 2017, eq. 3).
+
+    Args:
+        logits: `(N, C)`.
+        labels: `(N,)` int64.
+        bins: number of intervals over [0, 1].
     """
-    guesses = predict(network, test.points).argmax(1)
-    right = (guesses == test.hard_labels).double()
-    hits = torch.zeros(test.num_classes, dtype=torch.float64).index_add_(0, test.hard_labels, right)
-    per_class = hits / test.class_counts
-    return Scores(right.mean().item(), per_class[test.class_counts > 0].mean().item(), tuple(per_class.tolist()))
+    confidence, guesses = logits.double().softmax(1).max(1)
+    gaps = (guesses == labels).double() - confidence
+    places = (confidence * bins).ceil().long().clamp(1, bins) - 1  # intervals are open below and closed above
+    sums = torch.zeros(bins, dtype=torch.float64).index_add_(0, places, gaps)
+    return sums.abs().sum().item() / len(labels)
 
 
 def evaluate(
@@ -60,7 +107,7 @@ def evaluate(
     test: PointClouds,
     protocol: Protocol,
     seeds: Sequence[int],
-    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Train one fresh network per seed on `clouds` and test it on `test`, as `protocol` says.
 
@@ -69,24 +116,28 @@ def evaluate(
         test: clouds of the same classes, at least `protocol.test_points` points each.
         protocol: recipe, network and test resolution.
         seeds: of weights, order and augmentation, one run each.
-        on_step: called with the run's number from 0, the step and the loss.
+        on_progress: as in `train_networks`.
 
     Raises:
         InputError: classes differ, or too few test points.
     """
-    test = as_tested(test, clouds.class_names, protocol)
+    test = as_tested(test, clouds.class_names, protocol, clouds.points_per_cloud)
     start = time.perf_counter()
-    runs = []
-    for number, seed in enumerate(seeds):
-        network = build(protocol.network, clouds.num_classes, seed)
-        report = None if on_step is None else _numbered(on_step, number)
-        train(network, clouds, protocol.recipe, seed, report)
-        runs.append(score(network, test))
-    return Evaluation(tuple(seeds), tuple(runs), time.perf_counter() - start)
+    networks = train_networks(protocol.network, clouds, protocol.recipe, seeds, on_progress)
+    runs = tuple(score(network, test) for network in networks)
+    return Evaluation(tuple(seeds), runs, time.perf_counter() - start)
 
 
-def as_tested(test: PointClouds, class_names: tuple[str, ...], protocol: Protocol) -> PointClouds:
-    """The test set as a protocol sees it: the first `test_points` points of every cloud.
+def as_tested(
+    test: PointClouds, class_names: tuple[str, ...], protocol: Protocol, trained_points: int | None = None
+) -> PointClouds:
+    """The test set as a protocol sees it: the first `test_points` points of every cloud, thinned if it says so.
+
+    Args:
+        test: the set.
+        class_names: those of training.
+        protocol: resolution and thinning.
+        trained_points: points of the clouds that the networks are trained on.
 
     Raises:
         InputError: classes differ, or too few points.
@@ -97,13 +148,12 @@ def as_tested(test: PointClouds, class_names: tuple[str, ...], protocol: Protoco
         )
     if test.points_per_cloud < protocol.test_points:
         raise InputError("test set", f"{test.points_per_cloud} points per cloud", f"at least {protocol.test_points}")
-    return test.with_points(test.points[:, : protocol.test_points])
+    points = test.points[:, : protocol.test_points]
+    if protocol.thin and trained_points is not None and trained_points < protocol.test_points:
+        points = gather_points(points, farthest_point_sample(points, trained_points))
+    return test.with_points(points)
 
 
 def peak_mib() -> int:
     """Peak memory of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
-def _numbered(on_step: OnStep, number: int) -> Callable[[int, float], None]:
-    return lambda step, loss: on_step(number, step, loss)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.evaluation import as_tested, evaluate, mean_std, peak_mib, score
+from pcdistill.evaluation import as_tested, calibration_error, evaluate, hits, mean_std, peak_mib, score
+from pcdistill.geometry import farthest_point_sample, gather_points
 from pcdistill.models import Network, Output, build
 from pcdistill.training import Protocol, Recipe, predict, train
 
@@ -41,6 +42,10 @@ def test_scores_equal_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     classes = max(truth + guesses) + 1
     found = score(Oracle(classes), told(truth, guesses, classes))
     assert found.accuracy == pytest.approx(accuracy_score(truth, guesses))
+    assert [list(row) for row in found.confusion] == [
+        [pairs.count((t, g)) for g in range(classes)] for t in range(classes)
+    ]
+    assert hits(found.right, len(truth)).tolist() == [t == g for t, g in pairs]
     present = sorted(set(truth))
     recalls = recall_score(truth, guesses, labels=present, average=None, zero_division=0.0)
     assert [found.per_class[label] for label in present] == pytest.approx(list(recalls))
@@ -53,6 +58,20 @@ def test_a_class_without_test_clouds_is_nan_and_not_in_the_mean() -> None:
     assert found.per_class[0] == 0.5
     assert math.isnan(found.per_class[1])
     assert found.class_accuracy == 0.75
+
+
+def test_calibration_error_of_known_confidences() -> None:
+    """Bins of a half: two clouds at 0.9 of which one is right, one at 0.6 which is right, one at 0.5 which is wrong."""
+    logits = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.5, 0.5]], dtype=torch.float64).log()
+    labels = torch.tensor([0, 1, 1, 1])
+    upper, lower = abs(0.5 - 0.9) * 2 + abs(1 - 0.6), 0.5
+    assert calibration_error(logits, labels, bins=2) == pytest.approx((abs((1 + 1) - (0.9 + 0.9 + 0.6)) + lower) / 4)
+    assert calibration_error(logits, labels, bins=10) == pytest.approx((upper + lower) / 4)
+
+
+def test_confidence_that_comes_true_has_no_calibration_error() -> None:
+    logits = torch.tensor([[0.75, 0.25]], dtype=torch.float64).log().expand(4, 2)
+    assert calibration_error(logits, torch.tensor([0, 0, 0, 1])) == pytest.approx(0)
 
 
 def test_soft_labels_count_by_their_most_probable_class() -> None:
@@ -71,7 +90,9 @@ def test_mean_and_sample_deviation(values: list[float], expected: tuple[float, f
 
 def test_evaluation_is_training_and_prediction_seed_by_seed(tiny_clouds: PointClouds) -> None:
     steps = []
-    found = evaluate(tiny_clouds, tiny_clouds, PLAN, [4, 5], lambda run, step, loss: steps.append((run, step)))
+    found = evaluate(
+        tiny_clouds, tiny_clouds, PLAN, [4, 5], lambda done, note: steps.append((done, note.split(",")[0]))
+    )
     expected = []
     for seed in (4, 5):
         network = build("pointnet-small", 3, seed)
@@ -81,7 +102,7 @@ def test_evaluation_is_training_and_prediction_seed_by_seed(tiny_clouds: PointCl
     assert found.accuracies == expected
     assert found.seeds == (4, 5)
     assert found.train_seconds > 0
-    assert steps == [(run, step) for run in (0, 1) for step in (1, 2, 3)]
+    assert steps == [(3 * run + step, f"network {run + 1} of 2") for run in (0, 1) for step in (1, 2, 3)]
 
 
 def test_evaluation_depends_on_the_seed_alone(tiny_clouds: PointClouds) -> None:
@@ -93,6 +114,21 @@ def test_evaluation_depends_on_the_seed_alone(tiny_clouds: PointClouds) -> None:
 def test_the_test_set_is_cut_to_the_protocols_points(tiny_clouds: PointClouds) -> None:
     seen = as_tested(tiny_clouds, tiny_clouds.class_names, PLAN)
     assert torch.equal(seen.points, tiny_clouds.points[:, :32])
+
+
+def test_a_thinning_protocol_shows_as_many_points_as_were_trained_on(tiny_clouds: PointClouds) -> None:
+    plan = PLAN.model_copy(update={"thin": True})
+    seen = as_tested(tiny_clouds, tiny_clouds.class_names, plan, 8)
+    chosen = farthest_point_sample(tiny_clouds.points[:, :32], 8)
+    assert torch.equal(seen.points, gather_points(tiny_clouds.points[:, :32], chosen))
+    for points in (32, 100, None):
+        seen = as_tested(tiny_clouds, tiny_clouds.class_names, plan, points)
+        assert torch.equal(seen.points, tiny_clouds.points[:, :32])
+    trained = tiny_clouds.with_points(tiny_clouds.points[:, :16])
+    (run,) = evaluate(trained, tiny_clouds, plan, [0]).runs
+    network = build("pointnet-small", 3, 0)
+    train(network, trained, plan.recipe, 0)
+    assert run == score(network, as_tested(tiny_clouds, tiny_clouds.class_names, plan, 16))
 
 
 def test_test_sets_that_do_not_fit(tiny_clouds: PointClouds) -> None:
