@@ -14,6 +14,9 @@ with `g` the gradient after the norm, `m = mean(h)`, `z` the normalised value, `
 and channel, so that the wide layer's backward pass costs next to nothing and its activations are made in
 pieces that fit the cache. Results equal the separate layers up to rounding. First derivatives only: use
 the plain layers where a gradient must itself be differentiated (the fused ones raise).
+
+Everything also takes networks of one architecture stacked along a leading axis, S of them: under
+`torch.func.vmap` an operation is carried out once, with batched matrix products, instead of S times.
 """
 
 from typing import Any, NamedTuple
@@ -30,21 +33,64 @@ def bf16_available() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-class Statistics(NamedTuple):
-    """Of a linear layer's output over M rows, from its input `(M, K)`."""
+def linear_norm_relu(
+    rows: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`relu(batch_norm(rows @ weight.T))` in training mode.
 
-    centre: Tensor  # (K,) mean of the input
-    projected: Tensor  # (F, K) weight @ cov(input)
-    mean: Tensor  # (F,)
-    variance: Tensor  # (F,) biased
+    Args:
+        rows: `(M, K)`.
+        weight: `(F, K)`.
+        scale, bias: `(F,)`, of the norm.
+        eps: added to the variance.
+
+    Returns:
+        values `(M, F)`, and batch mean and (biased) variance `(F,)`, both without gradient.
+    """
+    out, mean, variance, *_ = LinearNormReLU.apply(rows, weight, scale, bias, eps)  # type: ignore[no-untyped-call]
+    return out, mean, variance
+
+
+def linear_norm_max(
+    hidden: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float, bf16: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`max over points of batch_norm(hidden @ weight.T)` in training mode: `(B, N, K)` to `(B, F)`.
+
+    The other arguments and results are those of `linear_norm_relu`; `bf16` as in `extreme_points`.
+    """
+    normalised, mean, variance, *_ = LinearNormMax.apply(hidden, weight, scale, bias, eps, bf16)  # type: ignore[no-untyped-call]
+    return normalised, mean, variance
+
+
+class Statistics(NamedTuple):
+    """Of a linear layer's output over M rows, from its input `(..., M, K)`."""
+
+    centre: Tensor  # (..., K) mean of the input
+    projected: Tensor  # (..., F, K) weight @ cov(input)
+    mean: Tensor  # (..., F)
+    variance: Tensor  # (..., F) biased
 
 
 def statistics(rows: Tensor, weight: Tensor) -> Statistics:
     """Mean and variance of `rows @ weight.T` without computing it."""
-    centre = rows.mean(0)
-    covariance = torch.addmm(torch.outer(centre, centre), rows.T, rows, beta=-1, alpha=1 / len(rows))
+    centre = rows.mean(-2)
+    covariance = _addmm(_outer(centre, centre), rows.mT, rows, beta=-1, alpha=1 / rows.shape[-2])
     projected = weight @ covariance
-    return Statistics(centre, projected, weight @ centre, (projected * weight).sum(1).clamp_min(0))
+    return Statistics(centre, projected, _product(weight, centre), (projected * weight).sum(-1).clamp_min(0))
+
+
+def _addmm(bias: Tensor, left: Tensor, right: Tensor, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`beta * bias + alpha * left @ right`, of one matrix or a stack of them."""
+    added = torch.addmm if left.ndim == 2 else torch.baddbmm
+    return added(bias, left, right, beta=beta, alpha=alpha)
+
+
+def _outer(left: Tensor, right: Tensor) -> Tensor:
+    return left[..., :, None] * right[..., None, :]
+
+
+def _product(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix @ vector[..., None])[..., 0]
 
 
 def _input_gradient(
@@ -56,82 +102,119 @@ def _input_gradient(
     grad_scale: Tensor,
     grad_bias: Tensor,
 ) -> Tensor:
-    """The part of the gradient of `(M, K)` rows that comes through batch norm's own mean and variance."""
-    factor = scale / deviation / len(rows)
-    inner = weight.T @ (weight * (factor * grad_scale / deviation)[:, None])
-    constant = inner @ found.centre - (factor * grad_bias) @ weight
-    return torch.addmm(constant, rows, inner, alpha=-1)
+    """The part of the gradient of `(..., M, K)` rows that comes through batch norm's own mean and variance."""
+    factor = scale / deviation / rows.shape[-2]
+    inner = weight.mT @ (weight * (factor * grad_scale / deviation)[..., None])
+    constant = _product(inner, found.centre) - _product(weight.mT, factor * grad_bias)
+    return _addmm(constant[..., None, :], rows, inner, alpha=-1)
+
+
+def _stacked(batch: int, dims: tuple[int | None, ...], values: tuple[Any, ...]) -> list[Any]:
+    """The arguments of a vectorised call, tensors with the stack as leading axis."""
+    return [
+        value
+        if not isinstance(value, Tensor)
+        else (value.expand(batch, *value.shape) if at is None else value.movedim(at, 0)).contiguous()
+        for at, value in zip(dims, values, strict=True)
+    ]
 
 
 class LinearNormReLU(torch.autograd.Function):
-    """`relu(batch_norm(rows @ weight.T))` in training mode; also returns batch mean and variance."""
+    """See `linear_norm_relu`; also returns what the backward pass needs of the statistics."""
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        rows: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         found = statistics(rows, weight)
-        deviation = (found.variance + eps).sqrt()
-        factor = scale / deviation
-        out = torch.addmm(bias - factor * found.mean, rows, (weight * factor[:, None]).T).relu_()
-        ctx.save_for_backward(rows, weight, scale, deviation, out, *found)
-        ctx.mark_non_differentiable(found.mean, found.variance)
-        return out, found.mean, found.variance
+        factor = scale / (found.variance + eps).sqrt()
+        shift = (bias - factor * found.mean)[..., None, :]
+        out = _addmm(shift, rows, (weight * factor[..., None]).mT).relu_()
+        return out, found.mean, found.variance, found.centre, found.projected
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        rows, weight, scale, _, ctx.eps = inputs
+        out, *found = output
+        ctx.save_for_backward(rows, weight, scale, out, *found)
+        ctx.mark_non_differentiable(*found)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
-        rows, weight, scale, deviation, out, *kept = ctx.saved_tensors
-        found = Statistics(*kept)
+        rows, weight, scale, out, mean, variance, centre, projected = ctx.saved_tensors
+        found = Statistics(centre, projected, mean, variance)
+        deviation = (variance + ctx.eps).sqrt()
         gradient = torch.ops.aten.threshold_backward(gradients[0], out, 0)
-        grad_bias = gradient.sum(0)
-        moment = torch.addmm(torch.outer(grad_bias, found.centre), gradient.T, rows, beta=-1)
-        grad_scale = (moment * weight).sum(1) / deviation
-        factor = (scale / deviation)[:, None]
-        grad_weight = factor * (moment - (grad_scale / deviation)[:, None] * found.projected)
+        grad_bias = gradient.sum(-2)
+        moment = _addmm(_outer(grad_bias, centre), gradient.mT, rows, beta=-1)
+        grad_scale = (moment * weight).sum(-1) / deviation
+        factor = (scale / deviation)[..., None]
+        grad_weight = factor * (moment - (grad_scale / deviation)[..., None] * projected)
         grad_rows = None
         if ctx.needs_input_grad[0]:
-            grad_rows = _input_gradient(rows, weight, found, deviation, scale, grad_scale, grad_bias)
-            grad_rows.addmm_(gradient, factor * weight)
+            through = _input_gradient(rows, weight, found, deviation, scale, grad_scale, grad_bias)
+            grad_rows = _addmm(through, gradient, factor * weight)
         return grad_rows, grad_weight, grad_scale, grad_bias, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *values: Any) -> Any:
+        return LinearNormReLU.apply(*_stacked(info.batch_size, in_dims, values)), (0,) * 5  # type: ignore[no-untyped-call]
 
 
 class LinearNormMax(torch.autograd.Function):
-    """`max over points of batch_norm(hidden @ weight.T)` in training mode, with batch mean and variance."""
+    """See `linear_norm_max`; also returns what the backward pass needs."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float, bf16: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        rows = hidden.reshape(-1, hidden.shape[2])
-        found = statistics(rows, weight)
-        deviation = (found.variance + eps).sqrt()
+        hidden: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float, bf16: bool
+    ) -> tuple[Tensor, ...]:
+        found = statistics(hidden.flatten(-3, -2), weight)
         sign = torch.where(scale >= 0, 1.0, -1.0).to(hidden.dtype)
         values, places = extreme_points(hidden, weight, sign, bf16)
-        normalised = (values - found.mean) / deviation
-        flat = torch.arange(len(places), device=places.device)[:, None] * hidden.shape[1] + places
-        ctx.save_for_backward(rows, weight, scale, deviation, normalised, flat, *found)
-        ctx.mark_non_differentiable(found.mean, found.variance)
-        return normalised * scale + bias, found.mean, found.variance
+        deviation = (found.variance + eps).sqrt()
+        normalised = (values - found.mean[..., None, :]) / deviation[..., None, :]
+        out = normalised * scale[..., None, :] + bias[..., None, :]
+        return out, found.mean, found.variance, found.centre, found.projected, normalised, places
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        hidden, weight, scale, _, ctx.eps, _ = inputs
+        ctx.save_for_backward(hidden, weight, scale, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
-        rows, weight, scale, deviation, normalised, flat, *kept = ctx.saved_tensors
-        found = Statistics(*kept)
+        hidden, weight, scale, mean, variance, centre, projected, normalised, places = ctx.saved_tensors
+        found = Statistics(centre, projected, mean, variance)
+        deviation = (variance + ctx.eps).sqrt()
         gradient = gradients[0]
-        grad_bias = gradient.sum(0)
-        grad_scale = (gradient * normalised).sum(0)
+        grad_bias = gradient.sum(-2)
+        grad_scale = (gradient * normalised).sum(-2)
         factor = scale / deviation
-        moment = _weighted_sums(rows, flat.T, gradient.T) - torch.outer(grad_bias, found.centre)
-        grad_weight = factor[:, None] * (moment - (grad_scale / deviation)[:, None] * found.projected)
+        rows = hidden.flatten(-3, -2)
+        every, channels = rows.reshape(-1, rows.shape[-1]), weight.reshape(-1, weight.shape[-1])
+        # Rows of the whole stack: its clouds lie one after the other.
+        clouds, outputs = places.numel() // weight.shape[-2], weight.shape[-2]
+        offset = torch.arange(clouds, device=places.device) * hidden.shape[-2]
+        flat = places + offset.view(*places.shape[:-1], 1)
+        moment = _weighted_sums(every, flat.mT.reshape(-1, flat.shape[-2]), gradient.mT.reshape(-1, flat.shape[-2]))
+        moment = moment.view_as(weight) - _outer(grad_bias, centre)
+        grad_weight = factor[..., None] * (moment - (grad_scale / deviation)[..., None] * projected)
         grad_rows = _input_gradient(rows, weight, found, deviation, scale, grad_scale, grad_bias)
         order = flat.flatten().argsort()
-        ends = torch.bincount(flat.flatten(), minlength=len(rows)).cumsum(0)
+        ends = torch.bincount(flat.flatten(), minlength=len(every)).cumsum(0)
         starts = torch.cat([ends.new_zeros(1), ends[:-1]])
-        pulls = (gradient * factor).flatten()[order]
-        grad_rows += _weighted_sums(weight, order % len(weight), pulls, starts)
-        return grad_rows.view(len(gradient), -1, weight.shape[1]), grad_weight, grad_scale, grad_bias, None, None
+        pulls = (gradient * factor[..., None, :]).flatten()[order]
+        block = places.shape[-2] * outputs  # entries of one network
+        own = order % outputs + order // block * outputs
+        grad_rows += _weighted_sums(channels, own, pulls, starts).view_as(grad_rows)
+        return grad_rows.view_as(hidden), grad_weight, grad_scale, grad_bias, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *values: Any) -> Any:
+        return LinearNormMax.apply(*_stacked(info.batch_size, in_dims, values)), (0,) * 7  # type: ignore[no-untyped-call]
 
 
 def _weighted_sums(rows: Tensor, index: Tensor, weights: Tensor, starts: Tensor | None = None) -> Tensor:
@@ -147,15 +230,19 @@ def extreme_points(hidden: Tensor, weight: Tensor, sign: Tensor, bf16: bool = Fa
     """Largest value over points of `sign * (hidden @ weight.T)` and where it is.
 
     Args:
-        hidden: `(B, N, K)`.
-        weight: `(F, K)`.
-        sign: `(F,)` of +1 and -1.
+        hidden: `(B, N, K)`, or `(S, B, N, K)` of a stack.
+        weight: `(F, K)`, or `(S, F, K)`.
+        sign: `(F,)` of +1 and -1, or `(S, F)`.
         bf16: multiply in bfloat16 to find the place; the value is then computed again in full precision.
 
     Returns:
-        values `(B, F)` of `hidden @ weight.T` at the extreme (sign taken off again) and indices `(B, F)` int64.
+        values `(B, F)` of `hidden @ weight.T` at the extreme (sign taken off again) and indices `(B, F)` int64; with
+        a leading S of a stack.
     """
-    clouds, points, width = hidden.shape
+    if hidden.ndim == 4:
+        found = [extreme_points(*one, bf16) for one in zip(hidden, weight, sign, strict=True)]
+        return torch.stack([values for values, _ in found]), torch.stack([places for _, places in found])
+    clouds, points, _ = hidden.shape
     signed = weight * sign[:, None]
     chunk = max(1, CHUNK_ELEMENTS // (points * len(weight)))
     values = hidden.new_empty(clouds, len(weight))
@@ -164,8 +251,8 @@ def extreme_points(hidden: Tensor, weight: Tensor, sign: Tensor, bf16: bool = Fa
         part = hidden[start : start + chunk]
         if bf16:
             place = _argmax((signed.bfloat16() @ part.bfloat16().transpose(1, 2)).float())
-            spots = place[..., None].expand(-1, -1, width)
-            values[start : start + chunk] = (part.gather(1, spots) * signed).sum(-1)
+            for cloud, spots in enumerate(place):  # one at a time stays in the cache
+                values[start + cloud] = part[cloud].index_select(0, spots).mul_(signed).sum(1)
         else:
             product = signed @ part.transpose(1, 2)
             place = _argmax(product)
@@ -175,7 +262,7 @@ def extreme_points(hidden: Tensor, weight: Tensor, sign: Tensor, bf16: bool = Fa
 
 
 def _argmax(values: Tensor) -> Tensor:
-    if values.is_cuda:
+    if values.device.type != "cpu" or torch.compiler.is_exporting():
         return values.argmax(-1)
     # NumPy's argmax is vectorised, torch's on the CPU is not: 1.5 ms against 7.7 ms for 8 clouds of 1024 x 1024.
     return torch.from_numpy(values.numpy().argmax(-1))

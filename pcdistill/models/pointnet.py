@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pcdistill.models.base import Network, NetworkFactory, Output, networks
-from pcdistill.models.fused import LinearNormMax, LinearNormReLU, bf16_available, extreme_points
+from pcdistill.models.fused import bf16_available, extreme_points, linear_norm_max, linear_norm_relu
 
 Norm = Literal["batch", "layer", "instance", "group", "none"]
 
@@ -96,13 +96,10 @@ class SharedLayer(nn.Module):
         if not (self.training and norm.kind == "batch"):
             return self.forward(values)
         rows = values.reshape(-1, values.shape[-1])
-        out, mean, variance = LinearNormReLU.apply(  # type: ignore[no-untyped-call]
-            rows, self.linear.weight, norm.scale, norm.bias, norm.eps
-        )
+        out, mean, variance = linear_norm_relu(rows, self.linear.weight, norm.scale, norm.bias, norm.eps)
         with torch.no_grad():
             norm.update(mean, variance, len(rows))
-        activated: Tensor = out.view(*values.shape[:-1], -1)
-        return activated
+        return out.view(*values.shape[:-1], -1)
 
     def max_pool(self, values: Tensor, bf16: bool) -> Tensor:
         """`forward` without the ReLU, then the max over points: `(B, N, K)` to `(B, F)`."""
@@ -110,13 +107,10 @@ class SharedLayer(nn.Module):
         if norm.kind != "batch" or (not self.training and torch.is_grad_enabled()):
             return self.normed(values).amax(1)
         if self.training:
-            pooled, mean, variance = LinearNormMax.apply(  # type: ignore[no-untyped-call]
-                values, weight, norm.scale, norm.bias, norm.eps, bf16
-            )
+            pooled, mean, variance = linear_norm_max(values, weight, norm.scale, norm.bias, norm.eps, bf16)
             with torch.no_grad():
                 norm.update(mean, variance, values.shape[0] * values.shape[1])
-            fused: Tensor = pooled
-            return fused
+            return pooled
         factor, shift = norm.affine()
         sign = torch.where(factor >= 0, 1.0, -1.0)
         extremes, _ = extreme_points(values, weight, sign, bf16)

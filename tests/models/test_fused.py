@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pcdistill.models import build, fused, seeded
-from pcdistill.models.fused import LinearNormMax, LinearNormReLU, extreme_points
+from pcdistill.models.fused import extreme_points, linear_norm_max, linear_norm_relu
 from pcdistill.models.pointnet import SharedLayer
 
 EPS = 1e-5
@@ -53,12 +53,12 @@ def plain_max(given: Case) -> Tensor:
 
 def fused_relu(given: Case) -> Tensor:
     rows = given.hidden.flatten(0, 1)
-    out: Tensor = LinearNormReLU.apply(rows, given.weight, given.scale, given.bias, EPS)[0]
+    out, _, _ = linear_norm_relu(rows, given.weight, given.scale, given.bias, EPS)
     return out.view(*given.hidden.shape[:2], -1)
 
 
 def fused_max(given: Case) -> Tensor:
-    out: Tensor = LinearNormMax.apply(*given, EPS, False)[0]
+    out, _, _ = linear_norm_max(*given, EPS, False)
     return out
 
 
@@ -107,7 +107,7 @@ def test_second_derivatives_are_refused_rather_than_wrong(fast: Layer) -> None:
 def test_batch_statistics() -> None:
     given = case(4, 10, 5, 7)
     flat = (given.hidden @ given.weight.T).flatten(0, 1)
-    for found in (LinearNormMax.apply(*given, EPS, False), LinearNormReLU.apply(
+    for found in (linear_norm_max(*given, EPS, False), linear_norm_relu(
         given.hidden.flatten(0, 1), *given[1:], EPS
     )):  # fmt: skip
         torch.testing.assert_close(found[1], flat.mean(0))
