@@ -5,6 +5,7 @@ augmentation, Zhao & Bilen 2021).
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -48,31 +49,40 @@ class Augmentation(BaseModel):
     mirror: bool = False
     drop: float = Field(default=0.0, ge=0, le=1)
 
-    def draw(self, clouds: int, points: int, generator: torch.Generator) -> Draw:
-        """Numbers for `clouds` clouds of `points` points each."""
+    def draw(self, clouds: int, points: int, *generators: torch.Generator) -> Draw:
+        """Numbers for `clouds` clouds of `points` points each from every generator, in the order of the generators."""
+
+        def each(numbers: Callable[[torch.Generator], Tensor]) -> Tensor:
+            return torch.cat([numbers(generator) for generator in generators])
 
         def uniform(*shape: int) -> Tensor:
-            return torch.rand(shape, generator=generator)
+            return each(lambda generator: torch.rand(clouds, *shape, generator=generator))
 
-        factors = torch.exp((2 * uniform(clouds, 1) - 1) * math.log(self.scale)).expand(-1, 3)
+        factors = torch.exp((2 * uniform(1) - 1) * math.log(self.scale)).expand(-1, 3)
         if self.stretch != 1:
-            factors = factors * torch.exp((2 * uniform(clouds, 3) - 1) * math.log(self.stretch))
+            factors = factors * torch.exp((2 * uniform(3) - 1) * math.log(self.stretch))
         if self.mirror:
-            signs = (uniform(clouds, 3) < 0.5).float() * 2 - 1
+            signs = (uniform(3) < 0.5).float() * 2 - 1
             signs[:, 2] = 1
             factors = factors * signs
         matrix = torch.diag_embed(factors)
         if self.tilt:
-            angles = torch.randn(clouds, 3, generator=generator) * math.radians(self.tilt) / math.sqrt(3)
+            angles = each(lambda generator: torch.randn(clouds, 3, generator=generator))
+            angles = angles * math.radians(self.tilt) / math.sqrt(3)
             matrix = torch.linalg.matrix_exp(_cross_matrix(angles)) @ matrix
         if self.rotate != "none":
-            turns = random_rotations(clouds, generator, axis="z" if self.rotate == "z" else None)
-            matrix = turns @ matrix
-        shift = (2 * uniform(clouds, 1, 3) - 1) * self.shift
+            axis = "z" if self.rotate == "z" else None
+            matrix = each(lambda generator: random_rotations(clouds, generator, axis=axis)) @ matrix
+        shift = (2 * uniform(1, 3) - 1) * self.shift
         noise = None
         if self.jitter:
-            noise = torch.randn(clouds, points, 3, generator=generator).clamp_(-3, 3) * self.jitter
-        keep = _replacements(uniform(clouds, 1) * self.drop, clouds, points, generator) if self.drop else None
+            noise = each(lambda generator: torch.randn(clouds, points, 3, generator=generator))
+            noise = noise.clamp_(-3, 3) * self.jitter
+        keep = None
+        if self.drop:
+            share = uniform(1) * self.drop
+            other = each(lambda generator: torch.randint(points, (clouds, points), generator=generator))
+            keep = torch.where(uniform(points) < share, other, torch.arange(points))
         return Draw(matrix, shift, noise, keep)
 
 
@@ -82,12 +92,6 @@ def apply(points: Tensor, draw: Draw) -> Tensor:
         points = points.gather(1, draw.keep[..., None].expand(-1, -1, 3).to(points.device))
     points = torch.baddbmm(draw.shift.to(points), points, draw.matrix.to(points).transpose(1, 2))
     return points if draw.noise is None else points + draw.noise.to(points)
-
-
-def _replacements(fraction: Tensor, clouds: int, points: int, generator: torch.Generator) -> Tensor:
-    own = torch.arange(points).expand(clouds, points)
-    other = torch.randint(points, (clouds, points), generator=generator)
-    return torch.where(torch.rand(clouds, points, generator=generator) < fraction, other, own)
 
 
 def _cross_matrix(axis: Tensor) -> Tensor:

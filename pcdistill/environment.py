@@ -24,6 +24,14 @@ def hardware() -> str:
     return f"{_processor()}, {cores} core{'s' if cores > 1 else ''}"
 
 
+def memory() -> int:
+    """Bytes of this machine's memory; 8 GiB where the system does not say."""
+    known = getattr(os, "sysconf_names", {})
+    if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= known.keys():
+        return 8 << 30
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def revision(folder: Path = Path(__file__).parent.parent) -> str:
     """The git revision of a source tree, marked when its files differ; "unknown" where `folder` is none."""
     if not (folder / ".git").exists():

@@ -1,5 +1,6 @@
 """The one loop that trains a classifier on clouds; a `Recipe` says how."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import PointClouds
+from pcdistill.environment import memory
 from pcdistill.errors import InputError
 from pcdistill.geometry import normalise
-from pcdistill.models import Network, PointNet, build, seeded
+from pcdistill.models import Network, Stack, build, seeded
 from pcdistill.registry import nearest
 
 OnStep = Callable[[int, float], None]
@@ -150,40 +152,57 @@ def train(
     Raises:
         InputError: a single cloud (batch norm needs two), or a loss that is not finite.
     """
+    report = None if on_step is None else lambda step, losses: on_step(step, losses[0])
+    return [losses[0] for losses in _fit([network], clouds, recipe, [seed], report)]
+
+
+def _fit(
+    networks: Sequence[Network],
+    clouds: PointClouds,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    on_step: Callable[[int, list[float]], None] | None,
+) -> list[list[float]]:
+    """Train networks at once, each as its seed says; the losses of every step. See `train`."""
     if len(clouds) < 2:
         raise InputError("training set", "1 cloud", "at least 2")
     points = normalise(clouds.points) if recipe.normalise else clouds.points
-    total = recipe.total_steps(len(clouds))
-    optimizer = _optimizer(network, recipe)
-    generator = torch.Generator().manual_seed(seed)
-    averaged = [value.detach().clone() for value in network.state_dict().values()] if recipe.ema else []
+    total, size = recipe.total_steps(len(clouds)), points.shape[1]
     smoothing = recipe.label_smoothing if clouds.labels.ndim == 1 else 0.0
-    if isinstance(network, PointNet):
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    batches = [_batches(len(clouds), recipe, generator) for generator in generators]
+    for network in networks:
         network.bf16 = recipe.bf16
-    losses: list[float] = []
-    network.train()
-    batches = _batches(len(clouds), recipe, generator)
-    with seeded(seed):
+    stack = Stack(networks)
+    optimizer = _optimizer(stack.parameters(), recipe)
+    averaged = [value.detach().clone() for value in stack.state()] if recipe.ema else []
+    history: list[list[float]] = []
+    with seeded(seeds[0]):  # networks that are not stacked may draw from the global generator
         for step in range(total):
-            index = next(batches)
-            draw = recipe.augmentation.draw(len(index), points.shape[1], generator)
-            logits = network(apply(points[index], draw)).logits
-            loss = nn.functional.cross_entropy(logits, clouds.labels[index], label_smoothing=smoothing)
+            index = torch.stack([next(own) for own in batches])
+            draw = recipe.augmentation.draw(index.shape[1], size, *generators)
+            seen = apply(points[index.flatten()], draw).view(*index.shape, size, 3)
+            logits = stack.logits(seen, generators).flatten(0, 1)
+            each = nn.functional.cross_entropy(
+                logits, clouds.labels[index.flatten()], label_smoothing=smoothing, reduction="none"
+            )
+            losses = each.view(index.shape).mean(1)
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * _lr_factor(recipe.schedule, step, total)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            losses.sum().backward()
             optimizer.step()
-            _average(averaged, network, min(recipe.ema, (1 + step) / (10 + step)))
-            losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
-                raise InputError(f"training, step {step + 1}", f"loss {losses[-1]}", "a finite one (lower the lr)")
+            _average(averaged, list(stack.state()) if averaged else [], min(recipe.ema, (1 + step) / (10 + step)))
+            history.append(losses.tolist())
+            bad = [loss for loss in history[-1] if not math.isfinite(loss)]
+            if bad:
+                raise InputError(f"training, step {step + 1}", f"loss {bad[0]}", "a finite one (lower the lr)")
             if on_step is not None:
-                on_step(step + 1, losses[-1])
-    if averaged:
-        network.load_state_dict(dict(zip(network.state_dict(), averaged, strict=True)))
-    network.eval()
-    return losses
+                on_step(step + 1, history[-1])
+    for mean, value in zip(averaged, stack.state(), strict=bool(averaged)):
+        value.copy_(mean)
+    stack.unstack()
+    return history
 
 
 def train_networks(
@@ -201,18 +220,44 @@ def train_networks(
     Raises:
         InputError: as `train`.
     """
-    trained: list[Network] = []
+    fresh = [build(name, clouds.num_classes, seed) for seed in seeds]
     total = recipe.total_steps(len(clouds))
-    for number, seed in enumerate(seeds):
-        network = build(name, clouds.num_classes, seed)
+    at_once = stack_size(fresh[0], clouds, recipe, len(seeds))
+    for first in range(0, len(seeds), at_once):
+        part = slice(first, first + at_once)
 
-        def report(step: int, loss: float, number: int = number) -> None:
+        def report(step: int, losses: list[float], first: int = first) -> None:
             if on_progress is not None:
-                on_progress(number * total + step, f"network {number + 1} of {len(seeds)}, loss {loss:.4g}")
+                named = f"{first + 1} to {first + len(losses)}" if len(losses) > 1 else f"{first + 1}"
+                note = f"network {named} of {len(seeds)}, loss {sum(losses) / len(losses):.4g}"
+                on_progress(first * total + step * len(losses), note)
 
-        train(network, clouds, recipe, seed, report)
-        trained.append(network)
-    return trained
+        _fit(fresh[part], clouds, recipe, seeds[part], report)
+    return fresh
+
+
+def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, wanted: int) -> int:
+    """How many networks like this one are trained at once: as many as fit into a quarter of the memory, up to `wanted`.
+
+    What a step of one takes is measured on a copy: its weights with gradients and the optimiser's moments, and twice
+    what is kept for the backward pass. It is the machine's memory that counts, not what is free of it at the moment:
+    the last bits of results depend on how many networks are trained together, and should not depend on the hour.
+    """
+    if wanted < 2 or not network.stackable:
+        return 1
+    batch = min(recipe.batch, len(clouds)) if not recipe.fill else recipe.batch
+    kept: dict[int, int] = {}
+
+    def measured(value: Tensor) -> Tensor:
+        kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        return value
+
+    probe = copy.deepcopy(network).train()
+    with torch.autograd.graph.saved_tensors_hooks(measured, lambda value: value), seeded(0):
+        probe(clouds.points[torch.arange(batch) % len(clouds)])
+    weights = sum(value.nbytes for value in network.state_dict().values())
+    each: int = 4 * weights + 2 * sum(kept.values())
+    return max(1, min(wanted, memory() // 4 // each))
 
 
 @torch.no_grad()
@@ -242,8 +287,7 @@ def _bounds(clouds: int, batch: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], clouds], strict=True))
 
 
-def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
-    parameters = network.parameters()
+def _optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
@@ -260,10 +304,9 @@ def _lr_factor(schedule: str, step: int, total: int) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (step - rise) / (total - rise))
 
 
-def _average(averaged: list[Tensor], network: Network, decay: float) -> None:
-    if averaged:
-        for mean, value in zip(averaged, network.state_dict().values(), strict=True):
-            if value.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
-                mean.copy_(value)  # a count of batches
+def _average(averaged: list[Tensor], values: list[Tensor], decay: float) -> None:
+    for mean, value in zip(averaged, values, strict=True):
+        if value.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)  # a count of batches

@@ -1,5 +1,6 @@
 """What is told about the machine, and what is not."""
 
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pcdistill import environment
-from pcdistill.environment import hardware, versions
+from pcdistill.environment import hardware, memory, versions
 
 
 def test_versions_are_the_installed_ones() -> None:
@@ -49,3 +50,9 @@ def test_elsewhere_the_platform_is_asked(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_no_host_name() -> None:
     assert platform.node() not in hardware()
+
+
+def test_memory_is_that_of_a_computer(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 << 28 < memory() < 1 << 50
+    monkeypatch.setattr(os, "sysconf_names", {})
+    assert memory() == 8 << 30

@@ -282,7 +282,7 @@ def test_average_takes_counts_as_they_are() -> None:
     averaged = [value.clone() for value in module.state_dict().values()]
     module.num_batches_tracked += 5
     module.running_mean += 1
-    training._average(averaged, module, 0.75)  # type: ignore[arg-type]
+    training._average(averaged, list(module.state_dict().values()), 0.75)
     found = dict(zip(module.state_dict(), averaged, strict=True))
     assert found["num_batches_tracked"] == 5
     assert found["running_mean"].tolist() == [0.25] * 3

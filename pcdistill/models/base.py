@@ -17,13 +17,45 @@ class Output(NamedTuple):
     global_feature: Tensor  # (B, G), after pooling over points
 
 
+class Dropout(nn.Module):
+    """Dropout of `(B, F)` features whose mask may be drawn beforehand, from generators of one's own.
+
+    Then a network that is trained alone sees the same masks as one that is trained in a stack (`Stack`). Without a mask
+    it draws from the global generator, as `nn.Dropout` does.
+    """
+
+    mask: Tensor
+
+    def __init__(self, p: float, features: int) -> None:
+        super().__init__()
+        self.p, self.features = p, features
+        self.register_buffer("mask", torch.empty(0), persistent=False)
+
+    def draw(self, clouds: int, generator: torch.Generator) -> Tensor:
+        """A mask `(clouds, F)` of 0 and 1 / (1 - p)."""
+        return (torch.rand(clouds, self.features, generator=generator) >= self.p) / (1 - self.p)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return features
+        if self.mask.numel() == 0:
+            return nn.functional.dropout(features, self.p)
+        return features * self.mask
+
+
 class Network(nn.Module):
     """Base of all networks: `(B, N, 3)` float32 in the unit sphere, z up, to `Output`.
 
-    `head` is the part that `classify` uses.
+    Attributes:
+        head: the part that `classify` uses.
+        bf16: multiply the widest layers in bfloat16 where the processor can; networks without such layers ignore it.
+        stackable: whether `torch.func.vmap` can carry out a training step (`Stack`): no random numbers but those of
+            `Dropout`, and no choices that depend on values in Python.
     """
 
     head: nn.Module
+    bf16: bool = False
+    stackable: bool = False
 
     def forward(self, points: Tensor) -> Output:
         raise NotImplementedError

@@ -11,7 +11,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from pcdistill.models.base import Network, NetworkFactory, Output, networks
+from pcdistill.models.base import Dropout, Network, NetworkFactory, Output, networks
 from pcdistill.models.fused import bf16_available, extreme_points, linear_norm_max, linear_norm_relu
 
 Norm = Literal["batch", "layer", "instance", "group", "none"]
@@ -64,8 +64,8 @@ class PointNorm(nn.Module):
 
     def update(self, mean: Tensor, variance: Tensor, count: int) -> None:
         """Move the running statistics as batch norm does (unbiased variance)."""
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * (count / max(1, count - 1)), self.momentum)
+        for running, latest in ((self.running_mean, mean), (self.running_var, variance * (count / max(1, count - 1)))):
+            running.mul_(1 - self.momentum).add_(latest, alpha=self.momentum)
 
 
 class SharedLayer(nn.Module):
@@ -168,6 +168,8 @@ class PointNet(Network):
             positive, which makes plain gradient descent on the head slow and unstable.
     """
 
+    stackable = True
+
     def __init__(
         self,
         num_classes: int,
@@ -180,7 +182,6 @@ class PointNet(Network):
         pooled_norm: Norm = "none",
     ) -> None:
         super().__init__()
-        self.bf16 = False
         self.norm = norm
         self.tnet = TNet(norm) if tnet else None
         self.trunk = Trunk(3, widths, norm)
@@ -189,7 +190,7 @@ class PointNet(Network):
         self.head = nn.Sequential(
             *first,
             *(SharedLayer(sizes[i], sizes[i + 1], norm) for i in range(len(head))),
-            nn.Dropout(dropout),
+            Dropout(dropout, sizes[-1]),
             nn.Linear(sizes[-1], num_classes),
         )
 

@@ -88,27 +88,27 @@ def test_mean_and_sample_deviation(values: list[float], expected: tuple[float, f
     assert mean_std(values) == pytest.approx(expected)
 
 
-def test_evaluation_is_training_and_prediction_seed_by_seed(tiny_clouds: PointClouds) -> None:
+@pytest.mark.parametrize("seeds", [[4], [4, 5]])
+def test_evaluation_is_training_and_prediction(tiny_clouds: PointClouds, seeds: list[int]) -> None:
+    """Of one network seed by seed; of two, which are trained at once, up to rounding (`test_stack`)."""
     steps = []
-    found = evaluate(
-        tiny_clouds, tiny_clouds, PLAN, [4, 5], lambda done, note: steps.append((done, note.split(",")[0]))
-    )
-    expected = []
-    for seed in (4, 5):
+    found = evaluate(tiny_clouds, tiny_clouds, PLAN, seeds, lambda done, note: steps.append((done, note)))
+    for seed, run in zip(seeds, found.runs, strict=True):
         network = build("pointnet-small", 3, seed)
         train(network, tiny_clouds, PLAN.recipe, seed)
         guesses = predict(network, tiny_clouds.points[:, :32]).argmax(1)
-        expected.append((guesses == tiny_clouds.labels).double().mean().item())
-    assert found.accuracies == expected
-    assert found.seeds == (4, 5)
+        assert run.accuracy == (guesses == tiny_clouds.labels).double().mean().item()
+    assert found.seeds == tuple(seeds)
     assert found.train_seconds > 0
-    assert steps == [(3 * run + step, f"network {run + 1} of 2") for run in (0, 1) for step in (1, 2, 3)]
+    assert [done for done, _ in steps] == [len(seeds) * step for step in (1, 2, 3)]
+    which = "network 1 of 1" if len(seeds) == 1 else "network 1 to 2 of 2"
+    assert all(note.startswith(f"{which}, loss ") for _, note in steps)
 
 
-def test_evaluation_depends_on_the_seed_alone(tiny_clouds: PointClouds) -> None:
+def test_evaluation_depends_on_the_seeds_alone(tiny_clouds: PointClouds) -> None:
     together = evaluate(tiny_clouds, tiny_clouds, PLAN, [0, 1]).runs
     torch.manual_seed(123)
-    assert evaluate(tiny_clouds, tiny_clouds, PLAN, [1]).runs == together[1:]
+    assert evaluate(tiny_clouds, tiny_clouds, PLAN, [0, 1]).runs == together
 
 
 def test_the_test_set_is_cut_to_the_protocols_points(tiny_clouds: PointClouds) -> None:
