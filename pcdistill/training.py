@@ -166,7 +166,9 @@ def _fit(
     """Train networks at once, each as its seed says; the losses of every step. See `train`."""
     if len(clouds) < 2:
         raise InputError("training set", "1 cloud", "at least 2")
-    points = normalise(clouds.points) if recipe.normalise else clouds.points
+    device = next(networks[0].parameters()).device
+    points = (normalise(clouds.points) if recipe.normalise else clouds.points).to(device)
+    labels = clouds.labels.to(device)
     total, size = recipe.total_steps(len(clouds)), points.shape[1]
     smoothing = recipe.label_smoothing if clouds.labels.ndim == 1 else 0.0
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -179,12 +181,12 @@ def _fit(
     history: list[list[float]] = []
     with seeded(seeds[0]):  # networks that are not stacked may draw from the global generator
         for step in range(total):
-            index = torch.stack([next(own) for own in batches])
+            index = torch.stack([next(own) for own in batches]).to(device)
             draw = recipe.augmentation.draw(index.shape[1], size, *generators)
             seen = apply(points[index.flatten()], draw).view(*index.shape, size, 3)
             logits = stack.logits(seen, generators).flatten(0, 1)
             each = nn.functional.cross_entropy(
-                logits, clouds.labels[index.flatten()], label_smoothing=smoothing, reduction="none"
+                logits, labels[index.flatten()], label_smoothing=smoothing, reduction="none"
             )
             losses = each.view(index.shape).mean(1)
             for group in optimizer.param_groups:
@@ -206,9 +208,16 @@ def _fit(
 
 
 def train_networks(
-    name: str, clouds: PointClouds, recipe: Recipe, seeds: Sequence[int], on_progress: OnProgress | None = None
+    name: str,
+    clouds: PointClouds,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    on_progress: OnProgress | None = None,
+    device: str = "cpu",
 ) -> list[Network]:
     """Fresh networks, one per seed, trained on the same clouds; in evaluation mode.
+
+    As many as fit into memory are trained at once (`stack_size`, `models.Stack`).
 
     Args:
         name: registered network.
@@ -216,11 +225,13 @@ def train_networks(
         recipe: how.
         seeds: of weights, order, augmentation and dropout.
         on_progress: called along the way.
+        device: where the networks, and with them clouds and labels, are kept; random numbers are drawn on the
+            processor everywhere, so that they are the same.
 
     Raises:
         InputError: as `train`.
     """
-    fresh = [build(name, clouds.num_classes, seed) for seed in seeds]
+    fresh = [build(name, clouds.num_classes, seed).to(device) for seed in seeds]
     total = recipe.total_steps(len(clouds))
     at_once = stack_size(fresh[0], clouds, recipe, len(seeds))
     for first in range(0, len(seeds), at_once):
@@ -246,6 +257,7 @@ def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, wanted: in
     if wanted < 2 or not network.stackable:
         return 1
     batch = min(recipe.batch, len(clouds)) if not recipe.fill else recipe.batch
+    device = next(network.parameters()).device
     kept: dict[int, int] = {}
 
     def measured(value: Tensor) -> Tensor:
@@ -254,17 +266,19 @@ def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, wanted: in
 
     probe = copy.deepcopy(network).train()
     with torch.autograd.graph.saved_tensors_hooks(measured, lambda value: value), seeded(0):
-        probe(clouds.points[torch.arange(batch) % len(clouds)])
+        probe(clouds.points[torch.arange(batch) % len(clouds)].to(device))
     weights = sum(value.nbytes for value in network.state_dict().values())
     each: int = 4 * weights + 2 * sum(kept.values())
-    return max(1, min(wanted, memory() // 4 // each))
+    total = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else memory()
+    return max(1, min(wanted, total // 4 // each))
 
 
 @torch.no_grad()
 def predict(network: Network, points: Tensor, batch: int = 64) -> Tensor:
-    """Logits `(N, C)` of `(N, P, 3)` clouds, in evaluation mode."""
+    """Logits `(N, C)` of `(N, P, 3)` clouds, in evaluation mode; on the processor, wherever the network is."""
     network.eval()
-    return torch.cat([network(part).logits for part in points.split(batch)])
+    device = next((value.device for value in network.parameters()), points.device)
+    return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
 
 
 def _batches(clouds: int, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:

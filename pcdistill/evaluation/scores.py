@@ -108,6 +108,7 @@ def evaluate(
     protocol: Protocol,
     seeds: Sequence[int],
     on_progress: OnProgress | None = None,
+    device: str = "cpu",
 ) -> Evaluation:
     """Train one fresh network per seed on `clouds` and test it on `test`, as `protocol` says.
 
@@ -116,14 +117,14 @@ def evaluate(
         test: clouds of the same classes, at least `protocol.test_points` points each.
         protocol: recipe, network and test resolution.
         seeds: of weights, order and augmentation, one run each.
-        on_progress: as in `train_networks`.
+        on_progress, device: as in `train_networks`.
 
     Raises:
         InputError: classes differ, or too few test points.
     """
     test = as_tested(test, clouds.class_names, protocol, clouds.points_per_cloud)
     start = time.perf_counter()
-    networks = train_networks(protocol.network, clouds, protocol.recipe, seeds, on_progress)
+    networks = train_networks(protocol.network, clouds, protocol.recipe, seeds, on_progress, device)
     runs = tuple(score(network, test) for network in networks)
     return Evaluation(tuple(seeds), runs, time.perf_counter() - start)
 

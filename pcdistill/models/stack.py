@@ -56,7 +56,7 @@ class Stack:
             `(S, B, C)`.
         """
         masks = {
-            f"{name}.mask": torch.stack([dropout.draw(points.shape[1], generator) for generator in generators])
+            f"{name}.mask": torch.stack([dropout.draw(points.shape[1], each) for each in generators]).to(points.device)
             for name, dropout in self.dropouts.items()
         }
         if len(self.networks) == 1:

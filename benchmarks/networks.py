@@ -1,0 +1,173 @@
+"""Train x test networks: what networks other than the one that a set was distilled with learn from it.
+
+    python benchmarks/networks.py modelnet10 krr dgcnn --bytes 12288
+    python benchmarks/networks.py --all            # every cell of the tables, those with a record left out
+
+Sets are those of `frontier.py` at 1 and 3 float32 clouds of 1024 points per class; `krr-pool` is distilled with three
+architectures as surrogates in turn instead of one. Every network is trained on every set by the `tuned` recipe at a
+fixed number of steps, and tested on clouds thinned to the points of the training clouds (`Protocol.thin`); the whole
+set stands at the same points and steps. Sets are kept in `runs/networks` (not under version control), so that they are
+made once. Records go to `results/networks.jsonl`. Nothing here looks at the test set before the end.
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from pcdistill import evaluation
+from pcdistill.clouds import PointClouds
+from pcdistill.config import DistillConfig, SelectConfig
+from pcdistill.data import last_split, load
+from pcdistill.environment import revision
+from pcdistill.evaluation import Record, read_records, write_record
+from pcdistill.geometry import farthest_point_sample, gather_points
+from pcdistill.jobs import coreset_artefact, distill_artefact
+from pcdistill.selection import selectors
+from pcdistill.storage import Artefact
+from pcdistill.training import Protocol, protocol, recipe
+
+ROOT = Path(__file__).parent.parent
+RESULTS, SETS = Path(__file__).parent / "results" / "networks.jsonl", ROOT / "runs" / "networks"
+NETWORKS = (
+    "pointnet", "pointnet2", "dgcnn", "pointconv", "point-transformer", "pointmlp-elite", "pointnext-s",
+    "pointnet-tiny",
+)  # fmt: skip
+POOL = "pointnet-small,dgcnn,pointnet2"
+ARMS = ("random", "herding", "medoid", "krr", "krr-pool", "whole")
+SHAPES = {1229: (128, 5), 12288: (128, 5), 36864: (256, 6)}  # bytes per class: points, bits (docs/notebook.md)
+STEPS = 1000
+
+
+class Cell(NamedTuple):
+    """One network on one set."""
+
+    dataset: str
+    arm: str
+    network: str
+    bytes_per_class: int | None = None  # of the whole set none
+    points: int = 128
+    bits: int = 5
+    seeds: int = 1
+    steps: int = STEPS
+    validation: bool = False
+
+    @property
+    def command(self) -> str:
+        """The command that measures this cell."""
+        words = [self.dataset, self.arm, self.network]
+        if self.bytes_per_class is not None:
+            words += ["--bytes", str(self.bytes_per_class), "--bits", str(self.bits)]
+        words += ["--points", str(self.points), "--seeds", str(self.seeds), "--steps", str(self.steps)]
+        return shlex.join(["python", "benchmarks/networks.py", *words, *(["--validation"] if self.validation else [])])
+
+    def plan(self) -> Protocol:
+        """`tuned`, with so many steps, on thinned test clouds."""
+        short = recipe("tuned", steps=self.steps)
+        return protocol("tuned", self.network).model_copy(update={"recipe": short, "name": short.name, "thin": True})
+
+
+def cells() -> list[Cell]:
+    """Every cell of the tables, the most telling first."""
+    listed = []
+    for dataset in ("modelnet10", "modelnet40"):
+        for size in (12288, 36864):
+            points, bits = SHAPES[size]
+            for network in NETWORKS:
+                arms = ("random", "herding", "krr") if size == 12288 else ("random",)
+                listed += [Cell(dataset, arm, network, size, points, bits) for arm in arms]
+                listed += [Cell(dataset, "whole", network, None, points, 32)]
+    return listed
+
+
+def splits(cell: Cell) -> tuple[PointClouds, PointClouds]:
+    """What sets are made from, and what networks are tested on."""
+    real = load(cell.dataset, "train", points=1024)
+    return last_split(real, 0.2) if cell.validation else (real, load(cell.dataset, "test", points=1024))
+
+
+def make(cell: Cell, real: PointClouds, seed: int) -> Artefact | PointClouds:
+    """The training set of a cell for one seed, read from `SETS` if it was made before."""
+    if cell.bytes_per_class is None:
+        return real.with_points(gather_points(real.points, farthest_point_sample(real.points, cell.points)))
+    side = "-validation" if cell.validation else ""
+    size = f"{cell.bytes_per_class}-{cell.points}-{cell.bits}"
+    path = SETS / f"{cell.dataset}{side}-{cell.arm}-{size}-{seed}.h5"
+    if path.exists():
+        return Artefact.load(path)
+    given = {
+        "data": cell.dataset, "output": path, "bytes_per_class": cell.bytes_per_class,
+        "points": cell.points, "bits": cell.bits, "seed": seed,
+    }  # fmt: skip
+    if cell.arm in selectors:
+        start = time.perf_counter()
+        made = coreset_artefact(real, SelectConfig(**given, method=cell.arm))
+        facts = made.metadata.model_copy(update={"distill_seconds": time.perf_counter() - start})
+        made = Artefact(made.storage, facts)
+    else:
+        pool = {"surrogate": POOL} if cell.arm == "krr-pool" else {}
+        made = distill_artefact(real, DistillConfig(**given, preset="krr", **pool))
+    made.save(path)
+    return made
+
+
+def measure(cell: Cell) -> Record:
+    """Make the sets of a cell, train its network on each, and test it."""
+    real, test = splits(cell)
+    plan, runs = cell.plan(), []
+    for seed in range(cell.seeds):
+        runs.append(evaluation.measure(make(cell, real, seed), test, plan, seed, 1))
+        print(f"  seed {seed}: {100 * runs[-1].accuracy[0]:.1f} %, {runs[-1].train_seconds:.0f} s", flush=True)
+    facts = {
+        "variant": f"{cell.arm} {cell.bytes_per_class} validation={cell.validation}", "split": _split(cell),
+        "threads": torch.get_num_threads(), "test_points": cell.points,
+    }  # fmt: skip
+    return evaluation.summed_up("networks", cell.dataset, plan, runs, cell.command, revision(ROOT), **facts)
+
+
+def _split(cell: Cell) -> str:
+    return "the last fifth of train held out" if cell.validation else "test"
+
+
+def main() -> None:
+    """Measure one cell, or all that have no record yet, each in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("dataset", nargs="?")
+    parser.add_argument("arm", nargs="?", choices=ARMS)
+    parser.add_argument("network", nargs="?", help="or 'none': only make the sets")
+    parser.add_argument("--bytes", type=int, help="per class")
+    parser.add_argument("--points", type=int, default=128)
+    parser.add_argument("--bits", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--validation", action="store_true", help="test on the last fifth of train, held out")
+    given = parser.parse_args()
+    if given.all:
+        for cell in cells():
+            if not any(record.command == cell.command for record in read_records(RESULTS)):
+                print(cell.command, flush=True)
+                subprocess.run([sys.executable, *shlex.split(cell.command)[1:]], check=True, cwd=ROOT)
+        return
+    if given.network is None or (given.arm != "whole") != (given.bytes is not None):
+        parser.error("a data set, an arm, a network and (but for the whole set) --bytes are needed, or --all")
+    cell = Cell(
+        given.dataset, given.arm, given.network, given.bytes, given.points, given.bits, given.seeds, given.steps,
+        given.validation,
+    )  # fmt: skip
+    if given.network == "none":
+        for seed in range(cell.seeds):
+            make(cell, splits(cell)[0], seed)
+        return
+    record = measure(cell)
+    write_record(RESULTS, record)
+    print(f"{record.arm} {record.network}: {evaluation.accuracy_cell(record)} %")
+
+
+if __name__ == "__main__":
+    main()
