@@ -228,13 +228,14 @@ def measured(
         shapes: to try; those that not even one cloud of fits are left out.
         kind: of storage.
         choose: makes a `Choose` of the clouds that are left to choose from.
-        plan: of the trials, one network each.
+        plan: of the trials, one network each; its recipe as it is, whatever its grid.
         sharing, extra_bytes: see `fill`.
         seed: of the networks.
 
     Raises:
         InputError: no shape fits, or a class of a single cloud.
     """
+    plan = plan.model_copy(update={"grid": None})
     train, held = last_split(real, 0.2)
     chosen = choose(train)
     trials: list[Trial] = []

@@ -24,6 +24,7 @@ from pcdistill.config import (
     DistillConfig,
     EvaluateConfig,
     ExpertsConfig,
+    ReportConfig,
     SelectConfig,
     ShowConfig,
     TrainConfig,
@@ -39,6 +40,7 @@ from pcdistill.files import check_writable
 from pcdistill.matching.base import merged
 from pcdistill.references import cite
 from pcdistill.registry import nearest
+from pcdistill.report import run_report
 from pcdistill.storage import Artefact
 from pcdistill.viewing import gallery, open_window
 
@@ -177,11 +179,15 @@ def evaluate(config: EvaluateConfig) -> None:
     if config.json_:
         # A class without test clouds has no accuracy: null, as JSON has no NaN.
         runs = [{**vars(run), "per_class": [None if math.isnan(a) else a for a in run.per_class]} for run in found.runs]
-        print(json.dumps({"seeds": found.seeds, "seconds": found.train_seconds, "runs": runs}))
+        sweep = {} if found.choice is None else {"sweep": found.choice.facts()}
+        print(json.dumps({"seeds": found.seeds, "seconds": found.train_seconds, "runs": runs, **sweep}))
         return
     print(f"accuracy        {_percent(found.accuracies)}")
     print(f"class accuracy  {_percent([run.class_accuracy for run in found.runs])}")
     print(f"networks        {len(found.runs)}, {found.train_seconds:.0f} s")
+    if found.choice is not None:
+        chosen, tried = found.choice.protocol.recipe, len(found.choice.trials)
+        print(f"recipe          lr {chosen.lr:g}, {chosen.steps} steps: best of {tried} on held-out training clouds")
 
 
 def view(config: ViewConfig) -> None:
@@ -201,6 +207,17 @@ def view(config: ViewConfig) -> None:
 def compare(config: CompareConfig) -> None:
     """`pcdistill compare`."""
     run_compare(config, print)
+
+
+def report(config: ReportConfig) -> None:
+    """`pcdistill report`."""
+    text, skipped = run_report(config)
+    if config.output is None:
+        print(text, end="")
+    else:
+        print(f"wrote {config.output}")
+    for file in skipped:
+        print(f"left out, as it holds no records: {file}", file=sys.stderr)
 
 
 def cite_artefact(config: CiteConfig) -> None:
@@ -223,6 +240,7 @@ COMMANDS: dict[str, tuple[type[Config], Callable[[Any], None]]] = {
     "view": (ViewConfig, view),
     "show": (ShowConfig, show_artefact),
     "compare": (CompareConfig, compare),
+    "report": (ReportConfig, report),
     "cite": (CiteConfig, cite_artefact),
     "demo": (DemoConfig, demo),
 }
@@ -289,7 +307,8 @@ def _add_fields(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
         keywords["default"] = argparse.SUPPRESS
         if _positional(field):
             # Never required here: a TOML file may give it.
-            parser.add_argument(key, nargs="?", metavar=key.upper(), **keywords)
+            several = get_origin(field.annotation) is tuple
+            parser.add_argument(key, nargs="*" if several else "?", metavar=key.upper(), **keywords)
         elif _is_table(field):
             parser.add_argument(_flag(key), dest=key, nargs="+", metavar="NAME=VALUE", **keywords)
         elif get_origin(field.annotation) in (tuple, list):

@@ -32,7 +32,7 @@ from pcdistill.config import CompareConfig, DistillConfig, presets
 from pcdistill.data import load, validation_split
 from pcdistill.environment import revision, versions
 from pcdistill.errors import InputError
-from pcdistill.evaluation import Record, Run, accuracy_cell, markdown_table, measure, summed_up, write_records
+from pcdistill.evaluation import Record, Run, accuracy_cell, markdown_table, measure, split, summed_up, write_records
 from pcdistill.files import atomic, check_writable
 from pcdistill.matching import objectives
 from pcdistill.models import networks
@@ -172,6 +172,7 @@ def splits(config: CompareConfig, plan: Protocol) -> tuple[PointClouds, PointClo
 def _tasks(grid: Sequence[Cell], config: CompareConfig, plan: Protocol) -> list[Task]:
     """The cells with their settings; the data are let go of before the work, in processes of their own, begins."""
     real, test = splits(config, plan)
+    real, _ = split(real, plan)
     for cell in grid:
         if cell.budget is not None:
             _check_size(cell.budget, real)
@@ -216,6 +217,7 @@ def carry_out(task: Task, config: CompareConfig) -> Run:
     """Make, keep and evaluate one cell's training set; what is in `cells/` is then whole."""
     cell, plan, path = task.cell, plan_of(config), config.output / "artefacts" / f"{task.key}.h5"
     real, test = splits(config, plan)
+    real, validation = split(real, plan)
     checkpoint = path.with_name(path.name + ".checkpoint")
     seconds: float | None = None
     made: Artefact | PointClouds = real
@@ -226,7 +228,7 @@ def carry_out(task: Task, config: CompareConfig) -> Run:
             seconds = time.perf_counter() - start
         artefact.save(path)
         made = artefact
-    run = measure(made, test, plan, cell.seed, config.train_seeds, seconds)
+    run = measure(made, test, plan, cell.seed, config.train_seeds, seconds, validation=validation)
     with atomic(_cell_file(task, config)) as temporary:
         temporary.write_text(json.dumps({"settings": task.settings, "run": run.model_dump()}, indent=1) + "\n")
     checkpoint.unlink(missing_ok=True)

@@ -224,7 +224,7 @@ class SelectConfig(LabelledConfig):
     stream: Streamed = False
     method: Annotated[str, Field(description="random, herding, kcenter or medoid")] = "medoid"
     features: Annotated[str, Field(description="'raw' descriptors, or the network whose features are compared")] = "raw"
-    protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned or published")] = "tuned"
+    protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned, published or sweep")] = "tuned"
     seed: Seed = 0
 
 
@@ -270,7 +270,7 @@ class DistillConfig(LabelledConfig):
         float, Field(ge=0, allow_inf_nan=False, description="weight in the loss of a bit per point (storage coded)")
     ] = 0.0
     snapshots: Annotated[int, Field(ge=0, description="clouds kept from along the way, for pictures")] = 0
-    protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned or published")] = "tuned"
+    protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned, published or sweep")] = "tuned"
     seed: Seed = 0
     resume: Annotated[bool, Field(description="go on from the checkpoint beside the output")] = False
     log: Annotated[Path | None, Field(description="folder for log.jsonl and, where installed, TensorBoard events")] = (
@@ -332,9 +332,9 @@ class EvaluateConfig(Config):
     data: Annotated[str | None, Field(description="data set to test on (default: the one it was made from)")] = None
     root: Root = None
     network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
-    protocol: Annotated[str | None, Field(description="tuned or published (default: the artefact's, else tuned)")] = (
-        None
-    )
+    protocol: Annotated[
+        str | None, Field(description="tuned, published or sweep (default: the artefact's, else tuned)")
+    ] = None
     seeds: Annotated[int, Field(ge=1, description="number of networks trained")] = 3
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
 
@@ -393,7 +393,7 @@ class CompareConfig(Config):
     ]
     distill_seeds: Annotated[int, Field(ge=1, description="sets made by every method at every budget")] = 1
     train_seeds: Annotated[int, Field(ge=1, description="networks trained on every set")] = 3
-    protocol: Annotated[str, Field(description="how networks are trained: tuned or published")] = "tuned"
+    protocol: Annotated[str, Field(description="how networks are trained: tuned, published or sweep")] = "tuned"
     network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
     validation: Annotated[
         float | None, Field(gt=0, lt=1, description="test on this fraction of the train split, held out of it")
@@ -403,6 +403,23 @@ class CompareConfig(Config):
         None
     )
     workers: Annotated[int, Field(ge=1, description="processes at work, which share the threads")] = 1
+
+
+class ReportConfig(Config):
+    """Join benchmark records into a table of arms and budgets; what does not belong into one table is refused."""
+
+    results: Annotated[
+        tuple[Path, ...], Positional, Field(min_length=1, description="files of records (.jsonl), or folders of them")
+    ]
+    output: Annotated[Path | None, Field(description="file to write (default: print)")] = None
+    csv: Annotated[bool, Field(description="comma-separated values, fractions instead of per cent")] = False
+    against: Annotated[
+        str | None, Field(description="arm that the others are compared with at equal bytes: a paired 95 % interval")
+    ] = None
+    by: Annotated[
+        tuple[str, ...], Field(description="a table each: dataset, split, view, test_points, thin, network, protocol")
+    ] = ()
+    per_class: Annotated[bool, Field(description="accuracy by class and confusions, where they are recorded")] = False
 
 
 class CiteConfig(Config):

@@ -34,7 +34,7 @@ from pcdistill.data import catalog, load, open_streamed
 from pcdistill.distill import DistillSettings, OnStep, distill
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
-from pcdistill.evaluation import Evaluation, as_tested, evaluate, score
+from pcdistill.evaluation import Evaluation, as_tested, evaluate, planned_steps, score, split
 from pcdistill.expansion import Expansion
 from pcdistill.files import atomic, cache_root, check_writable, sha256_file
 from pcdistill.geometry import normalise
@@ -85,10 +85,13 @@ def coreset_artefact(real: CloudSource, config: SelectConfig) -> Artefact:
 
 @contextmanager
 def _training_set(config: SelectConfig | DistillConfig) -> Iterator[CloudSource]:
-    """The clouds to train on: in memory, or with `stream` an open file."""
+    """The clouds that the set is made of: in memory, or with `stream` an open file."""
+    plan = protocol(config.protocol)
     if not config.stream:
-        yield load(config.data, "train", root=config.root)
+        yield split(load(config.data, "train", root=config.root), plan)[0]
         return
+    if plan.grid is not None:
+        raise InputError("protocol", f"{plan.name}, which holds clouds out, with --stream", "a set in memory")
     with open_streamed(config.data, "train", root=config.root) as real:
         yield real
 
@@ -469,6 +472,9 @@ def run_train(config: TrainConfig) -> list[float]:
         raise InputError("output", str(config.output), "a name that ends in .safetensors")
     check_writable(config.output)
     source = open_source(config.source, config.root, config.protocol, config.network, config.points)
+    if source.protocol.grid is not None:
+        found = f"{source.protocol.name}, which chooses among recipes"
+        raise InputError("protocol", found, "one with a recipe of its own, as tuned")
     network = build(source.protocol.network, source.clouds.num_classes, config.seed)
     total = source.protocol.recipe.total_steps(len(source.clouds))
     with progress("training", total) as report:
@@ -544,9 +550,29 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
         return Evaluation((), (score(trained.network, test),), 0.0)
     source = open_source(config.source, config.root, config.protocol, config.network)
     test = _test_set(config, source.dataset)
-    total = source.protocol.recipe.total_steps(len(source.clouds))
-    with progress("training", total * config.seeds) as report:
-        return evaluate(source.clouds, test, source.protocol, range(config.seeds), report)
+    source, validation = _held_out(source, config)
+    total = planned_steps(source.protocol, len(source.clouds), config.seeds)
+    with progress("training", total) as report:
+        return evaluate(source.clouds, test, source.protocol, range(config.seeds), report, validation)
+
+
+def _held_out(source: Source, config: EvaluateConfig) -> tuple[Source, PointClouds | None]:
+    """What a protocol with a grid chooses a recipe on, and the source without it; None without a grid.
+
+    Raises:
+        InputError: an artefact that was made of these clouds, too.
+    """
+    plan, dataset = source.protocol, config.data or source.dataset
+    if plan.grid is None:
+        return source, None
+    if source.artefact is None:
+        clouds, validation = split(source.clouds, plan)
+        return source._replace(clouds=clouds), validation
+    made, validation = split(load(dataset, "train", root=config.root), plan)
+    if (rule := source.artefact.metadata.source.get("split_rule")) != made.provenance["split_rule"]:
+        found = f"made of clouds that protocol {plan.name} chooses a recipe on (its clouds: {rule or 'all of train'})"
+        raise InputError(config.source, found, f"a set made with --protocol {plan.name}")
+    return source, validation
 
 
 def set_name(name: str) -> str:

@@ -68,7 +68,7 @@ OWN: Mapping[str, frozenset[str]] = {
     "storage": frozenset({"points", "symmetric"}),
     "network": frozenset(),
     "data set": frozenset({"shapes"}),
-    "protocol": frozenset({"tuned", "tuned*"}),
+    "protocol": frozenset({"tuned", "tuned*", "sweep", "sweep*"}),
 }
 
 

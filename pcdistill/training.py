@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -84,6 +84,11 @@ RECIPES = {
             name="tuned", version=2, epochs=100, least_steps=500, most_steps=4000, bf16=True, label_smoothing=0.1,
             augmentation=Augmentation(scale=1.25, stretch=1.3, shift=0.1, jitter=0.01, tilt=8),
         ),
+        # `tuned`, but for what the grid of its protocol changes.
+        Recipe(
+            name="sweep", epochs=100, least_steps=500, most_steps=4000, bf16=True, label_smoothing=0.1,
+            augmentation=Augmentation(scale=1.25, stretch=1.3, shift=0.1, jitter=0.01, tilt=8),
+        ),
     )
 }  # fmt: skip
 
@@ -100,6 +105,27 @@ def recipe(name: str, **changes: object) -> Recipe:
     return found if not changes else Recipe(**{**found.model_dump(), "name": f"{name}*", **changes})
 
 
+class Grid(BaseModel):
+    """Recipes that a protocol chooses from, for every training set on its own; see `evaluation.sweep`.
+
+    Attributes:
+        lr: learning rates.
+        length: steps, as multiples of the number that the recipe makes on the set.
+        held_out: of every class of the real training set, the share that recipes are tried on: the last ones
+            (`data.last_split`). Sets are made of the others, the whole set too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lr: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(min_length=1)
+    length: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(default=(1.0,), min_length=1)
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+
+
+# By the name of the protocol.
+GRIDS = {"sweep": Grid(lr=(5e-4, 2e-3, 8e-3), length=(1.0, 2.0))}
+
+
 class Protocol(BaseModel):
     """What an accuracy means: recipe, network and how the test set is read; stored with every result.
 
@@ -110,6 +136,8 @@ class Protocol(BaseModel):
         test_points: points of every test cloud that are looked at (the first ones stored).
         thin: of these the network sees as many as the clouds that it was trained on have, by farthest point sampling.
             Networks that look at neighbourhoods need it: those of 1024 points are much smaller than those of 128.
+        grid: learning rates and lengths of which every training set gets those that serve it best on held-out training
+            clouds, so that no arm suffers from a recipe made for another; None trains all by `recipe` as it is.
 
     Accuracy is that of the last step (or of the recipe's averaged weights), never the best along the way.
     """
@@ -122,6 +150,7 @@ class Protocol(BaseModel):
     network: str = "pointnet"
     test_points: int = Field(default=1024, ge=1)
     thin: bool = False
+    grid: Grid | None = None
 
 
 def protocol(name: str, network: str = "pointnet", test_points: int = 1024) -> Protocol:
@@ -131,7 +160,9 @@ def protocol(name: str, network: str = "pointnet", test_points: int = 1024) -> P
         InputError: unknown name.
     """
     found = recipe(name)
-    return Protocol(name=name, version=found.version, recipe=found, network=network, test_points=test_points)
+    return Protocol(
+        name=name, version=found.version, recipe=found, network=network, test_points=test_points, grid=GRIDS.get(name)
+    )
 
 
 def train(

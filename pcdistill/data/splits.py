@@ -50,5 +50,7 @@ def _check(clouds: PointClouds) -> None:
 def _side(clouds: PointClouds, mask: torch.Tensor, side: str, fraction: float, which: str) -> PointClouds:
     part = clouds[mask]
     rule = f"{side} side of {clouds.provenance.get('split', 'all')}, {fraction:g} held out, {which}"
+    if earlier := clouds.provenance.get("split_rule"):
+        rule = f"{earlier}; {rule}"
     facts = {**clouds.provenance, "split": side, "split_rule": rule}
     return PointClouds(part.points, part.labels, part.class_names, facts)

@@ -33,7 +33,9 @@ class Record(BaseModel):
         peak_mib: peak memory of the process that distilled (selected, trained).
 
     Records made since there is more than one network also have, per run, `class_accuracy`, `ece` and `right`, and the
-    `confusion` of all runs together (`Scores`).
+    `confusion` of all runs together (`Scores`); `class_names`; `test_points`, `thin` and `grid` of the protocol, and
+    `test_set`, a digest of the test clouds in their order. With a grid there is `sweep`, the recipe that every
+    distillation seed's set got, and what was tried.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -75,6 +77,16 @@ class Record(BaseModel):
         return (*(getattr(self, name) for name in fields), more.get("variant"), expansion)
 
 
+# What has to agree for two records to be of the same clouds, and what it is in records that do not say so.
+TEST_FIELDS: dict[str, Any] = {"split": "test", "view": None, "test_points": 1024, "test_set": None}
+
+
+def setting(record: Record, field: str) -> Any:
+    """A field of a record, one of `TEST_FIELDS` also where the record is older than it."""
+    value = getattr(record, field, None)
+    return TEST_FIELDS.get(field) if value is None else value
+
+
 class Run(BaseModel):
     """One training set of an arm, made with one seed, and the networks trained on it; some of these are a `Record`.
 
@@ -84,6 +96,9 @@ class Run(BaseModel):
         ece, right: of every network, as in `Scores`.
         confusion: summed over the networks.
         train_seconds: all networks together, tests included.
+        class_names: in the order of `confusion`.
+        test_set: first digits of the fingerprint of the test clouds as far as they are looked at.
+        sweep: the recipe that a grid gave, and what was tried (`sweep.Choice`).
         expansion: of what is stored, which bytes and `points` count, into what is trained on; absent from records
             where there is none.
 
@@ -112,6 +127,9 @@ class Run(BaseModel):
     prepare_seconds: float
     train_seconds: float
     peak_mib: int
+    class_names: list[str]
+    test_set: str
+    sweep: dict[str, Any] | None = None
     expansion: dict[str, Any] | None = None
 
 
@@ -123,6 +141,7 @@ def measure(
     networks: int,
     seconds: float | None = None,
     on_progress: OnProgress | None = None,
+    validation: PointClouds | None = None,
 ) -> Run:
     """Train networks on an artefact's clouds (expanded if it says so), or on a whole set, and test them.
 
@@ -133,7 +152,7 @@ def measure(
         seed: that `made` was made with; its networks have the seeds `100 * seed`, `100 * seed + 1`, ...
         networks: how many.
         seconds: that making took; by default what the artefact says.
-        on_progress: as in `evaluate`.
+        on_progress, validation: as in `evaluate`.
 
     Raises:
         InputError: as `evaluate`.
@@ -143,7 +162,7 @@ def measure(
     clouds = made.training_clouds if isinstance(made, Artefact) else made
     spent = 0.0 if facts is None else facts.distill_seconds
     objective = (facts.objective or {}) if facts else {}
-    found = evaluate(clouds, test, plan, train_seeds, on_progress)
+    found = evaluate(clouds, test, plan, train_seeds, on_progress, validation)
     return Run(
         arm=facts.arm if facts else "whole",
         distilled=facts.distilled if facts else False,
@@ -165,6 +184,9 @@ def measure(
         prepare_seconds=facts.prepare_seconds if facts else 0.0,
         train_seconds=found.train_seconds,
         peak_mib=peak_mib(),
+        class_names=list(clouds.class_names),
+        test_set=test.with_points(test.points[:, : plan.test_points]).fingerprint()[:16],
+        sweep=None if found.choice is None else found.choice.facts(),
         expansion=facts.expansion if facts else None,
     )
 
@@ -191,7 +213,10 @@ def summed_up(
     by_run: dict[str, Any] = {
         name: [value for run in runs for value in getattr(run, name)] for name in ("class_accuracy", "ece", "right")
     }
-    confusion = torch.tensor([run.confusion for run in runs]).sum(0).tolist()
+    by_run["confusion"] = torch.tensor([run.confusion for run in runs]).sum(0).tolist()
+    read: dict[str, Any] = {"test_points": plan.test_points, "thin": plan.thin}
+    if plan.grid is not None:
+        read |= {"grid": plan.grid.model_dump(mode="json"), "sweep": [run.sweep for run in runs]}
     # The seed of an expansion is that of its run.
     expansion = {key: value for key, value in (runs[0].expansion or {}).items() if key != "seed"}
     shared = ("arm", "distilled", "objective", "storage", "clouds_per_class", "points", "bits", "bytes_per_class",
@@ -217,7 +242,8 @@ def summed_up(
         versions=versions(),
         hardware=hardware(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        **{**by_run, "confusion": confusion},
+        **by_run,
+        **{**read, "class_names": runs[0].class_names, "test_set": runs[0].test_set},
         **{"recipe": plan.recipe.model_dump(mode="json"), **({"expansion": expansion} if expansion else {}), **more},
     )
 

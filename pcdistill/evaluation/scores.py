@@ -4,6 +4,7 @@ import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from pcdistill.errors import InputError
 from pcdistill.geometry import farthest_point_sample, gather_points
 from pcdistill.models import Network
 from pcdistill.training import OnProgress, Protocol, predict, train_networks
+
+if TYPE_CHECKING:
+    from pcdistill.evaluation.sweep import Choice
 
 ECE_BINS = 15
 
@@ -46,7 +50,8 @@ class Evaluation:
 
     seeds: tuple[int, ...]
     runs: tuple[Scores, ...]
-    train_seconds: float  # all runs together, tests included
+    train_seconds: float  # all runs together, tests and the choice of a recipe included
+    choice: "Choice | None" = None  # of protocols with a grid
 
     @property
     def accuracies(self) -> list[float]:
@@ -108,6 +113,7 @@ def evaluate(
     protocol: Protocol,
     seeds: Sequence[int],
     on_progress: OnProgress | None = None,
+    validation: PointClouds | None = None,
     device: str = "cpu",
 ) -> Evaluation:
     """Train one fresh network per seed on `clouds` and test it on `test`, as `protocol` says.
@@ -118,15 +124,22 @@ def evaluate(
         protocol: recipe, network and test resolution.
         seeds: of weights, order and augmentation, one run each.
         on_progress, device: as in `train_networks`.
+        validation: what the recipe is chosen on, with the first seed, if the protocol has a grid (`sweep.split`).
 
     Raises:
-        InputError: classes differ, or too few test points.
+        InputError: classes differ, too few test points, or a grid and no validation clouds.
     """
+    from pcdistill.evaluation.sweep import chosen, later  # which evaluates, too
+
     test = as_tested(test, clouds.class_names, protocol, clouds.points_per_cloud)
     start = time.perf_counter()
+    choice = None
+    if protocol.grid is not None:
+        choice = chosen(protocol, clouds, validation, seeds[:1], on_progress)
+        protocol, on_progress = choice.protocol, later(on_progress, choice.steps, "")
     networks = train_networks(protocol.network, clouds, protocol.recipe, seeds, on_progress, device)
     runs = tuple(score(network, test) for network in networks)
-    return Evaluation(tuple(seeds), runs, time.perf_counter() - start)
+    return Evaluation(tuple(seeds), runs, time.perf_counter() - start, choice)
 
 
 def as_tested(

@@ -1,0 +1,137 @@
+"""The recipe that serves a training set best, chosen on clouds that it was not made of: protocols with a grid."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pcdistill.clouds import PointClouds
+from pcdistill.data import last_split
+from pcdistill.errors import InputError
+from pcdistill.evaluation.scores import as_tested, evaluate
+from pcdistill.training import OnProgress, Protocol
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A recipe of a grid, tried on held-out clouds: `accuracy` is that of every network."""
+
+    lr: float
+    steps: int
+    accuracy: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.accuracy) / len(self.accuracy)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a grid gave for one training set.
+
+    Attributes:
+        protocol: without a grid; its recipe is the one that was chosen.
+        trials: in the order of the grid: shortest first, then the smallest learning rate.
+    """
+
+    protocol: Protocol
+    trials: tuple[Trial, ...]
+
+    @property
+    def steps(self) -> int:
+        """Of all trials together."""
+        return sum(trial.steps * len(trial.accuracy) for trial in self.trials)
+
+    def facts(self) -> dict[str, Any]:
+        """What a record says of it."""
+        recipe = self.protocol.recipe
+        return {"lr": recipe.lr, "steps": recipe.steps, "tried": [asdict(trial) for trial in self.trials]}
+
+
+def split(real: PointClouds, protocol: Protocol) -> tuple[PointClouds, PointClouds | None]:
+    """What sets are made of, and what recipes are tried on: all of `real` and None without a grid.
+
+    The last clouds of every class are held out, so that neither a selection nor an objective has seen them. A whole
+    set is what is left, too: arms of a protocol are compared on equal terms, with a fifth less of real data.
+
+    Raises:
+        InputError: a class of fewer than two clouds.
+    """
+    return (real, None) if protocol.grid is None else last_split(real, protocol.grid.held_out)
+
+
+def candidates(protocol: Protocol, clouds: int) -> list[Protocol]:
+    """A protocol per recipe of the grid, for a training set of so many clouds."""
+    grid, recipe = protocol.grid, protocol.recipe
+    if grid is None:
+        return [protocol]
+    base = recipe.total_steps(clouds)
+    return [
+        protocol.model_copy(
+            update={
+                "grid": None,
+                "recipe": recipe.model_copy(
+                    update={"name": f"{recipe.name}*", "lr": lr, "steps": max(1, round(length * base))}
+                ),
+            }
+        )
+        for length in sorted(grid.length)
+        for lr in sorted(grid.lr)
+    ]
+
+
+def chosen(
+    protocol: Protocol,
+    clouds: PointClouds,
+    validation: PointClouds | None,
+    seeds: Sequence[int],
+    on_progress: OnProgress | None = None,
+) -> Choice:
+    """The recipe of a protocol's grid with which networks trained on `clouds` do best on `validation`.
+
+    Of equals the shorter training wins, then the smaller learning rate. One without a grid is returned as it is.
+
+    Args:
+        protocol: what to choose for.
+        clouds: the training set, none of them of `validation`: `split` gives both.
+        validation: real clouds of the same classes, never the test set.
+        seeds: of the networks that every recipe is tried with.
+        on_progress: as in `evaluate`.
+
+    Raises:
+        InputError: a grid and no validation clouds, or as `evaluate`; a recipe by which training diverges counts as
+            one that recognises nothing, unless all do.
+    """
+    if protocol.grid is None:
+        return Choice(protocol, ())
+    if validation is None:
+        raise InputError(f"protocol {protocol.name}", "no validation clouds", "some, to choose a recipe on")
+    as_tested(validation, clouds.class_names, protocol)
+    plans = candidates(protocol, len(clouds))
+    trials: list[Trial] = []
+    failures: list[InputError] = []
+    done = 0
+    for plan in plans:
+        steps = plan.recipe.total_steps(len(clouds))
+        report = later(on_progress, done, f"trying lr {plan.recipe.lr:g}, ")
+        try:
+            accuracy = tuple(evaluate(clouds, validation, plan, seeds, report).accuracies)
+        except InputError as error:
+            failures.append(error)
+            accuracy = (0.0,) * len(seeds)
+        trials.append(Trial(plan.recipe.lr, steps, accuracy))
+        done += steps * len(seeds)
+    if len(failures) == len(plans):
+        raise failures[-1]
+    best = max(range(len(trials)), key=lambda i: trials[i].mean)
+    return Choice(plans[best], tuple(trials))
+
+
+def planned_steps(protocol: Protocol, clouds: int, networks: int) -> int:
+    """Steps that an evaluation takes at most, the trials of its grid included."""
+    lengths = [plan.recipe.total_steps(clouds) for plan in candidates(protocol, clouds)]
+    return max(lengths) * networks + (0 if protocol.grid is None else sum(lengths))
+
+
+def later(on_progress: OnProgress | None, done: int, note: str) -> OnProgress | None:
+    """What counts the steps of a part of the work that begins after `done` steps."""
+    return None if on_progress is None else lambda step, word: on_progress(done + step, note + word)
