@@ -418,7 +418,7 @@ class ReportConfig(Config):
     ] = None
     by: Annotated[
         tuple[str, ...], Field(description="a table each: dataset, split, view, test_points, thin, network, protocol")
-    ] = ()
+    ] = Field(default_factory=tuple)
     per_class: Annotated[bool, Field(description="accuracy by class and confusions, where they are recorded")] = False
 
 

@@ -195,8 +195,8 @@ def random_twin(artefact: Artefact, real: PointClouds, seed: int, label: Label |
     storage = kind.from_clouds(filled.clouds, filled.budget)
     if label is not None:
         storage.soften(label(storage.decode().points.detach()))
-    clouds = storage.decode()
-    clouds = clouds.with_points(clouds.points.detach())
+    with torch.no_grad():
+        clouds = storage.decode()
     return clouds if artefact.expansion is None else expand(clouds, artefact.expansion)
 
 
