@@ -25,6 +25,7 @@ from pcdistill.evaluation import (
     setting,
 )
 from pcdistill.evaluation.ranking import recovery
+from pcdistill.evaluation.records import TEST_FIELDS
 from pcdistill.files import atomic
 from pcdistill.registry import nearest
 from pcdistill.training import Recipe
@@ -239,7 +240,7 @@ def _csv(lines: Sequence[Row]) -> str:
 def _markdown(own: Sequence[Row], config: ReportConfig) -> str:
     first = own[0].record
     split = f"{setting(first, 'split')} split" if setting(first, "split") == "test" else setting(first, "split")
-    view = "" if setting(first, "view") is None else f", view {setting(first, 'view')}"
+    view = "" if setting(first, "view") == TEST_FIELDS["view"] else f", view {setting(first, 'view')}"
     points = f"{setting(first, 'test_points')} points{', thinned' if _value(first, 'thin') else ''}"
     text = (
         f"{first.dataset} ({split}, {points}{view}): {first.network}, protocol {_value(first, 'protocol')}; "

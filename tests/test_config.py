@@ -53,6 +53,10 @@ EVERY: dict[str, dict[str, Any]] = {
         "budgets": ["1x64@8", "2x64@4"], "distill_seeds": 2, "train_seeds": 4, "protocol": "published",
         "network": "pointnet-small", "validation": 0.25, "steps": 5, "train_steps": 6, "workers": 2,
     },
+    "report": {
+        "results": ["a.jsonl", "grid"], "output": "table.md", "csv": True, "against": "medoid",
+        "by": ["network", "dataset"], "per_class": True,
+    },
     "cite": {"source": "a.h5"},
     "demo": {"output": "there", "seed": 7},
 }  # fmt: skip
@@ -87,7 +91,7 @@ def flags(command: str, values: dict[str, Any]) -> list[str]:
     words = [command]
     for key, value in values.items():
         if isinstance(fields[key].json_schema_extra, dict):  # positional
-            words.append(str(value))
+            words += map(str, value) if isinstance(value, list) else [str(value)]
         elif value is True:
             words.append("--" + key.replace("_", "-"))
         elif isinstance(value, dict):

@@ -73,7 +73,7 @@ def test_recipe_by_name_and_with_changes() -> None:
 
 
 def test_unknown_recipe_is_one_line() -> None:
-    expected = r"^recipe: 'publishd' \(did you mean 'published'\?\), expected one of published, tuned$"
+    expected = r"^recipe: 'publishd' \(did you mean 'published'\?\), expected one of published, sweep, tuned$"
     with pytest.raises(InputError, match=expected):
         recipe("publishd")
     with pytest.raises(InputError, match="expected one of"):

@@ -78,7 +78,7 @@ class Record(BaseModel):
 
 
 # What has to agree for two records to be of the same clouds, and what it is in records that do not say so.
-TEST_FIELDS: dict[str, Any] = {"split": "test", "view": None, "test_points": 1024, "test_set": None}
+TEST_FIELDS: dict[str, Any] = {"split": "test", "view": "clean", "test_points": 1024, "test_set": None}
 
 
 def setting(record: Record, field: str) -> Any:

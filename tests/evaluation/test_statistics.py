@@ -167,7 +167,7 @@ RIGHT = torch.tensor([[[True, False, True, True, False]] * 2])
         ({"dataset": "other"}, "difference: dataset some of random and other of krr, expected the same"),
         ({"split": "0.2 of train held out"}, "split test of random and 0.2 of train held out of krr"),
         ({"test_points": 512}, "test_points 1024 of random and 512 of krr"),
-        ({"view": "corrupted"}, "view None of random and corrupted of krr"),
+        ({"view": "corrupted"}, "view clean of random and corrupted of krr"),
         ({"test_set": "abc"}, "test_set None of random and abc of krr"),
         ({"right": None}, "compare, krr: no outcomes of single test clouds"),
         ({"right": ["e8", "e800"]}, "compare, krr: 'right' that does not fit 'confusion'"),
