@@ -60,7 +60,10 @@ DATA: Mapping[str, tuple[str, ...]] = {
     "shapenet": ("chang2015shapenet", "yu2022pointbert"),
     "psb": ("shilane2004psb",),
 }
-PROTOCOLS: Mapping[str, tuple[str, ...]] = {"published": ("yim2025sadm",)}
+PROTOCOLS: Mapping[str, tuple[str, ...]] = {
+    "published": ("yim2025sadm",),
+    "sweep": ("li2025ddranking",),  # a learning rate for every arm; there of test accuracies
+}
 OWN: Mapping[str, frozenset[str]] = {
     "objective": frozenset(),
     "setting": frozenset(),
@@ -68,7 +71,7 @@ OWN: Mapping[str, frozenset[str]] = {
     "storage": frozenset({"points", "symmetric"}),
     "network": frozenset(),
     "data set": frozenset({"shapes"}),
-    "protocol": frozenset({"tuned", "tuned*", "sweep", "sweep*"}),
+    "protocol": frozenset({"tuned", "tuned*"}),
 }
 
 
