@@ -13,7 +13,7 @@ from torch import Tensor
 from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.evaluation import evaluate, split
+from pcdistill.evaluation import Evaluation, Scores, evaluate, ranking, split
 from pcdistill.evaluation.ranking import (
     Compression,
     Ranking,
@@ -120,17 +120,39 @@ def test_the_twin_is_labelled_and_expanded_alike(few: PointClouds, made: Callabl
     assert (plain.labels - teacher(plain.points)).abs().max() < 0.01  # a byte each
 
 
-def test_every_arm_is_trained_as_it_says(few: PointClouds, made: Callable[..., Artefact]) -> None:
+def test_every_arm_is_trained_as_it_says(
+    few: PointClouds, made: Callable[..., Artefact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, Protocol, Any]] = []
+
+    def told(clouds: PointClouds, test: PointClouds, plan: Protocol, seeds: Any, validation: None = None) -> Evaluation:
+        assert (test, seeds, validation) == (few, [0, 4], None)
+        seen.append((clouds.fingerprint(), plan, clouds.labels.ndim))
+        runs = tuple(Scores(float(len(seen)), 0.0, (), (), 0.0, "") for _ in seeds)
+        return Evaluation(tuple(seeds), runs, 0.0)
+
+    monkeypatch.setattr(ranking, "evaluate", told)
     artefact = made(labelled=True)
     found = rank(artefact, few, few, PLAN, [0, 4], teacher)
     recipe = PLAN.recipe.model_copy(update={"augmentation": RECIPES["tuned"].augmentation})
     augmented = PLAN.model_copy(update={"recipe": recipe})
-    hard = PointClouds(artefact.clouds.points, artefact.clouds.hard_labels, few.class_names)
-    twin = random_twin(artefact, few, 0, teacher)
-    arms = [(few, augmented), (hard, augmented), (artefact.clouds, augmented), (twin, augmented)]
-    arms += [(artefact.clouds, PLAN), (twin, PLAN)]
-    expected = [tuple(evaluate(clouds, few, plan, [0, 4]).accuracies) for clouds, plan in arms]
-    assert [*vars(found).values()] == expected
+    soft, twin = artefact.clouds, random_twin(artefact, few, 0, teacher)
+    hard = PointClouds(soft.points, soft.hard_labels, few.class_names)
+    expected = {
+        "real_hard": (few, augmented), "made_hard": (hard, augmented), "made": (soft, augmented),
+        "random": (twin, augmented), "made_plain": (soft, PLAN), "random_plain": (twin, PLAN),
+    }  # fmt: skip
+    for name, (clouds, plan) in expected.items():
+        one, two = getattr(found, name)
+        assert one == two
+        assert seen[int(one) - 1] == (clouds.fingerprint(), plan, clouds.labels.ndim)
+
+
+def test_soft_labels_of_the_twin_count_as_bytes(few: PointClouds) -> None:
+    artefact = select_artefact(few, Budget(4, 2, 8), "medoid", PLAN, 0)
+    artefact.storage.soften(teacher(artefact.clouds.points))
+    assert artefact.storage.nbytes == 12 * (6 + 3)
+    assert len(random_twin(artefact, few, 0, teacher)) == 12
 
 
 def test_an_augmentation_of_the_protocol_is_used_and_a_grid_chooses(
