@@ -1,0 +1,21 @@
+"""The fully connected part of a classifier."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from pcdistill.models.pointnet import SharedLayer
+
+
+def dropout(p: float, features: int) -> nn.Module:
+    """Dropout of features `(B, features)`."""
+    return nn.Dropout(p)
+
+
+def classifier(inputs: int, widths: Sequence[int], num_classes: int, p: float = 0.5) -> nn.Sequential:
+    """Layers with batch norm and ReLU, dropout after each, and a linear layer: `(B, inputs)` to `(B, num_classes)`."""
+    sizes = [inputs, *widths]
+    layers: list[nn.Module] = []
+    for i in range(len(widths)):
+        layers += [SharedLayer(sizes[i], sizes[i + 1], "batch"), dropout(p, sizes[i + 1])]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes))
