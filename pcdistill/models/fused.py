@@ -189,7 +189,8 @@ def _argmax(values: Tensor) -> Tensor:
 class SumReLU(torch.autograd.Function):
     """`relu(sources[neighbours] + targets[owners])` where owners are the first groups of every slot.
 
-    `(N, F)` and `(G, F)` to rows `(R, F)`; `sizes` are the groups that have a row in each slot, G first and never rising.
+    `(N, F)` and `(G, F)` to rows `(R, F)`. A slot holds the s-th neighbour of every group that has so many; `sizes`
+    are the rows of each, G first and never rising.
     """
 
     @staticmethod

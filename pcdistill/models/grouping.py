@@ -1,17 +1,17 @@
 """Neighbourhoods of points, and layers over them: what networks whose points see one another are built of.
 
-**Centres.** Farthest point sampling orders a cloud once; the first points of that order are the centres of
-the first stage, the first of these the centres of the next (which is what sampling the centres again from the
-same start would give). Their number keeps the published proportion to 1024 points: a stage of total stride s has
-`max(1, min(N, 1024) // s)` centres, so that larger clouds have the published number and smaller ones fewer.
+**Centres.** Farthest point sampling orders a cloud once. The first points of that order are the centres of the first
+stage, the first of these the centres of the next, which is what sampling the centres again from the same start would
+give. Their number keeps the published proportion to 1024 points: behind strides of 2 and 4 there are 512 and
+128 centres of 1024 points or more, and `max(1, N // 2)`, `max(1, N // 2 // 4)` of fewer.
 
-**Neighbours.** Published code fills groups up to k with copies of a point, which a max-pool does not see. We leave the copies
-out: a ball of radius 0.2 holds some 6 of 128 points, not 32, and the layers take so much less time. In evaluation the result is
-the same. In training, batch norm counts every neighbour once where published code counts copies as well; so
-its statistics depend less on the number of points.
+**Neighbours.** Published code fills groups up to k with copies of a point, which a max-pool does not see. We leave the
+copies out: a ball of radius 0.2 holds some 7 of 128 points, not 32, and the layers take so much less time.
+In evaluation the result is the same. In training, batch norm counts every neighbour once, where published code counts
+the copies as well; so its statistics depend less on the number of points.
 
-**The first layer** is linear in `[coordinates, features]` of a neighbour minus the coordinates of the centre, thus a sum of a term of
-the neighbour and one of the centre, each made before anything is gathered, and normalised there.
+**The first layer** is linear in `[neighbour - centre, features of the neighbour]`: a term of the neighbour plus one of
+the centre. Both are made, and normalised, before anything is gathered.
 """
 
 from collections.abc import Sequence
@@ -94,7 +94,7 @@ def groups_of(index: Tensor, size: int) -> Groups:
 
 
 def neighbour_sums(values: Tensor, groups: Groups, training: bool) -> Tensor:
-    """Sum of `(B, N, C)` values over the neighbours of every centre, `(G, C)`; in training mode differentiable once."""
+    """Sum of `(B, N, C)` values over the neighbours of every centre: `(G, C)`. In training differentiable once."""
     flat = values.reshape(-1, values.shape[-1])
     weights = (~groups.filled).to(values.dtype)
     if training:  # the one gather-and-sum that torch fuses, but not its second derivative
@@ -153,7 +153,7 @@ def residual_layer(layer: SharedLayer, values: Tensor, residual: Tensor) -> Tens
 
 
 def group_max(rows: Tensor, groups: Groups, training: bool) -> Tensor:
-    """Max over the rows `(R, F)` of every group: `(G, F)`, as groups stand in rows; in training mode differentiable once."""
+    """Max over the rows `(R, F)` of every group: `(G, F)`, as groups stand in rows. In training differentiable once."""
     if training or not torch.is_grad_enabled():
         best: Tensor = SlotMax.apply(rows, groups.sizes)  # type: ignore[no-untyped-call]
         return best

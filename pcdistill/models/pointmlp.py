@@ -1,8 +1,9 @@
-"""PointMLP (Ma, Qin, You, Ran, Fu, ICLR 2022): residual layers on nearest neighbours, normalised by a geometric affine module.
+"""PointMLP (Ma, Qin, You, Ran, Fu, ICLR 2022): residual layers on nearest neighbours behind a geometric affine module.
 
-Numbers of centres are those of `pcdistill.models.grouping`. The geometric affine module divides the differences of features by
-their root mean square over a cloud, as the paper's equation 3 has it (the first published code takes that over the batch).
-Its shift, which the batch norm behind it takes out again, is left out, and so are biases in front of batch norm.
+Numbers of centres are those of `pcdistill.models.grouping`. The geometric affine module divides the differences of
+features by their root mean square over a cloud, as the paper has it (its first code takes that over the whole batch, so
+that clouds see one another). Its shift, which the batch norm behind it takes out again, is left out, and so are biases
+in front of batch norm.
 """
 
 from collections.abc import Sequence
@@ -13,8 +14,15 @@ from torch import Tensor, nn
 from pcdistill.geometry import gather_points, knn
 from pcdistill.models.base import Network, Output, networks
 from pcdistill.models.grouping import (
-    Groups, centre_counts, centres_first, edge_layer, group_max, groups_of, neighbour_sums, residual_layer,
-)  # fmt: skip
+    Groups,
+    centre_counts,
+    centres_first,
+    edge_layer,
+    group_max,
+    groups_of,
+    neighbour_sums,
+    residual_layer,
+)
 from pcdistill.models.heads import classifier
 from pcdistill.models.pointnet import SharedLayer
 
@@ -57,7 +65,7 @@ class Stage(nn.Module):
 
 
 def spread(features: Tensor, own: Tensor, groups: Groups, training: bool) -> Tensor:
-    """Root mean square `(B,)` of the differences between neighbours' `(B, N, C)` features and their centres' `(B, M, C)`.
+    """Root mean square `(B,)` of features of neighbours, `(B, N, C)`, minus those of their centres, `(B, M, C)`.
 
     Out of sums over points and centres; the mean is taken off first, for precision.
     """
@@ -88,9 +96,7 @@ class PointMLP(Network):
         super().__init__()
         self.embedding = SharedLayer(3, embedding, "batch")
         sizes = [embedding, *widths]
-        self.stages = nn.ModuleList(
-            Stage(sizes[i], sizes[i + 1], count, bottleneck) for i, count in enumerate(blocks)
-        )
+        self.stages = nn.ModuleList(Stage(sizes[i], sizes[i + 1], count, bottleneck) for i, count in enumerate(blocks))
         self.head = classifier(widths[-1], (512, 256), num_classes)
 
     def forward(self, points: Tensor) -> Output:
@@ -118,5 +124,5 @@ class PointMLP(Network):
 
 @networks.register("pointmlp-elite")
 def pointmlp_elite(num_classes: int) -> Network:
-    """PointMLP-elite."""
+    """PointMLP-elite (0.71 M parameters with 40 classes; 0.72 M published)."""
     return PointMLP(num_classes, embedding=32, widths=(64, 128, 256, 256), blocks=(1, 1, 2, 1), bottleneck=0.25)
