@@ -117,8 +117,8 @@ def edge_layer(norm: PointNorm, inputs: Tensor, weight: Tensor, targets: Tensor,
     if not norm.training:
         factor, shift = norm.affine()
         sources, targets = sources * factor, (targets * factor + shift)[groups.order]
-        owners = torch.cat([torch.arange(size, device=targets.device) for size in groups.sizes])
-        return (sources[groups.neighbours] + targets[owners]).relu()
+        added = torch.cat([targets[:size] for size in groups.sizes])
+        return (sources[groups.neighbours] + added).relu()
     # Mean and variance over all pairs out of sums over points and centres. Both are centred first, for precision.
     pairs = len(groups.neighbours)
     uses = torch.bincount(groups.neighbours, minlength=len(sources)).to(sources.dtype)
@@ -154,7 +154,7 @@ def residual_layer(layer: SharedLayer, values: Tensor, residual: Tensor) -> Tens
 
 def group_max(rows: Tensor, groups: Groups, training: bool) -> Tensor:
     """Max over the rows `(R, F)` of every group: `(G, F)`, as groups stand in rows. In training differentiable once."""
-    if training or not torch.is_grad_enabled():
+    if training or not (torch.is_grad_enabled() or torch.compiler.is_exporting()):
         best: Tensor = SlotMax.apply(rows, groups.sizes)  # type: ignore[no-untyped-call]
         return best
     return rows[groups.rows_of_slots()].amax(0)
