@@ -50,6 +50,9 @@ STORAGES: Mapping[str, tuple[str, ...]] = {
 # By the parts of a network's name.
 NETWORKS: Mapping[str, tuple[str, ...]] = {
     "pointnet": ("qi2017pointnet",),
+    "pointnet2": ("qi2017pointnet2",),
+    "pointnext": ("qian2022pointnext",),
+    "pointmlp": ("ma2022pointmlp",),
     "layernorm": ("ba2016layernorm",),
     "instancenorm": ("ulyanov2016instancenorm",),
     "groupnorm": ("wu2018groupnorm",),

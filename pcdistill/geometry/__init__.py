@@ -2,11 +2,12 @@
 
 from pcdistill.geometry.assignment import assign
 from pcdistill.geometry.frames import canonical_pose, normalise, random_rotations, rotate, rotation_matrix
-from pcdistill.geometry.neighbours import chamfer, knn
+from pcdistill.geometry.neighbours import ball_query, chamfer, knn
 from pcdistill.geometry.sampling import farthest_point_sample, gather_points
 
 __all__ = [
     "assign",
+    "ball_query",
     "canonical_pose",
     "chamfer",
     "farthest_point_sample",

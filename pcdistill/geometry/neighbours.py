@@ -30,14 +30,35 @@ def knn(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: shapes that do not fit, or k out of range.
     """
-    if query.ndim != 3 or reference.ndim != 3 or query[:, 0].shape != reference[:, 0].shape:
-        found = f"sets of shape {tuple(query.shape)} and {tuple(reference.shape)}"
-        raise InputError("knn", found, "(B, M, 3) and (B, N, 3)")
-    if not 1 <= k <= reference.shape[1]:
-        raise InputError("knn", f"k {k}", f"1 to {reference.shape[1]}, the reference points")
+    _check("knn", query, reference, k)
     index = _search(query.detach(), reference.detach(), k)
     distance = (query[:, :, None] - gather_points(reference, index)).square().sum(dim=-1)
     return distance, index
+
+
+def ball_query(query: Tensor, reference: Tensor, radius: float, k: int) -> Tensor:
+    """Up to k reference points within a radius of every query point, nearest first, filled up with the nearest.
+
+    As in PointNet++ (Qi et al. 2017), but of more than k points the k nearest are taken, not the first k
+    found: the choice does not depend on the order of the points. The fill repeats the nearest point,
+    which is there even if it is farther than the radius. Among equally near points the lower index comes first.
+
+    Args:
+        query: `(B, M, 3)`, or any number of channels.
+        reference: `(B, N, 3)`, the same number of channels.
+        radius: in the units of the coordinates; a point at exactly this distance is within.
+        k: neighbours, 1 to N.
+
+    Returns:
+        Indices into the reference `(B, M, k)` int64: distinct ones first, then repetitions of the first.
+
+    Raises:
+        InputError: shapes that do not fit, k out of range, or a radius that is not positive.
+    """
+    _check("ball_query", query, reference, k)
+    if not radius > 0:
+        raise InputError("ball_query", f"radius {radius}", "a positive number")
+    return _search(query.detach(), reference.detach(), k, radius)
 
 
 def chamfer(a: Tensor, b: Tensor) -> Tensor:
@@ -62,7 +83,15 @@ def chamfer(a: Tensor, b: Tensor) -> Tensor:
     return forth.mean(dim=(1, 2)) + back.mean(dim=(1, 2))
 
 
-def _search(query: Tensor, reference: Tensor, k: int) -> Tensor:
+def _check(place: str, query: Tensor, reference: Tensor, k: int) -> None:
+    if query.ndim != 3 or reference.ndim != 3 or query[:, 0].shape != reference[:, 0].shape:
+        found = f"sets of shape {tuple(query.shape)} and {tuple(reference.shape)}"
+        raise InputError(place, found, "(B, M, 3) and (B, N, 3)")
+    if not 1 <= k <= reference.shape[1]:
+        raise InputError(place, f"k {k}", f"1 to {reference.shape[1]}, the reference points")
+
+
+def _search(query: Tensor, reference: Tensor, k: int, radius: float | None = None) -> Tensor:
     clouds, rows = query.shape[:2]
     columns = reference.shape[1]
     block = CPU_BLOCK if query.device.type == "cpu" else ACCELERATOR_BLOCK
@@ -73,7 +102,8 @@ def _search(query: Tensor, reference: Tensor, k: int) -> Tensor:
         deep = slice(cloud, cloud + depth)
         for row in range(0, rows, height):
             high = slice(row, row + height)
-            index[deep, high] = _nearest(_distances(query[deep, high], reference[deep]), k)
+            distances = _distances(query[deep, high], reference[deep])
+            index[deep, high] = _nearest(distances, k) if radius is None else _within(distances, k, radius)
     return index
 
 
@@ -91,3 +121,12 @@ def _nearest(distances: Tensor, k: int) -> Tensor:
     index = distances.topk(k, largest=False).indices.sort(dim=-1).values
     order = distances.gather(-1, index).sort(dim=-1, stable=True).indices
     return index.gather(-1, order)
+
+
+def _within(distances: Tensor, k: int, radius: float) -> Tensor:
+    most = k
+    if not torch.compiler.is_exporting():  # no more than needed; what is traced cannot depend on the values
+        most = min(k, max(1, int((distances <= radius**2).sum(dim=-1).max())))
+    index = _nearest(distances, most)
+    index = index.where(distances.gather(-1, index) <= radius**2, index[..., :1])
+    return torch.cat([index, index[..., :1].expand(-1, -1, k - most)], dim=-1)

@@ -84,6 +84,7 @@ def _sample(points: Tensor, chosen: Tensor, start: Tensor | None) -> None:
 
 def _first_largest(values: Tensor) -> Tensor:
     """`(B, 1)` index of the largest value of each row, the lowest of equals."""
-    if values.device.type == "cpu":  # NumPy's search is vectorised, several times as fast as PyTorch's
+    # NumPy's search is vectorised, several times as fast as PyTorch's, but cannot be traced.
+    if values.device.type == "cpu" and not torch.compiler.is_exporting():
         return torch.from_numpy(values.numpy().argmax(axis=1, keepdims=True))
     return values.argmax(dim=1, keepdim=True)

@@ -65,7 +65,10 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def point_features(self, points: Tensor) -> list[Tensor]:
-        """Features of every point after each shared layer, `(B, N, F_l)`; twice differentiable in evaluation mode."""
+        """Features of points after each shared layer or stage, `(B, N_l, F_l)`.
+
+        N_l is N where all points are kept, and less where centres stand for them. Twice differentiable in evaluation.
+        """
         raise NotImplementedError
 
     def pooled(self, points: Tensor) -> Tensor:

@@ -92,11 +92,11 @@ class SharedLayer(nn.Module):
 
     def fused(self, values: Tensor) -> Tensor:
         """`forward` with ReLU, in one operation where batch norm is being trained."""
-        norm = self.norm
-        if not (self.training and norm.kind == "batch"):
+        norm, linear = self.norm, self.linear
+        if not (self._trains_batch_norm(values) and linear.out_features > linear.in_features):
             return self.forward(values)
         rows = values.reshape(-1, values.shape[-1])
-        out, mean, variance = linear_norm_relu(rows, self.linear.weight, norm.scale, norm.bias, norm.eps)
+        out, mean, variance = linear_norm_relu(rows, linear.weight, norm.scale, norm.bias, norm.eps)
         with torch.no_grad():
             norm.update(mean, variance, len(rows))
         return out.view(*values.shape[:-1], -1)
@@ -104,9 +104,10 @@ class SharedLayer(nn.Module):
     def max_pool(self, values: Tensor, bf16: bool) -> Tensor:
         """`forward` without the ReLU, then the max over points: `(B, N, K)` to `(B, F)`."""
         norm, weight = self.norm, self.linear.weight
-        if norm.kind != "batch" or (not self.training and torch.is_grad_enabled()):
+        folds = self._trains_batch_norm(values)
+        if not folds and (norm.kind != "batch" or self.training or torch.is_grad_enabled()):
             return self.normed(values).amax(1)
-        if self.training:
+        if folds:
             pooled, mean, variance = linear_norm_max(values, weight, norm.scale, norm.bias, norm.eps, bf16)
             with torch.no_grad():
                 norm.update(mean, variance, values.shape[0] * values.shape[1])
@@ -115,6 +116,14 @@ class SharedLayer(nn.Module):
         sign = torch.where(factor >= 0, 1.0, -1.0)
         extremes, _ = extreme_points(values, weight, sign, bf16)
         return extremes * factor + shift
+
+    def _trains_batch_norm(self, values: Tensor) -> bool:
+        """Whether batch norm is trained on enough rows for statistics from the input's covariance to pay.
+
+        They cost as much as a layer that is as wide as its input, on as many rows and once more on its outputs.
+        """
+        width = values.shape[-1]
+        return self.training and self.norm.kind == "batch" and values.numel() // width > 4 * width
 
 
 class Trunk(nn.Module):

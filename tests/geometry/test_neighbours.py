@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 from torch.testing import assert_close
 
 from pcdistill.errors import InputError
-from pcdistill.geometry import chamfer, knn, neighbours, random_rotations, rotate
+from pcdistill.geometry import ball_query, chamfer, knn, neighbours, random_rotations, rotate
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=25, deadline=None)
@@ -153,3 +153,41 @@ def test_chamfer_pulls_a_cloud_onto_its_target() -> None:
         chamfer(a, b).sum().backward()
         optimiser.step()
     assert chamfer(a, b).item() < before / 100
+
+
+@quick
+@given(seeds, st.integers(1, 12), st.integers(1, 25), st.floats(0.05, 3), st.data())
+def test_balls_agree_with_a_k_d_tree(
+    seed: int, queries: int, references: int, radius: float, data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(1, references))
+    query, reference = clouds(seed, points=queries), clouds(seed + 1, points=references)
+    found = ball_query(query, reference, radius, k)
+    assert found.shape == (3, queries, k)
+    for cloud in range(3):
+        distances, nearest = cKDTree(reference[cloud].numpy()).query(query[cloud].numpy(), k=range(1, k + 1))
+        inside = np.where(distances <= radius, nearest, nearest[:, :1])
+        assert found[cloud].tolist() == inside.tolist()
+
+
+def test_balls_do_not_depend_on_the_order_of_the_points() -> None:
+    reference = clouds(0)
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(1))
+    shuffled = ball_query(reference, reference[:, order], 0.8, 6)
+    assert torch.equal(order[shuffled], ball_query(reference, reference, 0.8, 6))
+
+
+def test_the_radius_itself_is_within_and_a_lonely_query_gets_its_nearest() -> None:
+    reference = torch.tensor([[[1.0, 0, 0], [3, 0, 0], [2, 0, 0], [9, 0, 0]]])
+    assert ball_query(torch.zeros(1, 1, 3), reference, 2.0, 4).tolist() == [[[0, 2, 0, 0]]]
+    assert ball_query(torch.zeros(1, 1, 3), reference, 0.5, 3).tolist() == [[[0, 0, 0]]]
+
+
+@pytest.mark.parametrize(
+    ("k", "radius", "message"),
+    [(0, 1.0, "k 0, expected 1 to 30"), (31, 1.0, "k 31, expected 1 to 30"), (3, 0.0, "radius 0.0"),
+     (3, float("nan"), "radius nan, expected a positive number")],
+)  # fmt: skip
+def test_impossible_balls_are_refused(k: int, radius: float, message: str) -> None:
+    with pytest.raises(InputError, match=f"^ball_query: {message}"):
+        ball_query(clouds(0), clouds(1), radius, k)

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from pcdistill.models import build, fused, seeded
-from pcdistill.models.fused import extreme_points, linear_norm_max, linear_norm_relu
+from pcdistill.models.fused import (
+    LinearNormSlotMax,
+    SlotMax,
+    SumReLU,
+    extreme_points,
+    linear_norm_max,
+    linear_norm_relu,
+)
 from pcdistill.models.pointnet import SharedLayer
 
 EPS = 1e-5
@@ -226,3 +233,65 @@ def test_pointnet_training_step_equals_plain_layers(monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(buffers, plain_buffers, **close)
     torch.testing.assert_close(gradients, plain_gradients, **close)
     assert len(gradients) == len(list(build("pointnet", 5, 0).parameters()))
+
+
+# Rows of groups: the slot of every row, and its group, which are the first ones.
+SIZES = (4, 4, 2, 1)
+OWNERS = torch.cat([torch.arange(size) for size in SIZES])
+NEIGHBOURS = torch.tensor([0, 3, 4, 1, 2, 2, 0, 4, 1, 3, 0])
+
+
+def by_group(rows: Tensor) -> Tensor:
+    return torch.stack([rows[group == OWNERS].amax(0) for group in range(SIZES[0])])
+
+
+def test_sums_of_neighbours_and_centres() -> None:
+    sources, targets = case(1, 5, 3, 6), case(1, 4, 3, 6)
+    leaves = (sources.hidden.detach()[0] - 0.5, targets.hidden.detach()[0] - 0.5)
+    leaves = tuple(leaf.requires_grad_() for leaf in leaves)
+
+    def summed(*leaves: Tensor) -> Tensor:
+        return SumReLU.apply(*leaves, NEIGHBOURS, SIZES)
+
+    expected = (leaves[0][NEIGHBOURS] + leaves[1][OWNERS]).relu()
+    assert (expected == 0).any()
+    torch.testing.assert_close(summed(*leaves), expected)
+    assert torch.autograd.gradcheck(summed, leaves)
+
+
+@pytest.mark.parametrize("slots", [11, 300])
+def test_maximum_of_every_group(slots: int) -> None:
+    """More than 256 slots do not fit in a byte."""
+    rows = case(1, slots, 3, 6).hidden[0]
+    if slots == 300:
+        torch.testing.assert_close(SlotMax.apply(rows, (1,) * 300), rows.amax(0, keepdim=True))
+        assert torch.autograd.gradcheck(lambda rows: SlotMax.apply(rows, (1,) * 300), rows, fast_mode=True)
+        return
+    torch.testing.assert_close(SlotMax.apply(rows, SIZES), by_group(rows))
+    assert torch.autograd.gradcheck(lambda rows: SlotMax.apply(rows, SIZES), rows - 0.01 * torch.arange(11)[:, None])
+
+
+def test_layer_norm_and_maximum_of_every_group() -> None:
+    given = case(1, 11, 5, 7)
+
+    def fast(hidden: Tensor, *others: Tensor) -> Tensor:
+        out: Tensor = LinearNormSlotMax.apply(hidden[0], *others, EPS, SIZES)[0]
+        return out
+
+    torch.testing.assert_close(fast(*given), by_group(plain_norm(given)[0]))
+    assert torch.autograd.gradcheck(fast, tuple(given))
+    found = torch.autograd.grad(fast(*given).square().sum(), given)
+    expected = torch.autograd.grad(by_group(plain_norm(given)[0]).square().sum(), given)
+    torch.testing.assert_close(found, expected)
+
+
+def test_residual_is_added_before_the_relu() -> None:
+    given = case(4, 10, 3, 7)
+    residual = torch.randn(40, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
+
+    def fast(residual: Tensor, hidden: Tensor, *others: Tensor) -> Tensor:
+        out: Tensor = linear_norm_relu(hidden.flatten(0, 1), *others, EPS, residual)[0]
+        return out
+
+    torch.testing.assert_close(fast(residual, *given), (plain_norm(given).flatten(0, 1) + residual).relu())
+    assert torch.autograd.gradcheck(fast, (residual, *given), fast_mode=True)

@@ -1,5 +1,7 @@
 """What every registered network promises, and the norms a PointNet can be built with."""
 
+import copy
+import functools
 from pathlib import Path
 from typing import get_args
 
@@ -34,9 +36,19 @@ def stir(network: Network) -> Network:
     return network.eval()
 
 
+@functools.cache
+def stirred(name: str) -> Network:
+    return stir(build(name, CLASSES, 0))
+
+
 @pytest.fixture(params=list(networks))
 def network(request: pytest.FixtureRequest) -> Network:
-    return stir(build(request.param, CLASSES, 0))
+    return copy.deepcopy(stirred(request.param))
+
+
+def as_sets(features: list[Tensor]) -> list[Tensor]:
+    """Every channel in ascending order over the points, which are centres chosen from them in some networks."""
+    return [layer.sort(1).values for layer in features]
 
 
 @pytest.mark.parametrize(("clouds", "points"), [(3, 20), (1, 7), (2, 1), (1, 1)])
@@ -47,7 +59,7 @@ def test_shapes_for_any_number_of_clouds_and_points(network: Network, clouds: in
         features = network.point_features(points_of(clouds, points))
     assert out.logits.shape == (clouds, CLASSES)
     assert out.global_feature.shape[0] == clouds
-    assert all(layer.shape[:2] == (clouds, points) and layer.ndim == 3 for layer in features)
+    assert all(layer.ndim == 3 and layer.shape[0] == clouds and 1 <= layer.shape[1] <= points for layer in features)
     assert all(value.isfinite().all() for value in (*out, *features))
 
 
@@ -63,8 +75,10 @@ def test_order_of_points_does_not_matter(network: Network) -> None:
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.testing.assert_close(tuple(network(points[:, order])), tuple(network(points)))
-        shuffled = network.point_features(points[:, order])
-        torch.testing.assert_close(shuffled, [layer[:, order] for layer in network.point_features(points)])
+        features, shuffled = network.point_features(points), network.point_features(points[:, order])
+        torch.testing.assert_close(as_sets(shuffled), as_sets(features))
+        if isinstance(network, PointNet):
+            torch.testing.assert_close(shuffled, [layer[:, order] for layer in features])
 
 
 def test_clouds_do_not_see_one_another_in_evaluation(network: Network) -> None:
@@ -81,12 +95,21 @@ def test_repeated_points_change_nothing_in_a_pointnet(network: Network) -> None:
         torch.testing.assert_close(network(points.repeat(1, 2, 1)).logits, network(points).logits)
 
 
-def test_pooled_point_features_are_the_global_feature_that_classify_reads(network: Network) -> None:
+def test_pooled_points_are_the_global_feature_that_classify_reads(network: Network) -> None:
     points = points_of(3, 20)
     with torch.no_grad():
         out = network(points)
-        torch.testing.assert_close(network.point_features(points)[-1].amax(1).relu(), out.global_feature)
+        torch.testing.assert_close(network.pooled(points), out.global_feature)
         torch.testing.assert_close(network.classify(out.global_feature), out.logits)
+        if isinstance(network, PointNet):
+            torch.testing.assert_close(network.point_features(points)[-1].amax(1).relu(), out.global_feature)
+
+
+def test_exported_networks_give_the_same(network: Network) -> None:
+    points = points_of(2, 6)
+    with torch.no_grad():
+        exported = torch.export.export(network, (points.flip(1) + 0.1,)).module()
+        torch.testing.assert_close(tuple(exported(points)), tuple(network(points)))
 
 
 def test_point_features_are_twice_differentiable_in_evaluation(network: Network) -> None:
@@ -115,14 +138,21 @@ def parameter_gradients(network: Network, points: Tensor) -> list[Tensor]:
 def test_critical_points_alone_give_the_same_output_and_gradients(network: Network, points: int) -> None:
     whole = points_of(3, points)
     few = network.critical(whole)
+    if few is whole:  # nothing to compare
+        return
     torch.testing.assert_close(tuple(network(few)), tuple(network(whole)))
     torch.testing.assert_close(network.pooled(few), network(whole).global_feature)
     for one, two in zip(parameter_gradients(network, few), parameter_gradients(network, whole), strict=True):
         torch.testing.assert_close(one, two)
-    assert few is whole or few.shape[1] <= min(points, network(whole).global_feature.shape[1])
+    assert few.shape[1] <= min(points, network(whole).global_feature.shape[1])
     for some, all_ in zip(few, whole, strict=True):  # they are points of their clouds, each at most once
         assert ((some[:, None] == all_).all(2).sum(1) == 1).all()
         assert len(some.unique(dim=0)) == len(some)
+
+
+def test_points_that_see_one_another_are_all_critical(network: Network) -> None:
+    points = points_of(2, 20)
+    assert isinstance(network, PointNet) or network.critical(points) is points
 
 
 def test_gradients_reach_critical_points_alone(network: Network) -> None:

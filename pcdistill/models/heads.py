@@ -1,0 +1,17 @@
+"""The fully connected part of a classifier."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from pcdistill.models.base import Dropout
+from pcdistill.models.pointnet import SharedLayer
+
+
+def classifier(inputs: int, widths: Sequence[int], num_classes: int, p: float = 0.5) -> nn.Sequential:
+    """Layers with batch norm and ReLU, dropout after each, and a linear layer: `(B, inputs)` to `(B, num_classes)`."""
+    sizes = [inputs, *widths]
+    layers: list[nn.Module] = []
+    for i in range(len(widths)):
+        layers += [SharedLayer(sizes[i], sizes[i + 1], "batch"), Dropout(p, sizes[i + 1])]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes))
