@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
+import torch
 from pydantic.fields import FieldInfo
 
 from pcdistill import jobs
@@ -37,6 +38,7 @@ from pcdistill.errors import InputError
 from pcdistill.evaluation import mean_std
 from pcdistill.files import check_writable
 from pcdistill.matching.base import merged
+from pcdistill.matrices import per_class, run_matrix
 from pcdistill.references import cite
 from pcdistill.registry import nearest
 from pcdistill.storage import Artefact
@@ -173,15 +175,27 @@ def train(config: TrainConfig) -> None:
 
 def evaluate(config: EvaluateConfig) -> None:
     """`pcdistill evaluate`."""
+    if not config.plain:
+        records = run_matrix(config, (lambda _: None) if config.json_ else print)
+        if config.json_:
+            print(json.dumps([record.model_dump(mode="json") for record in records]))
+        elif config.per_class:
+            for record in records:
+                more = record.model_extra or {}
+                print(f"\n{record.network}, {more['view']}:\n{per_class(more['confusion'], more['class_names'])}")
+        return
     found = jobs.run_evaluate(config)
     if config.json_:
         # A class without test clouds has no accuracy: null, as JSON has no NaN.
         runs = [{**vars(run), "per_class": [None if math.isnan(a) else a for a in run.per_class]} for run in found.runs]
         print(json.dumps({"seeds": found.seeds, "seconds": found.train_seconds, "runs": runs}))
         return
-    print(f"accuracy        {_percent(found.accuracies)}")
-    print(f"class accuracy  {_percent([run.class_accuracy for run in found.runs])}")
-    print(f"networks        {len(found.runs)}, {found.train_seconds:.0f} s")
+    print(f"accuracy           {_percent(found.accuracies)}")
+    print(f"class accuracy     {_percent([run.class_accuracy for run in found.runs])}")
+    print(f"calibration error  {_percent([run.ece for run in found.runs])}")
+    print(f"networks           {len(found.runs)}, {found.train_seconds:.0f} s")
+    if config.per_class:
+        print(per_class(torch.tensor([run.confusion for run in found.runs]).sum(0).tolist(), found.class_names))
 
 
 def view(config: ViewConfig) -> None:

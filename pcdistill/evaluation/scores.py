@@ -47,6 +47,7 @@ class Evaluation:
     seeds: tuple[int, ...]
     runs: tuple[Scores, ...]
     train_seconds: float  # all runs together, tests included
+    class_names: tuple[str, ...] = ()
 
     @property
     def accuracies(self) -> list[float]:
@@ -125,7 +126,7 @@ def evaluate(
     start = time.perf_counter()
     networks = train_networks(protocol.network, clouds, protocol.recipe, seeds, on_progress)
     runs = tuple(score(network, test) for network in networks)
-    return Evaluation(tuple(seeds), runs, time.perf_counter() - start)
+    return Evaluation(tuple(seeds), runs, time.perf_counter() - start, test.class_names)
 
 
 def as_tested(
@@ -148,10 +149,14 @@ def as_tested(
         )
     if test.points_per_cloud < protocol.test_points:
         raise InputError("test set", f"{test.points_per_cloud} points per cloud", f"at least {protocol.test_points}")
-    points = test.points[:, : protocol.test_points]
-    if protocol.thin and trained_points is not None and trained_points < protocol.test_points:
-        points = gather_points(points, farthest_point_sample(points, trained_points))
-    return test.with_points(points)
+    return test.with_points(thinned(test.points[:, : protocol.test_points], protocol, trained_points))
+
+
+def thinned(points: Tensor, protocol: Protocol, trained_points: int | None) -> Tensor:
+    """Test clouds `(N, P, 3)` with no more points than those trained on, if the protocol thins; see `as_tested`."""
+    if protocol.thin and trained_points is not None and trained_points < points.shape[1]:
+        return gather_points(points, farthest_point_sample(points, trained_points))
+    return points
 
 
 def peak_mib() -> int:

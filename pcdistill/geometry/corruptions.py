@@ -210,7 +210,8 @@ def distortion(points: Tensor, severity: int, generator: torch.Generator) -> Ten
 
 @_kind("distortion-rbf")
 def distortion_rbf(points: Tensor, severity: int, generator: torch.Generator) -> Tensor:
-    """The multiquadric spline that moves each of 5 x 5 x 5 points of the cube by 0.025 x severity. Back in the sphere."""
+    """The multiquadric spline that moves each of 5 x 5 x 5 points of the cube by 0.025 x severity. Back in the unit
+    sphere."""
     moves = 0.025 * severity * _directions(generator, len(points), 125)
     return _in_chunks(lambda p, m: _splined(p, m, lambda r: (r**2 + RADIUS**2).sqrt()), points, moves)
 
