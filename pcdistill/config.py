@@ -359,8 +359,6 @@ class EvaluateConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         parse_views(self.views)
-        if self.network is not None and self.networks:
-            raise InputError("evaluate", "--network and --networks", "one of them")
         if twice := next((name for name in self.networks if self.networks.count(name) > 1), None):
             raise InputError("networks", f"'{twice}' twice", "each once")
         return self

@@ -19,6 +19,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.config import EvaluateConfig
 from pcdistill.data import load
 from pcdistill.environment import revision, versions
+from pcdistill.errors import InputError
 from pcdistill.evaluation import (
     Evaluation,
     Record,
@@ -40,6 +41,7 @@ from pcdistill.evaluation import (
 from pcdistill.evaluation.views import VIEW_SEED
 from pcdistill.files import atomic, check_writable, sha256_file
 from pcdistill.geometry import MODELNET_C, POINTCLOUD_C, SEVERITIES
+from pcdistill.models import networks
 from pcdistill.progress import progress
 from pcdistill.storage import Artefact
 from pcdistill.training import Protocol
@@ -47,8 +49,10 @@ from pcdistill.viewing import Curve, accuracy_bars, accuracy_plot
 
 Say = Callable[[str], None]
 Scored = Iterator[tuple[View, Evaluation]]
-BENCHMARKS = {"ModelNet40-C": MODELNET_C, "PointCloud-C": POINTCLOUD_C}
+BENCHMARK = "evaluate"  # of the records
+CORRUPTED = {"ModelNet40-C": MODELNET_C, "PointCloud-C": POINTCLOUD_C}
 PLOTS = ("plot-severities", "plot-kinds", "plot-resolutions")
+FILES = ("records.jsonl", "table.md", *(f"{plot}.{ending}" for plot in PLOTS for ending in ("png", "svg")))
 
 
 class Tests(NamedTuple):
@@ -84,14 +88,17 @@ def run_matrix(config: EvaluateConfig, say: Say = lambda _: None) -> list[Record
     Raises:
         InputError, OSError: before any training if the configuration is at fault.
     """
-    if config.output is not None:
-        for name in ("records.jsonl", "table.md", *(f"{plot}.{ending}" for plot in PLOTS for ending in ("png", "svg"))):
-            check_writable(config.output / name)
+    if config.network is not None and config.networks:
+        raise InputError("evaluate", "--network and --networks", "one of them")
+    for name in config.networks:
+        networks[name]  # refused before the first is trained
     if config.source.endswith(".safetensors"):
         found = _of_trained(config)
     else:
         found = [record for network in config.networks or (config.network,) for record in _of_fresh(config, network)]
-    everything = found if config.output is None else read_records(config.output / "records.jsonl")
+    everything = found
+    if config.output is not None:
+        everything = [one for one in read_records(config.output / "records.jsonl") if one.benchmark == BENCHMARK]
     text = table(everything)
     say(text.rstrip("\n"))
     if config.output is not None:
@@ -106,6 +113,7 @@ def _of_fresh(config: EvaluateConfig, network: str | None) -> list[Record]:
     source = jobs.source_to_train_on(config, network)
     made = source.clouds if source.artefact is None else source.artefact
     tests, seeds, plan = _tests(config, source.dataset), range(config.seeds), source.protocol
+    parts_of(source.clouds, tests.clean, tests.views, plan, tests.others)  # refuses what does not fit
 
     def of_missing(missing: Sequence[View]) -> Scored:
         parts = parts_of(source.clouds, tests.clean, missing, plan, tests.others)
@@ -175,9 +183,13 @@ def _records(
     there = {(more.model_extra or {}).get("settings"): more for more in (read_records(path) if path else [])}
     found = {name: there[known] for name, known in digests.items() if known in there}
     missing = [view for view in views if view.name not in found]
-    for view, evaluation in of_missing(missing) if missing else ():
+    scored: Scored = of_missing(missing) if missing else iter(())
+    if config.output is not None and missing:
+        for name in FILES:
+            check_writable(config.output / name)
+    for view, evaluation in scored:
         record = summed_up(
-            "evaluate", jobs.set_name(config.data or dataset), plan, [as_run_of(evaluation)], _command(config),
+            BENCHMARK, jobs.set_name(config.data or dataset), plan, [as_run_of(evaluation)], _command(config),
             revision(), variant=jobs.set_name(config.source), view=view.name,
             train_rotation=plan.recipe.augmentation.rotate, thin=plan.thin, class_names=list(evaluation.class_names),
             settings=digests[view.name],
@@ -207,11 +219,11 @@ def table(records: Sequence[Record]) -> str:
     first = records[0]
     header = ["view", *(column.label for column in columns)]
     counts = sorted({len(record.accuracy) for record in records})
-    networks = " to ".join(dict.fromkeys(map(str, (counts[0], counts[-1]))))
+    count = " to ".join(dict.fromkeys(map(str, (counts[0], counts[-1]))))
 
     def part(what: str, field: str) -> str:
         cells = [[row.label, *(_cell(row, column, field) for column in columns)] for row in rows]
-        return f"{what} in per cent; mean ± standard deviation over n = {networks} networks.\n\n" + markdown_table(
+        return f"{what} in per cent; mean ± standard deviation over n = {count} networks.\n\n" + markdown_table(
             header, cells
         )
 
@@ -243,7 +255,7 @@ def rows_of(columns: Sequence[Column]) -> list[Row]:
     rows = [Row("clean", ["clean"])]
     rows += [Row(view_label(v, trained), [v], trained) for v in ("z", "so3") if v in views for trained in rotations]
     rows += [Row(view_label(view, ""), [view]) for view in sorted(filter(str.isdigit, views), key=int)]
-    for benchmark, kinds in BENCHMARKS.items():
+    for benchmark, kinds in CORRUPTED.items():
         own = {kind: [f"{kind}:{s}" for s in SEVERITIES if f"{kind}:{s}" in views] for kind in kinds}
         own = {kind: names for kind, names in own.items() if names}
         rows += [Row(names[0] if len(names) == 1 else kind, names) for kind, names in own.items()]

@@ -95,8 +95,8 @@ def _named(name: str) -> list[View]:
         degrees = [int(severity)] if colon else SEVERITIES
         return [View(f"{kind}:{degree}", corruption=kind, severity=degree) for degree in degrees]
     known = ["clean", "all", *GROUPS, "z", "so3", *corruptions]
-    place = f"'{name}'" if kind in corruptions else nearest(kind, known)
-    raise InputError("views", place, "some of " + ", ".join([*known, "points as 512, gaussian:3, data:NAME"]))
+    hint = f"'{name}'" if colon else nearest(name, known)
+    raise InputError("views", hint, "some of " + ", ".join([*known, "gaussian:3, points as 512, data:NAME"]))
 
 
 def shown(test: PointClouds, view: View, protocol: Protocol, trained_points: int | None = None) -> PointClouds:
@@ -210,9 +210,13 @@ def score_views(
         InputError: as `parts_of`.
     """
     wanted = [(view, *_seen(view, class_names, test, protocol, others)) for view in views]
-    for view, kept, seen in wanted:
-        asked = network if len(kept) == len(class_names) else Among(network, kept)
-        yield view, _scored([asked], (), view, seen, protocol, trained_points, 0.0)
+
+    def asked(kept: Sequence[int]) -> Network:
+        return network if len(kept) == len(class_names) else Among(network, kept)
+
+    return (
+        (view, _scored([asked(kept)], (), view, seen, protocol, trained_points, 0.0)) for view, kept, seen in wanted
+    )
 
 
 class Among(Network):
