@@ -132,6 +132,11 @@ def test_an_output_is_gone_on_with(
     assert read_records(output / "records.jsonl")[1:] == second
     assert list(cells(again))[2:] == ["clean", "none/z", "none/SO3", "cutout"]
     assert (output / "table.md").read_text().rstrip("\n") in "\n".join(again)
+    save = SelectConfig(data=str(tiny_file), output=artefact, clouds_per_class=2, points=16, method="random", seed=4)
+    run_select(save)  # another set under the same name: in place of what was there
+    lines(*words)
+    assert trained[2:] == [["clean"]]
+    assert [one.distill_seeds for one in read_records(output / "records.jsonl")[1:4]] == [[4], [3], [3]]
     lines(*words, "--steps", 2)  # another protocol: a column of its own
     assert cells((output / "table.md").read_text().splitlines())["clean"].count("–") == 0
     assert len(read_records(output / "records.jsonl")[1:]) == len(second) + 1
