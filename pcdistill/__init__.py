@@ -15,6 +15,7 @@ from pcdistill.evaluation import evaluate
 from pcdistill.expansion import Expansion, expand
 from pcdistill.jobs import run_distill, run_evaluate, run_select, run_train
 from pcdistill.matching import objectives
+from pcdistill.matrices import run_matrix
 from pcdistill.models import networks
 from pcdistill.selection import select, selectors
 from pcdistill.storage import Artefact, Budget, storages
@@ -46,6 +47,7 @@ __all__ = [
     "recipe",
     "run_distill",
     "run_evaluate",
+    "run_matrix",
     "run_select",
     "run_train",
     "select",

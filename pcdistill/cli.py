@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
+import torch
 from pydantic.fields import FieldInfo
 
 from pcdistill import jobs
@@ -38,6 +39,7 @@ from pcdistill.errors import InputError
 from pcdistill.evaluation import mean_std
 from pcdistill.files import check_writable
 from pcdistill.matching.base import merged
+from pcdistill.matrices import per_class, run_matrix
 from pcdistill.references import cite
 from pcdistill.registry import nearest
 from pcdistill.report import run_report
@@ -175,6 +177,15 @@ def train(config: TrainConfig) -> None:
 
 def evaluate(config: EvaluateConfig) -> None:
     """`pcdistill evaluate`."""
+    if not config.plain:
+        records = run_matrix(config, (lambda _: None) if config.json_ else print)
+        if config.json_:
+            print(json.dumps([record.model_dump(mode="json") for record in records]))
+        elif config.per_class:
+            for record in records:
+                more = record.model_extra or {}
+                print(f"\n{record.network}, {more['view']}:\n{per_class(more['confusion'], more['class_names'])}")
+        return
     found = jobs.run_evaluate(config)
     if config.json_:
         # A class without test clouds has no accuracy: null, as JSON has no NaN.
@@ -182,12 +193,15 @@ def evaluate(config: EvaluateConfig) -> None:
         sweep = {} if found.choice is None else {"sweep": found.choice.facts()}
         print(json.dumps({"seeds": found.seeds, "seconds": found.train_seconds, "runs": runs, **sweep}))
         return
-    print(f"accuracy        {_percent(found.accuracies)}")
-    print(f"class accuracy  {_percent([run.class_accuracy for run in found.runs])}")
-    print(f"networks        {len(found.runs)}, {found.train_seconds:.0f} s")
+    print(f"accuracy           {_percent(found.accuracies)}")
+    print(f"class accuracy     {_percent([run.class_accuracy for run in found.runs])}")
+    print(f"calibration error  {_percent([run.ece for run in found.runs])}")
+    print(f"networks           {len(found.runs)}, {found.train_seconds:.0f} s")
     if found.choice is not None:
         chosen, tried = found.choice.protocol.recipe, len(found.choice.trials)
-        print(f"recipe          lr {chosen.lr:g}, {chosen.steps} steps: best of {tried} on held-out training clouds")
+        print(f"recipe             lr {chosen.lr:g}, {chosen.steps} steps: best of {tried} on held-out training clouds")
+    if config.per_class:
+        print(per_class(torch.tensor([run.confusion for run in found.runs]).sum(0).tolist(), found.class_names))
 
 
 def view(config: ViewConfig) -> None:

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from pcdistill.allocation import FLOAT32_CLOUD, Sharing
 from pcdistill.errors import InputError
+from pcdistill.evaluation import parse_views
 from pcdistill.expansion import Expansion
 from pcdistill.matching import objectives
 from pcdistill.matching.base import merged
@@ -326,17 +327,46 @@ class TrainConfig(Config):
 
 
 class EvaluateConfig(Config):
-    """Measure the test accuracy of networks trained on an artefact or a whole data set."""
+    """Measure the test accuracy of networks trained on an artefact or a whole data set, on views of the test set."""
 
     source: Annotated[str, Positional, Field(description="artefact, data set, or trained network (.safetensors)")]
     data: Annotated[str | None, Field(description="data set to test on (default: the one it was made from)")] = None
     root: Root = None
     network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
+    networks: Annotated[tuple[str, ...], Field(description="several networks, one after the other")] = ()
     protocol: Annotated[
         str | None, Field(description="tuned, published or sweep (default: the artefact's, else tuned)")
     ] = None
+    views: Annotated[
+        tuple[str, ...],
+        Field(
+            description="to test on besides the clean set: rotations, resolutions, corruptions, pointcloud-c, all; "
+            "or singly: z so3 512 gaussian gaussian:3 data:modelnet40"
+        ),
+    ] = ()
+    train_rotation: Annotated[
+        Literal["none", "z", "so3"] | None, Field(description="of training clouds (default: the recipe's)")
+    ] = None
+    steps: Annotated[int | None, Field(ge=1, description="of training, in place of the recipe's")] = None
+    thin: Annotated[bool, Field(description="test on as many points as were trained on")] = False
     seeds: Annotated[int, Field(ge=1, description="number of networks trained")] = 3
+    output: Annotated[
+        Path | None, Field(description="folder for records.jsonl, table.md and plots; goes on where it was stopped")
+    ] = None
+    per_class: Annotated[bool, Field(description="print every class's accuracy and what is mistaken for what")] = False
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        parse_views(self.views)
+        if twice := next((name for name in self.networks if self.networks.count(name) > 1), None):
+            raise InputError("networks", f"'{twice}' twice", "each once")
+        return self
+
+    @property
+    def plain(self) -> bool:
+        """One network on the clean test set, and nothing written."""
+        return not (self.views or self.networks or self.output)
 
 
 class ViewConfig(Config):

@@ -540,23 +540,27 @@ def load_network(path: Path) -> Trained:
 
 
 def run_evaluate(config: EvaluateConfig) -> Evaluation:
-    """Accuracy on the test split of networks trained on the source, or of one trained before."""
+    """Accuracy on the clean test split of networks trained on the source, or of one trained before.
+
+    Raises:
+        InputError: bad input, or views, several networks or an output, which `matrices.run_matrix` is for.
+    """
+    if not config.plain:
+        raise InputError("run_evaluate", "views, networks or output", "none of them (see matrices.run_matrix)")
     if config.source.endswith(".safetensors"):
-        trained = load_network(Path(config.source))
-        if config.network not in (None, trained.protocol.network) or config.protocol is not None:
-            raise InputError(config.source, "a trained network with --network or --protocol", "neither")
-        test = _test_set(config, trained.dataset)
+        trained = network_to_test(config)
+        test = test_set(config, trained.dataset)
         test = as_tested(test, trained.class_names, trained.protocol, trained.points)
-        return Evaluation((), (score(trained.network, test),), 0.0)
-    source = open_source(config.source, config.root, config.protocol, config.network)
-    test = _test_set(config, source.dataset)
-    source, validation = _held_out(source, config)
+        return Evaluation((), (score(trained.network, test),), 0.0, class_names=test.class_names)
+    source = source_to_train_on(config, config.network)
+    test = test_set(config, source.dataset)
+    source, validation = held_out(source, config)
     total = planned_steps(source.protocol, len(source.clouds), config.seeds)
     with progress("training", total) as report:
         return evaluate(source.clouds, test, source.protocol, range(config.seeds), report, validation)
 
 
-def _held_out(source: Source, config: EvaluateConfig) -> tuple[Source, PointClouds | None]:
+def held_out(source: Source, config: EvaluateConfig) -> tuple[Source, PointClouds | None]:
     """What a protocol with a grid chooses a recipe on, and the source without it; None without a grid.
 
     Raises:
@@ -575,12 +579,42 @@ def _held_out(source: Source, config: EvaluateConfig) -> tuple[Source, PointClou
     return source, validation
 
 
+def source_to_train_on(config: EvaluateConfig, network: str | None) -> Source:
+    """The source, with its protocol changed as configured; one with another recipe is called NAME*, like that."""
+    source = open_source(config.source, config.root, config.protocol, network)
+    plan, recipe = source.protocol, source.protocol.recipe
+    changes: dict[str, object] = {}
+    if config.steps is not None:
+        changes["steps"] = config.steps
+    if config.train_rotation not in (None, recipe.augmentation.rotate):
+        changes["augmentation"] = recipe.augmentation.model_copy(update={"rotate": config.train_rotation})
+    if changes:
+        changed = recipe.model_copy(update={**changes, "name": recipe.name.removesuffix("*") + "*"})
+        plan = plan.model_copy(update={"recipe": changed, "name": plan.name.removesuffix("*") + "*"})
+    return source._replace(protocol=plan.model_copy(update={"thin": plan.thin or config.thin}))
+
+
+def network_to_test(config: EvaluateConfig) -> Trained:
+    """The trained network that the source is.
+
+    Raises:
+        InputError: not one, or settings for training given.
+    """
+    trained = load_network(Path(config.source))
+    if config.network not in (None, trained.protocol.network) or config.protocol is not None:
+        raise InputError(config.source, "a trained network with --network or --protocol", "neither")
+    if config.networks or config.steps is not None or config.train_rotation is not None:
+        raise InputError(config.source, "a trained network with --networks, --steps or --train-rotation", "none")
+    thin = trained.protocol.thin or config.thin
+    return trained._replace(protocol=trained.protocol.model_copy(update={"thin": thin}))
+
+
 def set_name(name: str) -> str:
     """A data set's catalog name or file name: files that are passed on say nothing of their maker's folders."""
     return Path(name).resolve().name if Path(name).exists() else name
 
 
-def _test_set(config: EvaluateConfig, dataset: str) -> PointClouds:
+def test_set(config: EvaluateConfig, dataset: str) -> PointClouds:
     """The test split of `config.data`, else of the set that the source was made from, if that can be found."""
     known = dataset in {row.name for row in catalog(config.root)} or Path(dataset).exists()
     if config.data is None and not known:

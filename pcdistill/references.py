@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pcdistill.geometry import MODELNET_C, POINTCLOUD_C
 from pcdistill.storage import Metadata
 
 OBJECTIVES: Mapping[str, tuple[str, ...]] = {
@@ -63,6 +64,13 @@ DATA: Mapping[str, tuple[str, ...]] = {
     "shapenet": ("chang2015shapenet", "yu2022pointbert"),
     "psb": ("shilane2004psb",),
 }
+# Of views that networks are tested on, which are no part of an artefact; some kinds have a source of their own.
+CORRUPTIONS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(MODELNET_C, ("sun2022modelnetc",)),
+    **dict.fromkeys(POINTCLOUD_C, ("ren2022pointcloudc",)),
+    **dict.fromkeys(("occlusion", "lidar"), ("sun2022modelnetc", "katz2007visibility")),
+    "distortion": ("sun2022modelnetc", "sederberg1986ffd"),
+}
 PROTOCOLS: Mapping[str, tuple[str, ...]] = {
     "published": ("yim2025sadm",),
     "sweep": ("li2025ddranking",),  # a learning rate for every arm; there of test accuracies
@@ -74,6 +82,7 @@ OWN: Mapping[str, frozenset[str]] = {
     "storage": frozenset({"points", "symmetric"}),
     "network": frozenset(),
     "data set": frozenset({"shapes"}),
+    "corruption": frozenset(),
     "protocol": frozenset({"tuned", "tuned*"}),
 }
 
@@ -82,7 +91,8 @@ def keys_of(kind: str, name: str) -> tuple[str, ...] | None:
     """Keys of the entries that a part stands on: none for what is our own, None for what is not known.
 
     Args:
-        kind: "objective", "setting", "selector", "storage", "network", "data set" or "protocol".
+        kind: "objective", "setting", "selector", "storage", "network", "data set",
+            "corruption" or "protocol".
         name: registered or catalog name. Variants (`sadm-paper`, `modelnet40`, `psb19`, `scanobjectnn:OBJ_BG`)
             are found by what they are variants of, networks by every part of their name.
     """
@@ -100,6 +110,7 @@ def keys_of(kind: str, name: str) -> tuple[str, ...] | None:
         "selector": SELECTORS,
         "storage": STORAGES,
         "protocol": PROTOCOLS,
+        "corruption": CORRUPTIONS,
     }
     table = tables[kind]
     return table.get(name) or table.get(re.split(r"[-*]", name)[0])

@@ -157,6 +157,19 @@ def other_classes(place: Place) -> list[object]:
     return ["evaluate", place.artefact, "--data", path]
 
 
+def evaluating(place: Place) -> list[object]:
+    return ["evaluate", place.artefact, "--data", place.data, "--seeds", 1]
+
+
+def one_shared(place: Place) -> Path:
+    """A set of other classes but one."""
+    for label in ("Box", "cone"):
+        for number in range(5):
+            points = np.random.default_rng(number).normal(size=(1024, 3))
+            np.save(written(place.tmp / "other" / label / f"{number}.npy", ""), points)
+    return place.tmp / "other"
+
+
 def few_points(place: Place) -> list[object]:
     main(["data", "convert", str(place.data), "--points", "64", "--output", str(place.tmp / "few.h5")])
     return ["evaluate", place.artefact, "--data", place.tmp / "few.h5"]
@@ -270,6 +283,23 @@ CASES = [
     Case("unknown features", lambda p: selecting(p.data, "--features", "pointnt"), "network: 'pointnt'"),
     Case("unknown protocol", lambda p: selecting(p.data, "--protocol", "tund"),
         "recipe: 'tund' (did you mean 'tuned'?)"),
+    Case("unknown view", lambda p: [*evaluating(p), "--views", "gausian"],
+         "views: 'gausian' (did you mean 'gaussian'?), expected some of clean, all, rotations"),
+    Case("unknown severity", lambda p: [*evaluating(p), "--views", "gaussian:6"], "views: 'gaussian:6', expected"),
+    Case("no points for a view", lambda p: [*evaluating(p), "--views", "1025", "--output", "out/there"],
+         "views: '1025' of clouds of 1024 points, expected at most as many"),
+    Case("unknown set of a view", lambda p: [*evaluating(p), "--views", "data:none.h5", "--output", "out/there"],
+         "none.h5"),
+    Case("one shared class", lambda p: [*evaluating(p), "--views", f"data:{one_shared(p)}", "--output", "out/there"],
+         "classes shared with training: box, expected at least 2"),
+    Case("one network twice", lambda p: [*evaluating(p), "--networks", "pointnet", "pointnet"],
+         "networks: 'pointnet' twice, expected each once"),
+    Case("unknown second network",
+         lambda p: [*evaluating(p), "--networks", "pointnet", "x", "--output", "out/there"], "network: 'x', expected"),
+    Case("network and networks", lambda p: [*evaluating(p), "--networks", "pointnet", "--network", "pointnet"],
+         "evaluate: --network and --networks, expected one of them"),
+    Case("trained network with steps", lambda p: ["evaluate", p.network, "--data", p.data, "--steps", 3],
+         "a trained network with --networks, --steps or --train-rotation, expected none"),
     Case("unknown network", lambda p: ["evaluate", p.artefact, "--network", "x"], "network: 'x', expected one of"),
     Case("unknown renderer", lambda p: ["view", p.artefact, "--renderer", "x"], "renderer = 'x'"),
     # numbers

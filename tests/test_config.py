@@ -41,7 +41,8 @@ EVERY: dict[str, dict[str, Any]] = {
     },
     "evaluate": {
         "source": "a.h5", "data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
-        "seeds": 1, "json": True,
+        "networks": ["pointnet", "pointnet-small"], "views": ["so3", "gaussian:3"], "train_rotation": "z", "steps": 3,
+        "thin": True, "seeds": 1, "output": "out", "per_class": True, "json": True,
     },
     "view": {
         "source": "a.h5", "png": "a.png", "window": True, "root": "data", "split": "test", "columns": 2,

@@ -11,6 +11,7 @@ from pcdistill import references, training
 from pcdistill.cli import main
 from pcdistill.config import DistillConfig, SelectConfig
 from pcdistill.data.catalog import CATALOG
+from pcdistill.geometry import corruptions
 from pcdistill.jobs import run_distill, run_select
 from pcdistill.matching import objectives
 from pcdistill.models import networks
@@ -18,7 +19,7 @@ from pcdistill.references import OWN, bibliography, cite, keys_of
 from pcdistill.selection import selectors
 from pcdistill.storage import Artefact, Metadata, storages
 
-TABLES = ("OBJECTIVES", "SETTINGS", "SELECTORS", "STORAGES", "NETWORKS", "DATA", "PROTOCOLS")
+TABLES = ("OBJECTIVES", "SETTINGS", "SELECTORS", "STORAGES", "NETWORKS", "DATA", "PROTOCOLS", "CORRUPTIONS")
 PARTS = [
     *(("objective", name) for name in objectives),
     *(("selector", name) for name in selectors),
@@ -26,6 +27,7 @@ PARTS = [
     *(("network", name) for name in networks),
     *(("data set", name) for name in CATALOG),
     *(("protocol", name) for name in training.RECIPES),
+    *(("corruption", name) for name in corruptions),
 ]
 WANTED = {
     "inproceedings": {"title", "author", "booktitle", "year"},

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pcdistill.clouds import PointClouds
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
-from pcdistill.evaluation.scores import evaluate, mean_std, peak_mib
+from pcdistill.evaluation.scores import Evaluation, evaluate, mean_std, peak_mib
 from pcdistill.files import atomic
 from pcdistill.storage import Artefact
 from pcdistill.training import OnProgress, Protocol
@@ -74,7 +74,9 @@ class Record(BaseModel):
         fields = ("benchmark", "dataset", "arm", "storage", "clouds_per_class", "points", "bits", "protocol", "network")
         more = self.model_extra or {}
         expansion = json.dumps(more.get("expansion"), sort_keys=True)
-        return (*(getattr(self, name) for name in fields), more.get("variant"), expansion)
+        # What it was tested on and how it was trained for that, of `pcdistill evaluate`.
+        seen = (more.get("view"), more.get("train_rotation"), more.get("thin"))
+        return (*(getattr(self, name) for name in fields), more.get("variant"), expansion, *seen)
 
 
 # What has to agree for two records to be of the same clouds, and what it is in records that do not say so.
@@ -157,24 +159,28 @@ def measure(
     Raises:
         InputError: as `evaluate`.
     """
-    train_seeds = [100 * seed + number for number in range(networks)]
-    facts = made.metadata if isinstance(made, Artefact) else None
     clouds = made.training_clouds if isinstance(made, Artefact) else made
+    train_seeds = [100 * seed + number for number in range(networks)]
+    return as_run(made, evaluate(clouds, test, plan, train_seeds, on_progress, validation), seed, seconds)
+
+
+def as_run(made: Artefact | PointClouds, found: Evaluation, seed: int, seconds: float | None = None) -> Run:
+    """What was found out about `made`, with what it is; arguments as in `measure`."""
+    facts = made.metadata if isinstance(made, Artefact) else None
     spent = 0.0 if facts is None else facts.distill_seconds
     objective = (facts.objective or {}) if facts else {}
-    found = evaluate(clouds, test, plan, train_seeds, on_progress, validation)
     return Run(
         arm=facts.arm if facts else "whole",
         distilled=facts.distilled if facts else False,
         objective=facts.arm if facts and facts.distilled else None,
         storage=facts.storage if facts else None,
         clouds_per_class=facts.clouds_per_class if facts else None,
-        points=facts.points if facts else clouds.points_per_cloud,
+        points=made.metadata.points if isinstance(made, Artefact) else made.points_per_cloud,
         bits=facts.bits if facts else 32,
-        bytes_per_class=made.bytes_per_class if isinstance(made, Artefact) else float32_bytes_per_class(clouds),
+        bytes_per_class=made.bytes_per_class if isinstance(made, Artefact) else float32_bytes_per_class(made),
         distill_network=_network(objective),
         distill_seed=seed,
-        train_seeds=train_seeds,
+        train_seeds=list(found.seeds),
         accuracy=found.accuracies,
         class_accuracy=[run.class_accuracy for run in found.runs],
         ece=[run.ece for run in found.runs],
@@ -184,8 +190,8 @@ def measure(
         prepare_seconds=facts.prepare_seconds if facts else 0.0,
         train_seconds=found.train_seconds,
         peak_mib=peak_mib(),
-        class_names=list(clouds.class_names),
-        test_set=test.with_points(test.points[:, : plan.test_points]).fingerprint()[:16],
+        class_names=list(found.class_names),
+        test_set=found.test_set,
         sweep=None if found.choice is None else found.choice.facts(),
         expansion=facts.expansion if facts else None,
     )

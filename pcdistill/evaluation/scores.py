@@ -52,6 +52,8 @@ class Evaluation:
     runs: tuple[Scores, ...]
     train_seconds: float  # all runs together, tests and the choice of a recipe included
     choice: "Choice | None" = None  # of protocols with a grid
+    class_names: tuple[str, ...] = ()
+    test_set: str = ""  # `test_digest` of the clouds that it was tested on
 
     @property
     def accuracies(self) -> list[float]:
@@ -131,6 +133,7 @@ def evaluate(
     """
     from pcdistill.evaluation.sweep import chosen, later  # which evaluates, too
 
+    digest = test_digest(test, protocol)
     test = as_tested(test, clouds.class_names, protocol, clouds.points_per_cloud)
     start = time.perf_counter()
     choice = None
@@ -139,7 +142,12 @@ def evaluate(
         protocol, on_progress = choice.protocol, later(on_progress, choice.steps, "")
     networks = train_networks(protocol.network, clouds, protocol.recipe, seeds, on_progress, device)
     runs = tuple(score(network, test) for network in networks)
-    return Evaluation(tuple(seeds), runs, time.perf_counter() - start, choice)
+    return Evaluation(tuple(seeds), runs, time.perf_counter() - start, choice, test.class_names, digest)
+
+
+def test_digest(test: PointClouds, protocol: Protocol) -> str:
+    """First digits of the fingerprint of the test clouds, as far as a protocol looks at them, before any thinning."""
+    return test.with_points(test.points[:, : protocol.test_points]).fingerprint()[:16]
 
 
 def as_tested(
@@ -162,10 +170,14 @@ def as_tested(
         )
     if test.points_per_cloud < protocol.test_points:
         raise InputError("test set", f"{test.points_per_cloud} points per cloud", f"at least {protocol.test_points}")
-    points = test.points[:, : protocol.test_points]
-    if protocol.thin and trained_points is not None and trained_points < protocol.test_points:
-        points = gather_points(points, farthest_point_sample(points, trained_points))
-    return test.with_points(points)
+    return test.with_points(thinned(test.points[:, : protocol.test_points], protocol, trained_points))
+
+
+def thinned(points: Tensor, protocol: Protocol, trained_points: int | None) -> Tensor:
+    """Test clouds `(N, P, 3)` with no more points than those trained on, if the protocol thins; see `as_tested`."""
+    if protocol.thin and trained_points is not None and trained_points < points.shape[1]:
+        return gather_points(points, farthest_point_sample(points, trained_points))
+    return points
 
 
 def peak_mib() -> int:

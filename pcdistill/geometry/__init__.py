@@ -1,15 +1,21 @@
 """Pure functions on point clouds `(B, N, 3)`: frames, sampling, neighbours. No state, no files."""
 
 from pcdistill.geometry.assignment import assign
+from pcdistill.geometry.corruptions import MODELNET_C, POINTCLOUD_C, SEVERITIES, corrupt, corruptions
 from pcdistill.geometry.frames import canonical_pose, normalise, random_rotations, rotate, rotation_matrix
 from pcdistill.geometry.neighbours import ball_query, chamfer, knn
 from pcdistill.geometry.sampling import farthest_point_sample, gather_points
 
 __all__ = [
+    "MODELNET_C",
+    "POINTCLOUD_C",
+    "SEVERITIES",
     "assign",
     "ball_query",
     "canonical_pose",
     "chamfer",
+    "corrupt",
+    "corruptions",
     "farthest_point_sample",
     "gather_points",
     "knn",

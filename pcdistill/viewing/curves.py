@@ -1,8 +1,8 @@
-"""Accuracy against size, drawn with matplotlib (the extra `plots`)."""
+"""Accuracy against size or another quantity, and as bars, drawn with matplotlib (the extra `plots`)."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # Okabe & Ito's palette, which the colour-blind tell apart, without its yellow, too faint for a line; markers
 # and styles go on where it ends.
@@ -17,7 +17,7 @@ class Curve(NamedTuple):
     """One line of the plot: per size the mean and the standard deviation of accuracies (fractions)."""
 
     label: str
-    sizes: Sequence[float]  # bytes per class, ascending
+    sizes: Sequence[float]  # bytes per class, or what the plot's axis is, ascending
     means: Sequence[float]
     deviations: Sequence[float]
 
@@ -37,6 +37,8 @@ def accuracy_plot(
     title: str = "",
     note: str = "",
     points: Sequence[Point] = (),
+    axis: str = "bytes per class",
+    log: bool = True,
 ) -> None:
     """Draw accuracy in per cent against bytes per class (log scale) as a PNG or SVG, after the ending of `path`.
 
@@ -46,14 +48,15 @@ def accuracy_plot(
         path: file to write.
         title, note: above and, small, below the axes.
         points: crosses with their names beside them.
+        axis: what `sizes` are.
+        log: whether on a log scale, for positive sizes, or else a linear one.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, NullLocator
     from matplotlib.transforms import ScaledTranslation, Transform
 
     figure = Figure(figsize=(7.2, 4.5), dpi=160)
@@ -84,23 +87,19 @@ def accuracy_plot(
         mean = 100 * level.means[0]
         axes.axhline(mean, color="#555555", linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
         ends.append((1.0, mean, axes.get_yaxis_transform(), level.label, "#555555"))
-    axes.set_xscale("log")
+    if log:
+        axes.set_xscale("log")
     if sizes:
-        axes.set_xlim(sizes[0] / 1.35, sizes[-1] * 1.35)
-        axes.xaxis.set_major_locator(FixedLocator(_apart(sizes)))
+        margin = 0.08 * (sizes[-1] - sizes[0]) or 1.0
+        axes.set_xlim(*((sizes[0] / 1.35, sizes[-1] * 1.35) if log else (sizes[0] - margin, sizes[-1] + margin)))
+        axes.xaxis.set_major_locator(FixedLocator(_apart(sizes) if log else sizes))
         axes.xaxis.set_major_formatter(lambda size, _: f"{size:,.0f}")
     else:
         axes.xaxis.set_major_locator(NullLocator())
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(*_limits(curves, levels, points))
-    axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
-    axes.set_xlabel("bytes per class (log scale)")
-    axes.set_ylabel("accuracy in per cent")
-    axes.set_title(title, loc="left", fontsize=11, parse_math=False)  # a file's name may hold any sign
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.text(0.09, 0.02, note, fontsize=7.5, color="#555555")
+    axes.set_xlabel(f"{axis} (log scale)" if log else axis)
+    _dress(axes, title, note)
     canvas.draw()  # type: ignore[no-untyped-call]  # settles the scales that labels are placed by
     height = axes.bbox.height * 72 / figure.dpi
     bottom, top = axes.get_ylim()
@@ -112,6 +111,58 @@ def accuracy_plot(
             color=colour, fontsize=9, va="center", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 1, "shrinkB": 5},
         )  # fmt: skip
+    _save(figure, path)
+
+
+def accuracy_bars(
+    groups: Sequence[str], bars: Sequence[Curve], path: Path, title: str = "", note: str = "", least: float = 0.0
+) -> None:
+    """Draw accuracies in per cent as groups of bars with error bars, as a PNG or SVG, after the ending of `path`.
+
+    Args:
+        groups: their names, written below them at a slant.
+        bars: per kind of bar its name, and at place i the mean and deviation in group i; sizes are not looked at.
+        path: file to write.
+        title, note: above and, small, below.
+        least: accuracy (a fraction) that the axis starts at.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(7.2, 1.5 + 0.16 * len(groups) * (len(bars) + 1)), 4.5), dpi=160)
+    axes = figure.add_axes((0.09, 0.31, 0.88, 0.53))
+    width = 0.8 / len(bars)
+    for number, bar in enumerate(bars):
+        axes.bar(
+            [place + (number - (len(bars) - 1) / 2) * width for place in range(len(groups))],
+            [100 * mean for mean in bar.means], width, yerr=[100 * deviation for deviation in bar.deviations],
+            color=COLOURS[number % len(COLOURS)], label=bar.label, error_kw={"elinewidth": 0.8}, capsize=1.5,
+        )  # fmt: skip
+    axes.set_ylim(100 * least, 101)
+    axes.set_xticks(range(len(groups)), groups, rotation=40, ha="right", fontsize=8)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=min(4, len(bars)), frameon=False, fontsize=8)
+    _dress(axes, title, note)
+    _save(figure, path)
+
+
+def _dress(axes: Any, title: str, note: str) -> None:
+    """What all plots have: the axis of accuracies, its grid, words above and below."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
+    axes.set_ylabel("accuracy in per cent")
+    axes.set_title(title, loc="left", fontsize=11, parse_math=False)  # a file's name may hold any sign
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.figure.text(0.09, 0.02, note, fontsize=7.5, color="#555555")
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import rc_context
+
     with rc_context({"svg.hashsalt": "pcdistill"}):  # same numbers, same file
         figure.savefig(path, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
 

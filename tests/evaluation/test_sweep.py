@@ -150,7 +150,7 @@ def test_a_set_for_a_sweep_is_made_of_what_is_not_held_out(
     assert main(words) == 0
     assert found.choice is not None
     lr = found.choice.protocol.recipe.lr
-    assert f"recipe          lr {lr:g}, 3 steps: best of 2 on held-out" in capsys.readouterr().out
+    assert f"recipe             lr {lr:g}, 3 steps: best of 2 on held-out" in capsys.readouterr().out
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sweep"] == json.loads(json.dumps(found.choice.facts()))
     with pytest.raises(InputError, match="protocol: sweep, which chooses among recipes, expected one with a recipe"):

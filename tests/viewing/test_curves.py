@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.optimize import minimize
 
-from pcdistill.viewing import Curve, accuracy_plot
+from pcdistill.viewing import Curve, accuracy_bars, accuracy_plot
 from pcdistill.viewing.curves import COLOURS, _apart, _limits, spread
 
 pytest.importorskip("matplotlib")
@@ -120,3 +120,31 @@ def test_labels_move_as_little_as_a_solver_finds() -> None:
             bounds=[(size / 2, 100 - size / 2) for size in sizes],
         )
         assert spread(list(wanted), list(sizes), 100) == pytest.approx(found.x, abs=1e-3)
+
+
+def test_a_linear_axis_is_even_and_may_start_at_nought(tmp_path: Path) -> None:
+    """Under its own name."""
+    steps = Curve("falling", [0.0, 1.0, 2.0, 3.0], [0.9, 0.8, 0.7, 0.6], [0.0] * 4)
+    accuracy_plot([steps], [], tmp_path / "plot.svg", axis="severity of it", log=False)
+    drawn = (tmp_path / "plot.svg").read_text()
+    assert "severity of it" in drawn
+    assert "log scale" not in drawn
+    accuracy_plot([steps], [], tmp_path / "plot.png", axis="severity", log=False)
+    rows, columns = inked(pixels(tmp_path / "plot.png")[:, :900], COLOURS[0]).T
+    assert np.corrcoef(columns, rows)[0, 1] > 0.999  # equal steps fall on one straight line
+
+
+def test_bars_stand_in_groups_and_are_as_high_as_accuracies(tmp_path: Path) -> None:
+    bars = [Curve("one", range(2), [0.9, 0.5], [0.0, 0.1]), Curve("two", range(2), [0.3, 0.6], [0.0, 0.0])]
+    accuracy_bars(["lidar", "gaussian"], bars, tmp_path / "bars.png", "tiny", "a note")
+    picture = pixels(tmp_path / "bars.png")[150:]  # without the legend
+    first, second = (inked(picture, colour) for colour in COLOURS[:2])
+    middle = 600
+    heights = [
+        np.ptp(ink[side(ink[:, 1])][:, 0])
+        for ink in (first, second)
+        for side in (lambda c: c < middle, lambda c: c > middle)
+    ]
+    assert np.array(heights) / heights[0] == pytest.approx(np.array([0.9, 0.5, 0.3, 0.6]) / 0.9, abs=0.02)
+    assert first[first[:, 1] < middle, 1].max() <= second[second[:, 1] < middle, 1].min()
+    assert (pixels(tmp_path / "bars.png")[:, :3] == 255).all()
