@@ -12,7 +12,7 @@ from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.geometry import normalise
-from pcdistill.models import Network, PointNet, seeded
+from pcdistill.models import Network, seeded
 from pcdistill.registry import nearest
 
 OnStep = Callable[[int, float], None]
@@ -154,8 +154,7 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     averaged = [value.detach().clone() for value in network.state_dict().values()] if recipe.ema else []
     smoothing = recipe.label_smoothing if clouds.labels.ndim == 1 else 0.0
-    if isinstance(network, PointNet):
-        network.bf16 = recipe.bf16
+    network.bf16 = recipe.bf16
     losses: list[float] = []
     network.train()
     batches = _batches(len(clouds), recipe, generator)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pcdistill.errors import InputError
 from pcdistill.registry import Registry
 
 
@@ -20,20 +21,28 @@ class Output(NamedTuple):
 class Network(nn.Module):
     """Base of all networks: `(B, N, 3)` float32 in the unit sphere, z up, to `Output`.
 
-    `head` is the part that `classify` uses.
+    `head` is the part that `classify` uses. `bf16` lets the widest layers multiply in bfloat16 where the processor
+    can; networks without such layers ignore it.
     """
 
     head: nn.Module
+    bf16 = False
 
     def forward(self, points: Tensor) -> Output:
-        raise NotImplementedError
+        pooled = self.pooled(points)
+        return Output(self.classify(pooled), pooled)
 
     def classify(self, global_feature: Tensor) -> Tensor:
         """Logits `(B, C)` of global features `(B, G)`."""
-        raise NotImplementedError
+        logits: Tensor = self.head(global_feature)
+        return logits
 
     def point_features(self, points: Tensor) -> list[Tensor]:
-        """Features of every point after each shared layer, `(B, N, F_l)`; twice differentiable in evaluation mode."""
+        """Features of the points of every stage, `(B, N_l, F_l)`; twice differentiable in evaluation mode.
+
+        A PointNet's stages are its shared layers, with `N_l = N`; networks that thin clouds out have fewer points
+        later on.
+        """
         raise NotImplementedError
 
     def pooled(self, points: Tensor) -> Tensor:
@@ -50,14 +59,17 @@ class Network(nn.Module):
 
 
 NetworkFactory = Callable[[int], Network]
-networks: Registry[NetworkFactory] = Registry("network")
+networks: Registry[NetworkFactory] = Registry("network", group="pcdistill.networks")
 
 
 def build(name: str, num_classes: int, seed: int) -> Network:
     """A freshly initialised network of the registry; the same seed gives the same weights."""
     factory = networks[name]
     with seeded(seed):
-        return factory(num_classes)
+        made = factory(num_classes)
+    if not isinstance(made, Network):
+        raise InputError(f"network {name}", f"a {type(made).__name__} from its factory", "a Network")
+    return made
 
 
 @contextmanager

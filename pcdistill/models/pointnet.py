@@ -186,7 +186,6 @@ class PointNet(Network):
         pooled_norm: Norm = "none",
     ) -> None:
         super().__init__()
-        self.bf16 = False
         self.norm = norm
         self.tnet = TNet(norm) if tnet else None
         self.trunk = Trunk(3, widths, norm)
@@ -206,10 +205,6 @@ class PointNet(Network):
     def forward(self, points: Tensor) -> Output:
         pooled = self.trunk(self.align(points), self._use_bf16())
         return Output(self.classify(pooled), pooled)
-
-    def classify(self, global_feature: Tensor) -> Tensor:
-        logits: Tensor = self.head(global_feature)
-        return logits
 
     def point_features(self, points: Tensor) -> list[Tensor]:
         features: list[Tensor] = self.trunk.point_features(self.align(points))
