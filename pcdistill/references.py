@@ -58,7 +58,7 @@ DATA: Mapping[str, tuple[str, ...]] = {
     "modelnet": ("wu2015modelnet",),
     "scanobjectnn": ("uy2019scanobjectnn",),
     "shapenet": ("chang2015shapenet", "yu2022pointbert"),
-    "psb": ("shilane2004psb",),
+    "psb": ("chen2009segmentation", "giorgi2007shrec"),
 }
 PROTOCOLS: Mapping[str, tuple[str, ...]] = {"published": ("yim2025sadm",)}
 OWN: Mapping[str, frozenset[str]] = {

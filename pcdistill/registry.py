@@ -70,7 +70,7 @@ class Registry(Generic[T]):
         return {} if self.group is None else _entry_points(self.group, tuple(sys.path))
 
     def _plugin(self, name: str, points: tuple[EntryPoint, ...]) -> T:
-        """The entry point of a name: the only one, and of no built-in name, so that a name never changes its meaning."""
+        """What a name stands for: its only entry point, and nothing built in, so that no name changes its meaning."""
         point = points[0]
         if point in self._loaded:
             return self._loaded[point]
