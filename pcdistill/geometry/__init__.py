@@ -2,7 +2,7 @@
 
 from pcdistill.geometry.assignment import assign
 from pcdistill.geometry.frames import canonical_pose, normalise, random_rotations, rotate, rotation_matrix
-from pcdistill.geometry.neighbours import chamfer, knn
+from pcdistill.geometry.neighbours import chamfer, knn, nearest_indices
 from pcdistill.geometry.sampling import farthest_point_sample, gather_points
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "farthest_point_sample",
     "gather_points",
     "knn",
+    "nearest_indices",
     "normalise",
     "random_rotations",
     "rotate",

@@ -84,6 +84,8 @@ def _sample(points: Tensor, chosen: Tensor, start: Tensor | None) -> None:
 
 def _first_largest(values: Tensor) -> Tensor:
     """`(B, 1)` index of the largest value of each row, the lowest of equals."""
-    if values.device.type == "cpu":  # NumPy's search is vectorised, several times as fast as PyTorch's
+    if (
+        values.device.type == "cpu" and not torch.compiler.is_exporting()
+    ):  # NumPy's search is vectorised, several times as fast as PyTorch's
         return torch.from_numpy(values.numpy().argmax(axis=1, keepdims=True))
     return values.argmax(dim=1, keepdim=True)

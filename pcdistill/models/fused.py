@@ -175,7 +175,7 @@ def extreme_points(hidden: Tensor, weight: Tensor, sign: Tensor, bf16: bool = Fa
 
 
 def _argmax(values: Tensor) -> Tensor:
-    if values.is_cuda:
-        return values.argmax(-1)
     # NumPy's argmax is vectorised, torch's on the CPU is not: 1.5 ms against 7.7 ms for 8 clouds of 1024 x 1024.
-    return torch.from_numpy(values.numpy().argmax(-1))
+    if values.device.type == "cpu" and not torch.compiler.is_exporting():
+        return torch.from_numpy(values.numpy().argmax(-1))
+    return values.argmax(-1)
