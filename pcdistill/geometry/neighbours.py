@@ -19,9 +19,9 @@ def knn(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Distances come from coordinate differences, not from the expanded square, so that near ties are
     decided rightly; from 16 channels on, the k are found by the expanded square about the reference's mean, and
-    near ties at the k-th place may fall either way. Memory does not grow with M x N. The distances are differentiable to any order,
-    the neighbours held fixed. The choice depends on the input alone; among equally near points the
-    lower index comes first, and for k = 1 the lowest index is the one chosen.
+    near ties at the k-th place may fall either way. Memory does not grow with M x N. The distances are
+    differentiable to any order, the neighbours held fixed. The choice depends on the input alone; among
+    equally near points the lower index comes first, and for k = 1 the lowest index is the one chosen.
 
     Args:
         query: `(B, M, 3)`, or any number of channels.

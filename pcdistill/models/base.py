@@ -72,6 +72,11 @@ def build(name: str, num_classes: int, seed: int) -> Network:
     return made
 
 
+def dropout(rate: float) -> nn.Module:
+    """The dropout of every head."""
+    return nn.Dropout(rate)
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Run a block on the seeded global generators and put their state back afterwards.

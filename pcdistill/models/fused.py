@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+CACHED_ELEMENTS = 2**16  # of one buffer, where several have to stay in the second-level cache
 CHUNK_ELEMENTS = 2**21  # activations held at a time: 8 MiB, so that they stay in the cache
 
 
@@ -64,16 +65,18 @@ def _input_gradient(
 
 
 class LinearNormReLU(torch.autograd.Function):
-    """`relu(batch_norm(rows @ weight.T))` in training mode; also returns batch mean and variance."""
+    """`relu(batch_norm(rows @ weight.T))` in training mode, leaky with a slope; also returns batch mean and variance."""
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float
+        ctx: Any, rows: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float, slope: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         found = statistics(rows, weight)
         deviation = (found.variance + eps).sqrt()
         factor = scale / deviation
-        out = torch.addmm(bias - factor * found.mean, rows, (weight * factor[:, None]).T).relu_()
+        out = torch.addmm(bias - factor * found.mean, rows, (weight * factor[:, None]).T)
+        out = torch.nn.functional.leaky_relu_(out, slope) if slope else out.relu_()
+        ctx.slope = slope
         ctx.save_for_backward(rows, weight, scale, deviation, out, *found)
         ctx.mark_non_differentiable(found.mean, found.variance)
         return out, found.mean, found.variance
@@ -83,7 +86,10 @@ class LinearNormReLU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         rows, weight, scale, deviation, out, *kept = ctx.saved_tensors
         found = Statistics(*kept)
-        gradient = torch.ops.aten.threshold_backward(gradients[0], out, 0)
+        if ctx.slope:  # the result has the sign of what went in
+            gradient = torch.ops.aten.leaky_relu_backward(gradients[0], out, ctx.slope, True)
+        else:
+            gradient = torch.ops.aten.threshold_backward(gradients[0], out, 0)
         grad_bias = gradient.sum(0)
         moment = torch.addmm(torch.outer(grad_bias, found.centre), gradient.T, rows, beta=-1)
         grad_scale = (moment * weight).sum(1) / deviation
@@ -93,7 +99,7 @@ class LinearNormReLU(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_rows = _input_gradient(rows, weight, found, deviation, scale, grad_scale, grad_bias)
             grad_rows.addmm_(gradient, factor * weight)
-        return grad_rows, grad_weight, grad_scale, grad_bias, None
+        return grad_rows, grad_weight, grad_scale, grad_bias, None, None
 
 
 class LinearNormMax(torch.autograd.Function):
@@ -132,6 +138,73 @@ class LinearNormMax(torch.autograd.Function):
         pulls = (gradient * factor).flatten()[order]
         grad_rows += _weighted_sums(weight, order % len(weight), pulls, starts)
         return grad_rows.view(len(gradient), -1, weight.shape[1]), grad_weight, grad_scale, grad_bias, None, None
+
+
+class LinearNormPool(torch.autograd.Function):
+    """Max and mean over points of `leaky_relu(batch_norm(hidden @ weight.T))`, with batch mean and variance.
+
+    The mean pulls at every point, so that here the products themselves are kept, normalised and channel by channel:
+    batch norm and both poolings are then done on a few channels at a time, in the cache.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float, slope: float, bf16: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        clouds, points, width = hidden.shape
+        rows, weight = hidden.reshape(-1, width), weight
+        if bf16:
+            rows, weight = rows.bfloat16(), weight.bfloat16()
+        values = (weight @ rows.T).to(hidden.dtype).view(-1, clouds, points)
+        mean, variance = torch.empty_like(scale), torch.empty_like(scale)
+        largest, average = hidden.new_empty(2, len(weight), clouds)
+        places = torch.empty(len(weight), clouds, dtype=torch.int64, device=hidden.device)
+        for part in _channels(values):
+            value = values[part]
+            mean[part] = value.mean((1, 2))
+            variance[part] = value.sub_(mean[part, None, None]).square().mean((1, 2))
+            value /= (variance[part, None, None] + eps).sqrt()
+            activated = _activated(value, scale[part], bias[part], slope)
+            average[part] = activated.mean(2)
+            places[part] = _argmax(activated)
+            largest[part] = activated.gather(2, places[part, :, None])[..., 0]
+        ctx.save_for_backward(rows, weight, scale, bias, (variance + eps).sqrt(), values, places)
+        ctx.slope = slope
+        ctx.mark_non_differentiable(mean, variance)
+        return largest.T, average.T, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        rows, weight, scale, bias, deviation, values, places = ctx.saved_tensors
+        at_largest, at_all = gradients[0].T[..., None], gradients[1].T[..., None] / values.shape[2]
+        grad_scale, grad_bias = torch.empty_like(scale), torch.empty_like(bias)
+        pulled = torch.empty_like(values, dtype=weight.dtype)
+        for part in _channels(values):
+            value = values[part]
+            pull = at_all[part].expand_as(value).clone().scatter_add_(2, places[part, :, None], at_largest[part])
+            activated = _activated(value, scale[part], bias[part], ctx.slope)
+            pull = torch.ops.aten.leaky_relu_backward(pull, activated, ctx.slope, True)
+            grad_bias[part] = pull.sum((1, 2))
+            grad_scale[part] = (pull * value).sum((1, 2))
+            pull -= grad_bias[part, None, None] / len(rows)
+            pull.addcmul_(value, grad_scale[part, None, None] / len(rows), value=-1)
+            pulled[part] = pull.mul_((scale[part] / deviation[part])[:, None, None])
+        flat = pulled.view(len(weight), -1)
+        grad_hidden = (flat.T @ weight).to(values.dtype).view(*values.shape[1:], -1)
+        return grad_hidden, (flat @ rows).to(values.dtype), grad_scale, grad_bias, None, None, None
+
+
+def _channels(values: Tensor) -> list[slice]:
+    """Slices of the channels of `(F, B, N)` that fit the cache."""
+    step = max(1, CACHED_ELEMENTS // values[0].numel())
+    return [slice(start, start + step) for start in range(0, len(values), step)]
+
+
+def _activated(values: Tensor, scale: Tensor, bias: Tensor, slope: float) -> Tensor:
+    return torch.nn.functional.leaky_relu_(
+        torch.addcmul(bias[:, None, None], values, scale[:, None, None]), slope
+    )
 
 
 def _weighted_sums(rows: Tensor, index: Tensor, weights: Tensor, starts: Tensor | None = None) -> Tensor:

@@ -53,7 +53,7 @@ def plain_max(given: Case) -> Tensor:
 
 def fused_relu(given: Case) -> Tensor:
     rows = given.hidden.flatten(0, 1)
-    out: Tensor = LinearNormReLU.apply(rows, given.weight, given.scale, given.bias, EPS)[0]
+    out: Tensor = LinearNormReLU.apply(rows, given.weight, given.scale, given.bias, EPS, 0.0)[0]
     return out.view(*given.hidden.shape[:2], -1)
 
 
@@ -108,7 +108,7 @@ def test_batch_statistics() -> None:
     given = case(4, 10, 5, 7)
     flat = (given.hidden @ given.weight.T).flatten(0, 1)
     for found in (LinearNormMax.apply(*given, EPS, False), LinearNormReLU.apply(
-        given.hidden.flatten(0, 1), *given[1:], EPS
+        given.hidden.flatten(0, 1), *given[1:], EPS, 0.0
     )):  # fmt: skip
         torch.testing.assert_close(found[1], flat.mean(0))
         torch.testing.assert_close(found[2], flat.var(0, unbiased=False))
