@@ -50,6 +50,9 @@ STORAGES: Mapping[str, tuple[str, ...]] = {
 # By the parts of a network's name.
 NETWORKS: Mapping[str, tuple[str, ...]] = {
     "pointnet": ("qi2017pointnet",),
+    "dgcnn": ("wang2019dgcnn",),
+    "pointconv": ("wu2019pointconv",),
+    "transformer": ("zhao2021pointtransformer",),
     "layernorm": ("ba2016layernorm",),
     "instancenorm": ("ulyanov2016instancenorm",),
     "groupnorm": ("wu2018groupnorm",),

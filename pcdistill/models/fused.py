@@ -65,7 +65,7 @@ def _input_gradient(
 
 
 class LinearNormReLU(torch.autograd.Function):
-    """`relu(batch_norm(rows @ weight.T))` in training mode, leaky with a slope; also returns batch mean and variance."""
+    """`relu(batch_norm(rows @ weight.T))` in training mode, leaky with a slope, and batch mean and variance."""
 
     @staticmethod
     def forward(
@@ -202,9 +202,7 @@ def _channels(values: Tensor) -> list[slice]:
 
 
 def _activated(values: Tensor, scale: Tensor, bias: Tensor, slope: float) -> Tensor:
-    return torch.nn.functional.leaky_relu_(
-        torch.addcmul(bias[:, None, None], values, scale[:, None, None]), slope
-    )
+    return torch.nn.functional.leaky_relu_(torch.addcmul(bias[:, None, None], values, scale[:, None, None]), slope)
 
 
 def _weighted_sums(rows: Tensor, index: Tensor, weights: Tensor, starts: Tensor | None = None) -> Tensor:

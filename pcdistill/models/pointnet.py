@@ -95,9 +95,12 @@ class SharedLayer(nn.Module):
         return nn.functional.leaky_relu(values, self.slope) if self.slope else values.relu()
 
     def fused(self, values: Tensor) -> Tensor:
-        """`forward`, in one operation where batch norm is being trained and ReLU follows."""
-        norm = self.norm
-        if not (self.training and norm.kind == "batch" and self.activate):
+        """`forward`, in one operation where batch norm is being trained and ReLU follows.
+
+        Not where the layer narrows: statistics on the input's side cost its width squared.
+        """
+        norm, widens = self.norm, self.linear.in_features <= self.linear.out_features
+        if not (self.training and norm.kind == "batch" and self.activate and widens):
             return self.forward(values)
         rows = values.reshape(-1, values.shape[-1])
         out, mean, variance = LinearNormReLU.apply(  # type: ignore[no-untyped-call]
