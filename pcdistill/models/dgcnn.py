@@ -3,7 +3,8 @@
 The linear layer of an edge `[x_i ; x_j - x_i]` is `(W1 - W2) x_i + W2 x_j`: two products per point instead of one
 per edge. Batch norm needs the mean and covariance of `[x_i ; x_j]` over edges only, which follow from the sums over
 every point's neighbours. Folded into the weights it leaves a sum of two terms and a function that grows with it,
-whatever the sign of its scale, so that the max over neighbours is that of the second term. Results equal those of edge by edge layers up to rounding.
+whatever the sign of its scale, so that the max over neighbours is that of the second term. Results equal those of
+edge by edge layers up to rounding.
 """
 
 from collections.abc import Sequence
