@@ -170,6 +170,12 @@ def test_density_is_the_kernel_estimate(monkeypatch: pytest.MonkeyPatch) -> None
     torch.testing.assert_close(density(points, 0.2), expected)
 
 
+def test_pointconv_does_not_see_where_a_cloud_lies() -> None:
+    network, points = build("pointconv", CLASSES, 0).double().eval(), points_of(2, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(network.pooled(points + 0.7), network.pooled(points))
+
+
 def applied(layers: nn.ModuleList, values: Tensor) -> Tensor:
     for layer in layers:
         values = layer(values)
