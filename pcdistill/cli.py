@@ -349,7 +349,7 @@ def _metavar(annotation: Any) -> str:
 def _summary(artefact: Artefact) -> str:
     facts = artefact.metadata
     return (
-        f"{len(facts.class_names)} classes x {facts.clouds_per_class} clouds x {facts.points} points "
+        f"{len(facts.class_names)} classes x {round(facts.clouds_per_class, 1):g} clouds x {facts.points} points "
         f"at {facts.bits} bits, {artefact.bytes_per_class:,.0f} bytes per class"
     )
 

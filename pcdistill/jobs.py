@@ -41,7 +41,7 @@ from pcdistill.geometry import normalise
 from pcdistill.matching import Objective, objectives
 from pcdistill.matching.base import merged
 from pcdistill.matching.experts import estimate, record_experts
-from pcdistill.models import Network, PointNet, build, networks
+from pcdistill.models import Network, build, networks
 from pcdistill.progress import progress
 from pcdistill.selection import network_descriptor, raw_descriptor, select, selectors
 from pcdistill.storage import Artefact, Budget, Metadata, Storage, storages, utc_now
@@ -529,8 +529,7 @@ def load_network(path: Path) -> Trained:
         names = tuple(json.loads(facts["class_names"]))
         network = build(plan.network, len(names), 0)
         network.load_state_dict(tensors)
-        if isinstance(network, PointNet):
-            network.bf16 = plan.recipe.bf16  # as it was trained, so that it is tested as `evaluate` tests it
+        network.bf16 = plan.recipe.bf16  # as it was trained, so that it is tested as `evaluate` tests it
         points = int(facts["points"]) if "points" in facts else None
         return Trained(network.eval(), names, plan, facts["dataset"], points)
     except InputError:

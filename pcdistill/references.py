@@ -54,6 +54,9 @@ NETWORKS: Mapping[str, tuple[str, ...]] = {
     "pointnet2": ("qi2017pointnet2",),
     "pointnext": ("qian2022pointnext",),
     "pointmlp": ("ma2022pointmlp",),
+    "dgcnn": ("wang2019dgcnn",),
+    "pointconv": ("wu2019pointconv",),
+    "transformer": ("zhao2021pointtransformer",),
     "layernorm": ("ba2016layernorm",),
     "instancenorm": ("ulyanov2016instancenorm",),
     "groupnorm": ("wu2018groupnorm",),
@@ -62,7 +65,7 @@ DATA: Mapping[str, tuple[str, ...]] = {
     "modelnet": ("wu2015modelnet",),
     "scanobjectnn": ("uy2019scanobjectnn",),
     "shapenet": ("chang2015shapenet", "yu2022pointbert"),
-    "psb": ("shilane2004psb",),
+    "psb": ("chen2009segmentation", "giorgi2007shrec"),
 }
 # Of views that networks are tested on, which are no part of an artefact; some kinds have a source of their own.
 CORRUPTIONS: Mapping[str, tuple[str, ...]] = {

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pcdistill import demo, jobs
 from pcdistill.cli import main
-from pcdistill.data import load, shapes
+from pcdistill.data import load, shapes, write_hdf5
 from pcdistill.errors import InputError
 from pcdistill.storage import Artefact
 from pcdistill.training import protocol
@@ -105,6 +105,19 @@ def test_select_writes_real_clouds_at_the_budget(run: Commands, tmp_path: Path) 
         points = real.of_class(int(label)).points
         found_in = (cloud[None, :, None] == points[:, None]).all(3).any(2).all(1)
         assert found_in.sum() == 1
+
+
+def test_classes_of_few_clouds_are_used_up_and_counted_on_average(run: Commands) -> None:
+    """8 clouds, 2 and 1 of the three classes; the budget holds them all."""
+    real, test = load(run.data, "train"), load(run.data, "test")
+    index = torch.tensor([*range(8), 8, 9, 16])
+    write_hdf5(real[index], test, Path("few.h5"))
+    words = ("--bytes-per-class", 2000, "--points", 16, "--method", "medoid", "--output", "all.h5")
+    assert run("select", "--data", "few.h5", *words).startswith("wrote all.h5: 3 classes x 3.7 clouds x 16 points at ")
+    assert Artefact.load("all.h5").clouds.class_counts.tolist() == [8, 2, 1]
+    run.data = Path("few.h5")
+    run.distill(Path("one.h5"), "--clouds-per-class", 1)
+    assert Artefact.load("one.h5").clouds.class_counts.tolist() == [1, 1, 1]
 
 
 def test_bytes_and_toml_reach_the_artefact(run: Commands) -> None:

@@ -100,6 +100,15 @@ CATALOG: Mapping[str, Entry] = {
             ("ModelNet40", tree.MODELNET),
         ),
     ),
+    "psb19": Entry(
+        19,
+        266,
+        114,
+        "no licence stated for the meshes; research use",
+        "https://segeval.cs.princeton.edu",
+        "psb19.md",
+        (("psb19_2048.h5", project.LAYOUT),),
+    ),
     **{f"scanobjectnn:{variant}": _scan(variant) for variant in scanobjectnn.VARIANTS},
     "shapenet": Entry(
         55,

@@ -3,7 +3,7 @@
 from pcdistill.geometry.assignment import assign
 from pcdistill.geometry.corruptions import MODELNET_C, POINTCLOUD_C, SEVERITIES, corrupt, corruptions
 from pcdistill.geometry.frames import canonical_pose, normalise, random_rotations, rotate, rotation_matrix
-from pcdistill.geometry.neighbours import ball_query, chamfer, knn
+from pcdistill.geometry.neighbours import ball_query, chamfer, knn, nearest_indices
 from pcdistill.geometry.sampling import farthest_point_sample, gather_points
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "farthest_point_sample",
     "gather_points",
     "knn",
+    "nearest_indices",
     "normalise",
     "random_rotations",
     "rotate",

@@ -134,7 +134,7 @@ class BankObjective(Objective):
         return self.bank.members[int(torch.randint(len(self.bank.members), (), generator=generator))]
 
 
-objectives: Registry[type[Objective]] = Registry("objective")
+objectives: Registry[type[Objective]] = Registry("objective", group="pcdistill.objectives")
 
 
 def with_gradients(value: Tensor, gradients: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pcdistill.errors import InputError
 from pcdistill.registry import Registry
 
 
@@ -58,11 +59,13 @@ class Network(nn.Module):
     stackable: bool = False
 
     def forward(self, points: Tensor) -> Output:
-        raise NotImplementedError
+        pooled = self.pooled(points)
+        return Output(self.classify(pooled), pooled)
 
     def classify(self, global_feature: Tensor) -> Tensor:
         """Logits `(B, C)` of global features `(B, G)`."""
-        raise NotImplementedError
+        logits: Tensor = self.head(global_feature)
+        return logits
 
     def point_features(self, points: Tensor) -> list[Tensor]:
         """Features of points after each shared layer or stage, `(B, N_l, F_l)`.
@@ -85,14 +88,17 @@ class Network(nn.Module):
 
 
 NetworkFactory = Callable[[int], Network]
-networks: Registry[NetworkFactory] = Registry("network")
+networks: Registry[NetworkFactory] = Registry("network", group="pcdistill.networks")
 
 
 def build(name: str, num_classes: int, seed: int) -> Network:
     """A freshly initialised network of the registry; the same seed gives the same weights."""
     factory = networks[name]
     with seeded(seed):
-        return factory(num_classes)
+        made = factory(num_classes)
+    if not isinstance(made, Network):
+        raise InputError(f"network {name}", f"a {type(made).__name__} from its factory", "a Network")
+    return made
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK_ELEMENTS = 2**21  # activations held at a time: 8 MiB, so that they stay in the cache
+CACHED_ELEMENTS = 2**16  # of one buffer, where several have to stay in the second-level cache
 
 
 def bf16_available() -> bool:
@@ -34,7 +35,13 @@ def bf16_available() -> bool:
 
 
 def linear_norm_relu(
-    rows: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float, residual: Tensor | None = None
+    rows: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    eps: float,
+    residual: Tensor | None = None,
+    slope: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`relu(batch_norm(rows @ weight.T) + residual)` in training mode.
 
@@ -44,11 +51,12 @@ def linear_norm_relu(
         scale, bias: `(F,)`, of the norm.
         eps: added to the variance.
         residual: `(M, F)`, if there is one.
+        slope: of a leaky ReLU, below zero.
 
     Returns:
         values `(M, F)`, and batch mean and (biased) variance `(F,)`, both without gradient.
     """
-    out, mean, variance, *_ = LinearNormReLU.apply(rows, weight, scale, bias, eps, residual)  # type: ignore[no-untyped-call]
+    out, mean, variance, *_ = LinearNormReLU.apply(rows, weight, scale, bias, eps, residual, slope)  # type: ignore[no-untyped-call]
     return out, mean, variance
 
 
@@ -125,19 +133,19 @@ class LinearNormReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        rows: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float, residual: Tensor | None
+        rows: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float, residual: Tensor | None, slope: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         found = statistics(rows, weight)
         factor = scale / (found.variance + eps).sqrt()
         shift = (bias - factor * found.mean)[..., None, :]
         folded = (weight * factor[..., None]).mT
         added = _addmm(shift, rows, folded) if residual is None else _addmm(residual, rows, folded).add_(shift)
-        out = added.relu_()
+        out = torch.nn.functional.leaky_relu_(added, slope) if slope else added.relu_()
         return out, found.mean, found.variance, found.centre, found.projected
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        rows, weight, scale, _, ctx.eps, _ = inputs
+        rows, weight, scale, _, ctx.eps, _, ctx.slope = inputs
         out, *found = output
         ctx.save_for_backward(rows, weight, scale, out, *found)
         ctx.mark_non_differentiable(*found)
@@ -148,7 +156,10 @@ class LinearNormReLU(torch.autograd.Function):
         rows, weight, scale, out, mean, variance, centre, projected = ctx.saved_tensors
         found = Statistics(centre, projected, mean, variance)
         deviation = (variance + ctx.eps).sqrt()
-        gradient = torch.ops.aten.threshold_backward(gradients[0], out, 0)
+        if ctx.slope:  # the result has the sign of what went in
+            gradient = torch.ops.aten.leaky_relu_backward(gradients[0], out, ctx.slope, True)
+        else:
+            gradient = torch.ops.aten.threshold_backward(gradients[0], out, 0)
         grad_bias = gradient.sum(-2)
         moment = _addmm(_outer(grad_bias, centre), gradient.mT, rows, beta=-1)
         grad_scale = (moment * weight).sum(-1) / deviation
@@ -158,7 +169,8 @@ class LinearNormReLU(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             through = _input_gradient(rows, weight, found, deviation, scale, grad_scale, grad_bias)
             grad_rows = _addmm(through, gradient, factor * weight)
-        return grad_rows, grad_weight, grad_scale, grad_bias, None, gradient if ctx.needs_input_grad[5] else None
+        grad_residual = gradient if ctx.needs_input_grad[5] else None
+        return grad_rows, grad_weight, grad_scale, grad_bias, None, grad_residual, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *values: Any) -> Any:
@@ -218,6 +230,71 @@ class LinearNormMax(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *values: Any) -> Any:
         return LinearNormMax.apply(*_stacked(info.batch_size, in_dims, values)), (0,) * 7  # type: ignore[no-untyped-call]
+
+
+class LinearNormPool(torch.autograd.Function):
+    """Max and mean over points of `leaky_relu(batch_norm(hidden @ weight.T))`, with batch mean and variance.
+
+    The mean pulls at every point, so that here the products themselves are kept, normalised and channel by channel:
+    batch norm and both poolings are then done on a few channels at a time, in the cache.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float, slope: float, bf16: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        clouds, points, width = hidden.shape
+        rows, weight = hidden.reshape(-1, width), weight
+        if bf16:
+            rows, weight = rows.bfloat16(), weight.bfloat16()
+        values = (weight @ rows.T).to(hidden.dtype).view(-1, clouds, points)
+        mean, variance = torch.empty_like(scale), torch.empty_like(scale)
+        largest, average = hidden.new_empty(2, len(weight), clouds)
+        places = torch.empty(len(weight), clouds, dtype=torch.int64, device=hidden.device)
+        for part in _channels(values):
+            value = values[part]
+            mean[part] = value.mean((1, 2))
+            variance[part] = value.sub_(mean[part, None, None]).square().mean((1, 2))
+            value /= (variance[part, None, None] + eps).sqrt()
+            activated = _activated(value, scale[part], bias[part], slope)
+            average[part] = activated.mean(2)
+            places[part] = _argmax(activated)
+            largest[part] = activated.gather(2, places[part, :, None])[..., 0]
+        ctx.save_for_backward(rows, weight, scale, bias, (variance + eps).sqrt(), values, places)
+        ctx.slope = slope
+        ctx.mark_non_differentiable(mean, variance)
+        return largest.T, average.T, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        rows, weight, scale, bias, deviation, values, places = ctx.saved_tensors
+        at_largest, at_all = gradients[0].T[..., None], gradients[1].T[..., None] / values.shape[2]
+        grad_scale, grad_bias = torch.empty_like(scale), torch.empty_like(bias)
+        pulled = torch.empty_like(values, dtype=weight.dtype)
+        for part in _channels(values):
+            value = values[part]
+            pull = at_all[part].expand_as(value).clone().scatter_add_(2, places[part, :, None], at_largest[part])
+            activated = _activated(value, scale[part], bias[part], ctx.slope)
+            pull = torch.ops.aten.leaky_relu_backward(pull, activated, ctx.slope, True)
+            grad_bias[part] = pull.sum((1, 2))
+            grad_scale[part] = (pull * value).sum((1, 2))
+            pull -= grad_bias[part, None, None] / len(rows)
+            pull.addcmul_(value, grad_scale[part, None, None] / len(rows), value=-1)
+            pulled[part] = pull.mul_((scale[part] / deviation[part])[:, None, None])
+        flat = pulled.view(len(weight), -1)
+        grad_hidden = (flat.T @ weight).to(values.dtype).view(*values.shape[1:], -1)
+        return grad_hidden, (flat @ rows).to(values.dtype), grad_scale, grad_bias, None, None, None
+
+
+def _channels(values: Tensor) -> list[slice]:
+    """Slices of the channels of `(F, B, N)` that fit the cache."""
+    step = max(1, CACHED_ELEMENTS // values[0].numel())
+    return [slice(start, start + step) for start in range(0, len(values), step)]
+
+
+def _activated(values: Tensor, scale: Tensor, bias: Tensor, slope: float) -> Tensor:
+    return torch.nn.functional.leaky_relu_(torch.addcmul(bias[:, None, None], values, scale[:, None, None]), slope)
 
 
 def _weighted_sums(rows: Tensor, index: Tensor, weights: Tensor, starts: Tensor | None = None) -> Tensor:

@@ -23,7 +23,7 @@ class Selector(Protocol):
     def __call__(self, features: Tensor, count: int, generator: torch.Generator) -> Tensor: ...
 
 
-selectors: Registry[Selector] = Registry("selection")
+selectors: Registry[Selector] = Registry("selection", group="pcdistill.selectors")
 
 
 def checked(features: Tensor, count: int) -> Tensor:

@@ -153,7 +153,7 @@ class Storage(ABC):
         return len(self.labels)
 
 
-storages: Registry[type[Storage]] = Registry("storage")
+storages: Registry[type[Storage]] = Registry("storage", group="pcdistill.storages")
 
 
 def check_counts(initial: PointClouds, budget: Budget) -> None:

@@ -120,7 +120,9 @@ def test_networks_are_trained_once_and_scored_on_every_view(tiny_clouds: PointCl
         network = build("pointnet-small", 3, seed)
         train(network, tiny_clouds, PLAN.recipe, seed)
         for one in views:
-            assert found[one].runs[number] == score(network, shown(tiny_clouds, one, PLAN))
+            expected = score(network, shown(tiny_clouds, one, PLAN))
+            assert found[one].runs[number].right == expected.right
+            assert found[one].runs[number].ece == pytest.approx(expected.ece, abs=1e-3)  # trained in a stack: rounding
     assert all(one.seeds == (4, 5) and one.class_names == tiny_clouds.class_names for one in found.values())
 
 

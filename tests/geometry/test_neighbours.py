@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 from torch.testing import assert_close
 
 from pcdistill.errors import InputError
-from pcdistill.geometry import ball_query, chamfer, knn, neighbours, random_rotations, rotate
+from pcdistill.geometry import ball_query, chamfer, knn, nearest_indices, neighbours, random_rotations, rotate
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=25, deadline=None)
@@ -191,3 +191,46 @@ def test_the_radius_itself_is_within_and_a_lonely_query_gets_its_nearest() -> No
 def test_impossible_balls_are_refused(k: int, radius: float, message: str) -> None:
     with pytest.raises(InputError, match=f"^ball_query: {message}"):
         ball_query(clouds(0), clouds(1), radius, k)
+
+
+def nearest_by_differences(query: torch.Tensor, reference: torch.Tensor, k: int) -> torch.Tensor:
+    """Naive twin: all distances from coordinate differences, by a stable sort."""
+    distance = (query[:, :, None] - reference[:, None]).square().sum(-1)
+    return distance.sort(dim=-1, stable=True).indices[..., :k]
+
+
+@quick
+@given(seeds, st.sampled_from([2, 3, 15, 16, 64, 128]), st.integers(1, 40), st.data())
+def test_wide_features_have_the_neighbours_of_the_naive_search(
+    seed: int, channels: int, points: int, data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(1, points))
+    random = torch.Generator().manual_seed(seed)
+    features = torch.randn(2, points, channels, generator=random, dtype=torch.float64) + 100
+    query = torch.cat([features, torch.randn(2, 3, channels, generator=random, dtype=torch.float64)], dim=1)
+    expected = nearest_by_differences(query, features, k)
+    distance, index = knn(query, features, k)
+    assert torch.equal(index, expected)
+    assert bool((distance.diff(dim=-1) >= 0).all())
+    assert torch.equal(nearest_indices(query, features, k).sort(dim=-1).values, expected.sort(dim=-1).values)
+
+
+def test_wide_features_far_from_the_origin_keep_their_neighbours() -> None:
+    features = torch.randn(2, 50, 64, generator=torch.Generator().manual_seed(0)) + 1000
+    expected = nearest_by_differences(features.double(), features.double(), 8)
+    assert torch.equal(knn(features, features, 8)[1], expected)  # without centring the square loses them
+    assert bool((knn(features, features, 8)[0][..., 0] == 0).all())
+
+
+def test_equal_wide_features_are_listed_by_index() -> None:
+    features = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0)).repeat(1, 3, 1)
+    assert torch.equal(knn(features, features, 3)[1][:, :5], torch.arange(15).view(3, 5).T.expand(2, 5, 3))
+
+
+@pytest.mark.parametrize("block", [1, 170, 4000])
+@pytest.mark.parametrize("channels", [3, 20])
+def test_the_block_size_does_not_matter_to_indices(block: int, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = torch.randn(3, 30, channels, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = nearest_by_differences(features, features, 7).sort(dim=-1).values
+    monkeypatch.setattr(neighbours, "CPU_BLOCK", block)
+    assert torch.equal(nearest_indices(features, features, 7).sort(dim=-1).values, expected)

@@ -157,8 +157,9 @@ def test_calibrated_networks_see_their_clouds_as_in_training(name: str, tiny_clo
     with torch.no_grad():
         calibrated = network(tiny_clouds.points).global_feature
         own_statistics = network.train()(tiny_clouds.points).global_feature
-    # Evaluation divides by the unbiased variance, training by the biased one: 4 % apart on 24 clouds.
-    assert (calibrated - own_statistics).norm() < 0.1 * own_statistics.norm()
+    # Evaluation divides by the unbiased variance, training by the biased one: 4 % apart on 24 clouds for every norm
+    # that follows a pooling, and some networks have several in a row.
+    assert (calibrated - own_statistics).norm() < 0.2 * own_statistics.norm()
 
 
 def test_calibration_equals_layer_by_layer_statistics(tiny_clouds: PointClouds) -> None:

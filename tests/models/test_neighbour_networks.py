@@ -1,0 +1,240 @@
+"""What networks promise that look at neighbours, thin clouds out or transform features; and their parts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pcdistill.models import Network, PointNetFull, PointTransformer, build, pointconv, seeded
+from pcdistill.models.point_transformer import Attention
+from pcdistill.models.pointconv import PointConv, density, scaled
+from pcdistill.models.pointnet import PointNorm
+
+NAMES = {"dgcnn": 1.8, "pointconv": 19.6, "point-transformer": 2.2, "pointnet-full": 3.5, "pointnet-tiny": 0.06}
+CLASSES = 5
+
+
+def points_of(clouds: int, points: int) -> Tensor:
+    generator = torch.Generator().manual_seed(clouds * points)
+    return torch.randn(clouds, points, 3, dtype=torch.float64, generator=generator) / 2
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def network(request: pytest.FixtureRequest) -> Network:
+    """In float64, moved away from its start: running statistics, scales (some negative) and biases."""
+    made = build(request.param, CLASSES, 0).double()
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad(), seeded(0):
+        for name, value in made.named_parameters():
+            if name.endswith(("scale", "bias")):
+                value += 0.5 * torch.randn(value.shape, dtype=value.dtype, generator=random)
+        for _ in range(2):
+            made.train()(points_of(4, 24))
+    return made.eval()
+
+
+@pytest.mark.parametrize(("name", "millions"), NAMES.items())
+def test_parameters_with_forty_classes(name: str, millions: float) -> None:
+    with torch.device("meta"):
+        network = build(name, 40, 0)
+    assert sum(value.numel() for value in network.parameters()) / 1e6 == pytest.approx(millions, rel=0.05)
+
+
+@pytest.mark.parametrize(("clouds", "points"), [(2, 24), (1, 7), (2, 1), (1, 1)])
+def test_shapes_for_any_number_of_clouds_and_points(network: Network, clouds: int, points: int) -> None:
+    given = points_of(clouds, points)
+    with torch.no_grad():
+        out, features, pooled = network(given), network.point_features(given), network.pooled(given)
+        logits = network.classify(out.global_feature)
+    assert out.logits.shape == (clouds, CLASSES)
+    assert all(stage.shape[0] == clouds and 1 <= stage.shape[1] <= points and stage.ndim == 3 for stage in features)
+    assert all(value.isfinite().all() for value in (*out, *features))
+    torch.testing.assert_close(pooled, out.global_feature)
+    torch.testing.assert_close(logits, out.logits)
+    assert network.critical(given) is given or network.critical(given).shape[1] <= points
+
+
+def test_order_of_points_does_not_matter(network: Network) -> None:
+    points = points_of(2, 24)
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(tuple(network(points[:, order])), tuple(network(points)))
+        shuffled, whole = network.point_features(points[:, order]), network.point_features(points)
+    for one, two in zip(shuffled, whole, strict=True):
+        torch.testing.assert_close(one, two[:, order] if two.shape[1] == 24 else two)
+
+
+def test_clouds_do_not_see_one_another_in_evaluation(network: Network) -> None:
+    points = points_of(3, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(network(points).logits[2:3], network(points[2:3]).logits)
+
+
+def test_prediction_without_gradient_equals_the_one_with_and_changes_no_state(network: Network) -> None:
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    points = points_of(2, 24)
+    with torch.no_grad():
+        fast = network(points)
+    torch.testing.assert_close(tuple(fast), tuple(value.detach() for value in network(points)))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_pooled_is_twice_differentiable_in_evaluation(network: Network) -> None:
+    points = points_of(1, 5).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda given: network.pooled(given).square().mean(1), points, fast_mode=True)
+
+    def features(given: Tensor) -> Tensor:
+        return torch.cat([stage.square().mean((1, 2)) for stage in network.point_features(given)])
+
+    assert torch.autograd.gradcheck(features, points, fast_mode=True)
+
+
+def test_state_survives_a_file(network: Network, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    save_file(network.state_dict(), tmp_path / "network.safetensors")
+    copy = build(request.node.callspec.params["network"], CLASSES, 9).double().eval()
+    copy.load_state_dict(load_file(tmp_path / "network.safetensors"))
+    with torch.no_grad():
+        assert torch.equal(copy(points_of(2, 12)).logits, network(points_of(2, 12)).logits)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_an_exported_network_gives_the_same_logits(network: Network) -> None:
+    points = points_of(1, 12)
+    with torch.no_grad():
+        exported = torch.export.export(network, (points,)).module()
+        for given in (points, points_of(2, 6).view(1, 12, 3)):
+            torch.testing.assert_close(tuple(exported(given)), tuple(network(given)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("points", [1, 6, 40])
+def test_every_parameter_learns_and_statistics_move(name: str, points: int) -> None:
+    network = build(name, CLASSES, 0).train()
+    before = {key: value.clone() for key, value in network.named_buffers()}
+    loss = nn.functional.cross_entropy(network(points_of(3, points).float()).logits, torch.arange(3))
+    loss.backward()
+    for key, value in network.named_parameters():
+        assert value.grad is not None, key
+        assert value.grad.isfinite().all(), key
+    assert all(not torch.equal(value, before[key]) for key, value in network.named_buffers() if "running_var" in key)
+
+
+@pytest.mark.parametrize("name", ["pointconv", "point-transformer", "dgcnn"])
+def test_training_uses_the_same_function_as_evaluation(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluation with running statistics that are those of the batch gives what training gave."""
+    network = build(name, CLASSES, 0).double().train()
+    forward = PointNorm.forward
+
+    def update(self: PointNorm, mean: Tensor, variance: Tensor, count: int) -> None:
+        self.running_mean.copy_(mean)
+        self.running_var.copy_(variance)  # biased, as the batch itself is normalised
+
+    def normed(self: PointNorm, values: Tensor) -> Tensor:
+        if self.training:
+            flat = values.detach().flatten(0, -2)
+            update(self, flat.mean(0), flat.var(0, unbiased=False), len(flat))
+            self.momentum = 0.0
+        return forward(self, values)
+
+    monkeypatch.setattr(PointNorm, "update", update)
+    monkeypatch.setattr(PointNorm, "forward", normed)
+    points = points_of(6, 30)
+    expected = network.pooled(points)
+    torch.testing.assert_close(network.eval().pooled(points), expected)
+
+
+@pytest.mark.parametrize(("count", "points", "expected"), [
+    (512, 1024, 512), (512, 2048, 512), (512, 128, 64), (128, 100, 13), (512, 1, 1), (128, 1, 1), (512, 3, 2),
+])  # fmt: skip
+def test_centres_follow_the_size_of_a_cloud(count: int, points: int, expected: int) -> None:
+    assert scaled(count, points) == expected <= points
+
+
+def test_stages_of_the_full_sizes() -> None:
+    points = points_of(1, 1024).float()
+    with torch.no_grad():
+        stages = build("pointconv", CLASSES, 0).eval().point_features(points)
+        assert [tuple(stage.shape[1:]) for stage in stages] == [(512, 128), (128, 256), (1, 1024)]
+        stages = build("point-transformer", CLASSES, 0).eval().point_features(points)
+    assert [tuple(stage.shape[1:]) for stage in stages] == [(1024, 32), (256, 64), (64, 128), (16, 256), (4, 512)]
+
+
+def test_density_is_the_kernel_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = points_of(3, 9)
+    distance = torch.cdist(points, points)
+    expected = (-distance.square() / (2 * 0.2**2)).exp().mean(2) / (2.5 * 0.2)
+    torch.testing.assert_close(density(points, 0.2), expected)
+    monkeypatch.setattr(pointconv, "CHUNK_ELEMENTS", 100)
+    torch.testing.assert_close(density(points, 0.2), expected)
+
+
+def test_pointconv_does_not_see_where_a_cloud_lies() -> None:
+    network, points = build("pointconv", CLASSES, 0).double().eval(), points_of(2, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(network.pooled(points + 0.7), network.pooled(points))
+
+
+def applied(layers: nn.ModuleList, values: Tensor) -> Tensor:
+    for layer in layers:
+        values = layer(values)
+    return values
+
+
+def test_a_point_convolution_is_the_sum_over_neighbours_of_weights_times_features() -> None:
+    """Equation 3 of the paper, one full weight matrix `(C, F)` per neighbour."""
+    with seeded(0):
+        layer = PointConv(4, (6, 5)).double().eval()
+    offsets, features = points_of(2, 21).view(2, 7, 3, 3), torch.randn(2, 7, 3, 4, dtype=torch.float64)
+    inverse = torch.rand(2, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.1
+    values = applied(layer.features, torch.cat([offsets, features], 3))
+    scale = applied(layer.density, (inverse / inverse.max(2, keepdim=True).values)[..., None]).sigmoid()
+    basis = applied(layer.weights, offsets)
+    matrices = torch.einsum("bmkw,fcw->bmkfc", basis, layer.linear.linear.weight.view(5, 5, 16))
+    factor, shift = layer.linear.norm.affine()
+    summed = torch.einsum("bmkfc,bmkc->bmf", matrices, values * scale)
+    torch.testing.assert_close(layer(offsets, features, inverse), (summed * factor + shift).relu())
+
+
+def test_attention_is_that_of_the_paper() -> None:
+    with seeded(0):
+        layer = Attention(16).double().eval()
+    points, features = points_of(2, 6), torch.randn(2, 6, 16, dtype=torch.float64)
+    index = torch.stack([torch.stack([torch.randperm(6)[:4] for _ in range(6)]) for _ in range(2)])
+    offsets = torch.stack([cloud[near] for cloud, near in zip(points, index, strict=True)]) - points[:, :, None]
+    found = layer(offsets, features, index)
+    key, value = layer.key_value(features).chunk(2, 2)
+    for cloud in range(2):
+        for i in range(6):
+            place = layer.position(offsets[cloud, i][None])[0]
+            relation = key[cloud, index[cloud, i]] - layer.query(features[cloud, i]) + place
+            weights = layer.weights(layer.hidden(layer.norm(relation[None]).relu()))[0].softmax(0)
+            expected = (weights.repeat_interleave(8, 1) * (value[cloud, index[cloud, i]] + place)).sum(0)
+            torch.testing.assert_close(found[cloud, i], expected)
+
+
+def test_far_away_points_are_no_neighbours() -> None:
+    """One of two distant halves moved: features of the other half, before anything is pooled, stay."""
+    with seeded(0):
+        network = PointTransformer(CLASSES, widths=(8,), neighbours=4).double().eval()
+    points = points_of(1, 20)
+    points[:, 10:] += 50
+    moved = points.clone()
+    moved[:, 10:] *= 1.1
+    one, two = network.point_features(points)[0], network.point_features(moved)[0]
+    torch.testing.assert_close(one[:, :10], two[:, :10])
+    assert not torch.allclose(one[:, 10:], two[:, 10:])
+
+
+def test_the_feature_transform_starts_from_the_identity_and_is_applied() -> None:
+    with seeded(0):
+        network = PointNetFull(CLASSES).double().eval()
+    points = points_of(2, 10)
+    first = network.point_features(points)[1]
+    matrix = network.feature_transform(points)
+    assert matrix.shape == (2, 64, 64)
+    torch.testing.assert_close(network.point_features(points)[2], network.trunk.layers[0](first @ matrix))
+    nn.init.zeros_(network.feature_tnet.head[-1].weight)
+    nn.init.zeros_(network.feature_tnet.head[-1].bias)
+    torch.testing.assert_close(network.feature_transform(points), torch.eye(64).double().expand(2, 64, 64))
