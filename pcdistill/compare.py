@@ -1,38 +1,32 @@
-"""A grid of methods and budgets on one data set: every cell in a process of its own, and what they add up to.
+"""A grid of methods, budgets and networks on one data set as a list of jobs, and what its cells add up to.
 
-A cell is one method at one budget with one seed. It leaves `cells/KEY.json` and, but for the whole set,
-`artefacts/KEY.h5`; the key holds a digest of every setting and of the data, so that a run that was stopped, or whose
-grid has grown, does only what is missing.
+A set is one method at one budget with one seed, a cell one network trained on it. A set leaves `artefacts/KEY.h5`, with
+what making it took in `artefacts/KEY.json`, and a cell `cells/KEY.json`. The key holds a digest of every setting and of
+the data, so that a run that was stopped, or whose grid has grown, does only what is missing.
 """
 
 import contextlib
 import hashlib
-import io
 import json
-import multiprocessing
 import re
 import shlex
-import signal
-import threading
 import time
-import traceback
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from pcdistill import jobs
 from pcdistill.clouds import PointClouds
 from pcdistill.config import CompareConfig, DistillConfig, presets
 from pcdistill.data import load, validation_split
+from pcdistill.engine import Job, carried_out
 from pcdistill.environment import revision, versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Record, Run, accuracy_cell, markdown_table, measure, split, summed_up, write_records
+from pcdistill.evaluation.scores import peak_mib
 from pcdistill.files import atomic, check_writable
 from pcdistill.matching import objectives
 from pcdistill.models import networks
@@ -46,6 +40,7 @@ from pcdistill.viewing import Curve, accuracy_plot
 WHOLE = "whole"
 PRESET = "preset:"
 Say = Callable[[str], None]
+UNUSABLE = (OSError, ValueError, KeyError, TypeError)  # of a file that is made again
 
 
 class Cell(NamedTuple):
@@ -61,44 +56,77 @@ class Cell(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A cell with the settings that decide over its result."""
+    """A training set and a network to be trained on it, with the settings that decide over the result."""
 
     cell: Cell
+    network: str
     settings: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.cell} on {self.network}"
 
     @property
     def key(self) -> str:
-        """Name of the cell's files."""
-        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
-        return f"{re.sub(r'[^A-Za-z0-9@]+', '-', str(self.cell))}-{digest[:10]}"
+        """Name of the result's file."""
+        return _key(self.cell, self.settings)
+
+    @property
+    def making(self) -> dict[str, Any]:
+        """Those settings that decide over the training set, whichever network is trained on it."""
+        plan = {name: value for name, value in self.settings["protocol"].items() if name != "network"}
+        own = {name: value for name, value in self.settings.items() if name not in ("validation", "train_seeds")}
+        return {**own, "data": self.settings["data"][0], "protocol": plan}
+
+    @property
+    def set_key(self) -> str:
+        """Name of the training set's files."""
+        return _key(self.cell, self.making)
 
     @property
     def bank(self) -> str | None:
-        """What is equal for cells that need the same networks of the real set; None if it needs none."""
+        """What is equal for sets that need the same networks of the real set; None if it needs none."""
         objective = self.settings.get("objective", {})
         return json.dumps(objective["bank"], sort_keys=True) if "bank" in objective else None
+
+
+class Made(BaseModel):
+    """What making a training set took, besides what its artefact says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: float  # to select or distill
+    peak_mib: int
+
+
+def _key(cell: Cell, settings: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9@]+', '-', str(cell))}-{digest[:10]}"
 
 
 def run_compare(config: CompareConfig, say: Say = lambda _: None) -> list[Record]:
     """Carry out what is missing of the grid, write `records.jsonl`, `table.md` and `plot.png`, and say the table.
 
     Returns:
-        A record per method and budget, of the seeds that succeeded.
+        A record per method, budget and network, of the seeds that succeeded.
 
     Raises:
         InputError, OSError: before any work if the grid is at fault; after all of it if a cell failed.
         KeyboardInterrupt: after Ctrl-C; finished cells are kept.
     """
-    grid, plan = cells(config), plan_of(config)
+    grid, plans = cells(config), plans_of(config)
     for name in ("records.jsonl", "table.md", "plot.png", "cells/x", "artefacts/x"):
         check_writable(config.output / name)
-    runs, failures = _carried_out(tasks := _tasks(grid, config, plan), config, say)
-    records = _records(runs, config, plan)
+    tasks, left = _planned(grid, config, plans)
+    if done := len(tasks) - sum(job.work is carry_out for job in left):
+        say(f"{done} of {len(tasks)} cells are there already")
+    reasons = _worked_off(left, done, len(tasks), config)
+    runs = {str(task): run for task in tasks if (run := _finished(task, config)) is not None}
+    records = _records(tasks, runs, config, plans)
     if records:
-        _write(records, config, plan, say)
-    if failures:
-        for cell, reason in failures.items():
-            say(f"failed: {cell}: {reason}")
+        _write(records, config, say)
+    if failures := {name: reasons.get(name, "left no result") for name in map(str, tasks) if name not in runs}:
+        for name, reason in failures.items():
+            say(f"failed: {name}: {reason}")
         first = next(iter(failures))
         raise InputError("compare", f"{len(failures)} of {len(tasks)} cells failed, as {first}: {failures[first]}")
     return records
@@ -115,9 +143,8 @@ def cells(config: CompareConfig) -> list[Cell]:
         if method not in known:
             raise InputError("methods", nearest(method, known), "some of " + ", ".join(known))
     budgets = [parse_budget(text) for text in config.budgets]
-    for kind, values in (("methods", config.methods), ("budgets", tuple(map(_text, budgets)))):
-        if twice := next((value for value in values if values.count(value) > 1), None):
-            raise InputError(kind, f"'{twice}' twice", "each once")
+    _check_once("methods", config.methods)
+    _check_once("budgets", tuple(map(_text, budgets)))
     return [
         cell
         for method in config.methods
@@ -127,6 +154,11 @@ def cells(config: CompareConfig) -> list[Cell]:
             else [Cell(method, budget, seed) for budget in budgets for seed in range(config.distill_seeds)]
         )
     ]
+
+
+def _check_once(kind: str, values: tuple[str, ...]) -> None:
+    if twice := next((value for value in values if values.count(value) > 1), None):
+        raise InputError(kind, f"'{twice}' twice", "each once")
 
 
 def parse_budget(text: str) -> Budget:
@@ -145,39 +177,92 @@ def parse_budget(text: str) -> Budget:
     return Budget(clouds_per_class=clouds, points=points, bits=bits)
 
 
-def plan_of(config: CompareConfig) -> Protocol:
-    """The protocol of all cells; a shortened one is named `NAME*`, like its recipe.
+def plans_of(config: CompareConfig) -> list[Protocol]:
+    """The protocols of all cells, which differ in the network alone.
+
+    Raises:
+        InputError: unknown protocol or network, the same network twice, or both `network` and `networks`.
+    """
+    if config.network is not None and config.networks:
+        raise InputError("networks", f"{config.network} as network and {', '.join(config.networks)}", "one of the two")
+    _check_once("networks", config.networks)
+    return [plan_of(config, network) for network in config.networks or (config.network,)]
+
+
+def plan_of(config: CompareConfig, network: str | None = None) -> Protocol:
+    """The protocol of cells with `network`; a shortened one is named `NAME*`, like its recipe.
 
     Raises:
         InputError: unknown protocol or network.
     """
     plan = protocol(config.protocol)
-    if config.network is not None:
-        networks[config.network]
-        plan = plan.model_copy(update={"network": config.network})
     if config.train_steps is not None:
         shortened = recipe(config.protocol, steps=config.train_steps)
         plan = plan.model_copy(update={"recipe": shortened, "name": shortened.name})
-    return plan
+    if network is None:
+        return plan
+    networks[network]
+    return plan.model_copy(update={"network": network})
 
 
-def splits(config: CompareConfig, plan: Protocol) -> tuple[PointClouds, PointClouds]:
-    """What sets are made from, and what networks are tested on: the test split is not read if there is another."""
+def training_set(config: CompareConfig, plan: Protocol) -> tuple[PointClouds, PointClouds | None]:
+    """What sets are made from, and what a protocol with a grid chooses recipes on."""
     train = load(config.data, "train", root=config.root, points=plan.test_points)
-    if config.validation is not None:
-        return validation_split(train, config.validation, 0)
-    return train, load(config.data, "test", root=config.root, points=plan.test_points)
+    return split(train if config.validation is None else validation_split(train, config.validation, 0)[0], plan)
 
 
-def _tasks(grid: Sequence[Cell], config: CompareConfig, plan: Protocol) -> list[Task]:
-    """The cells with their settings; the data are let go of before the work, in processes of their own, begins."""
-    real, test = splits(config, plan)
-    real, _ = split(real, plan)
+def test_set(config: CompareConfig, plan: Protocol) -> PointClouds:
+    """What networks are tested on: the test split is not read if there is another."""
+    if config.validation is None:
+        return load(config.data, "test", root=config.root, points=plan.test_points)
+    return validation_split(
+        load(config.data, "train", root=config.root, points=plan.test_points), config.validation, 0
+    )[1]
+
+
+def _planned(grid: Sequence[Cell], config: CompareConfig, plans: Sequence[Protocol]) -> tuple[list[Task], list[Job]]:
+    """The cells with their settings, and what is left to do; the data are let go of before that begins."""
+    (real, _), test = training_set(config, plans[0]), test_set(config, plans[0])
     for cell in grid:
         if cell.budget is not None:
             _check_size(cell.budget, real)
     data = [real.fingerprint(), test.fingerprint()]
-    return [Task(cell, settings(cell, config, plan, data)) for cell in grid]
+    tasks = [Task(cell, plan.network, settings(cell, config, plan, data)) for cell in grid for plan in plans]
+    return tasks, jobs_of([task for task in tasks if _finished(task, config) is None], config, real)
+
+
+def jobs_of(tasks: Sequence[Task], config: CompareConfig, real: PointClouds) -> list[Job]:
+    """What these cells need: networks of the real set where several sets share them, sets, and the cells themselves."""
+    unmade = {task.cell: task for task in tasks if task.cell.budget is not None and _read_set(task, config) is None}
+    sharing: dict[str, list[Cell]] = {}
+    for task in unmade.values():
+        if task.bank is not None:
+            sharing.setdefault(task.bank, []).append(task.cell)
+    banks = {bank: _bank_jobs(own, config, real) for bank, own in sharing.items() if len(own) > 1}
+    found: dict[str, Job] = {}
+    for task in tasks:
+        needed = list[Job]()
+        trace = config.output / "cells" / f"{task.key}.error.txt"
+        if task.cell in unmade:
+            first = banks.get(task.bank or "", [])
+            needed = [Job(str(task.cell), make, (task, config), tuple(job.name for job in first), trace)]
+            found.update((job.name, job) for job in [*first, *needed] if job.name not in found)
+        found[str(task)] = Job(str(task), carry_out, (task, config), tuple(job.name for job in needed), trace)
+    return list(found.values())
+
+
+def _bank_jobs(cells: Sequence[Cell], config: CompareConfig, real: PointClouds) -> list[Job]:
+    """The job, if there is one, of preparing the objectives of sets that need the same networks of the real set."""
+    wanted: dict[str, DistillConfig] = {}
+    for cell in cells:
+        assert cell.budget is not None
+        given = _distilling(cell, cell.budget, config, Path("unwritten"))
+        objective = jobs.make_objective(given)
+        if not objective.prepared(real):
+            wanted.setdefault(f"{objective.name} {json.dumps(objective.describe(), sort_keys=True)}", given)
+    if not wanted:
+        return []
+    return [Job(f"networks for {cells[0]}", prepare, (tuple(wanted.values()), config))]
 
 
 def settings(cell: Cell, config: CompareConfig, plan: Protocol, data: Sequence[str]) -> dict[str, Any]:
@@ -213,36 +298,51 @@ def _distilling(cell: Cell, budget: Budget, config: CompareConfig, output: Path)
     )  # fmt: skip
 
 
-def carry_out(task: Task, config: CompareConfig) -> Run:
-    """Make, keep and evaluate one cell's training set; what is in `cells/` is then whole."""
-    cell, plan, path = task.cell, plan_of(config), config.output / "artefacts" / f"{task.key}.h5"
-    real, test = splits(config, plan)
-    real, validation = split(real, plan)
+def prepare(wanted: Iterable[DistillConfig], config: CompareConfig) -> None:
+    """Have in the cache what these distillations need of the real set."""
+    real, _ = training_set(config, plan_of(config))
+    for given in wanted:
+        jobs.make_objective(given).prepare(real)
+
+
+def make(task: Task, config: CompareConfig) -> None:
+    """Make and keep a cell's training set; what is in `artefacts/` beside its JSON file is then whole."""
+    path, plan = _set_file(task, config), plan_of(config)
     checkpoint = path.with_name(path.name + ".checkpoint")
-    seconds: float | None = None
-    made: Artefact | PointClouds = real
-    if cell.budget is not None:
-        start = time.perf_counter()
-        artefact = _made(cell, cell.budget, config, plan, real, checkpoint)
-        if not artefact.metadata.distilled:
-            seconds = time.perf_counter() - start
-        artefact.save(path)
-        made = artefact
-    run = measure(made, test, plan, cell.seed, config.train_seeds, seconds, validation=validation)
-    with atomic(_cell_file(task, config)) as temporary:
-        temporary.write_text(json.dumps({"settings": task.settings, "run": run.model_dump()}, indent=1) + "\n")
+    start = time.perf_counter()
+    artefact = _made(task.cell, config, plan, training_set(config, plan)[0], checkpoint)
+    facts = artefact.metadata
+    seconds = facts.distill_seconds if facts.distilled else time.perf_counter() - start
+    artefact.save(path)
+    made = Made(seconds=seconds, peak_mib=peak_mib())
+    _write_json(path.with_suffix(".json"), {"settings": task.making, "made": made.model_dump()})
     checkpoint.unlink(missing_ok=True)
+
+
+def carry_out(task: Task, config: CompareConfig) -> Run:
+    """Evaluate a training set and keep the result in `cells/`."""
+    cell, plan = task.cell, plan_of(config, task.network)
+    (real, validation), test = training_set(config, plan), test_set(config, plan)
+    if cell.budget is None:
+        run = measure(real, test, plan, cell.seed, config.train_seeds, validation=validation)
+    else:
+        found = _read_set(task, config)
+        if found is None:
+            raise InputError(_set_file(task, config), "not the set of this cell", "what was made just now")
+        artefact, made = found
+        run = measure(artefact, test, plan, cell.seed, config.train_seeds, made.seconds, validation=validation)
+        run = run.model_copy(update={"peak_mib": max(run.peak_mib, made.peak_mib)})
+    _write_json(_cell_file(task, config), {"settings": task.settings, "run": run.model_dump()})
     return run
 
 
-def _made(
-    cell: Cell, budget: Budget, config: CompareConfig, plan: Protocol, real: PointClouds, checkpoint: Path
-) -> Artefact:
+def _made(cell: Cell, config: CompareConfig, plan: Protocol, real: PointClouds, checkpoint: Path) -> Artefact:
+    assert cell.budget is not None
     if cell.method in selectors:
-        return jobs.select_artefact(real, budget, cell.method, plan, cell.seed, dataset=config.data)
-    given = _distilling(cell, budget, config, checkpoint.with_suffix(""))
+        return jobs.select_artefact(real, cell.budget, cell.method, plan, cell.seed, dataset=config.data)
+    given = _distilling(cell, cell.budget, config, checkpoint.with_suffix(""))
     artefact = jobs.distill_artefact(real, given.model_copy(update={"resume": checkpoint.exists()}), checkpoint)
-    # What it is evaluated by here, a shortened recipe or another network included.
+    # What it is evaluated by here, a shortened recipe included, but for the network, of which there may be several.
     facts = artefact.metadata.model_copy(update={"protocol": plan.model_dump(mode="json")})
     return replace(artefact, metadata=facts)
 
@@ -251,153 +351,71 @@ def _cell_file(task: Task, config: CompareConfig) -> Path:
     return config.output / "cells" / f"{task.key}.json"
 
 
+def _set_file(task: Task, config: CompareConfig) -> Path:
+    return config.output / "artefacts" / f"{task.set_key}.h5"
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
 def _finished(task: Task, config: CompareConfig) -> Run | None:
     """The run of a cell that was carried out before, with the same settings."""
-    path = _cell_file(task, config)
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(_cell_file(task, config).read_text())
         return Run.model_validate(stored["run"]) if stored["settings"] == task.settings else None
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+    except UNUSABLE:
         return None  # not there, or not what this package writes: do it again
 
 
-def _carried_out(tasks: Sequence[Task], config: CompareConfig, say: Say) -> tuple[dict[Cell, Run], dict[Cell, str]]:
-    """The runs of all cells and the reasons of those that failed."""
-    runs = {task.cell: run for task in tasks if (run := _finished(task, config)) is not None}
-    failures: dict[Cell, str] = {}
-    left = [task for task in tasks if task.cell not in runs]
-    if runs:
-        say(f"{len(runs)} of {len(tasks)} cells are there already")
-    with progress("comparing", len(tasks), len(runs)) as report:
+def _read_set(task: Task, config: CompareConfig) -> tuple[Artefact, Made] | None:
+    """A cell's training set, if it was made before with the same settings."""
+    path = _set_file(task, config)
+    try:
+        stored = json.loads(path.with_suffix(".json").read_text())
+        made = Made.model_validate(stored["made"])
+        return (Artefact.load(path), made) if stored["settings"] == task.making else None
+    except UNUSABLE:
+        return None
+
+
+def _worked_off(left: Sequence[Job], done: int, total: int, config: CompareConfig) -> dict[str, str]:
+    """Why jobs failed, those that did; `done` of `total` cells need none."""
+    reasons: dict[str, str] = {}
+    ended = succeeded = done
+    with progress("comparing", total, done) as report:
         try:
-            with contextlib.closing(_worked_off(left, config)) as ends:
-                for task, reason in ends:
-                    run = _finished(task, config) if reason is None else None
-                    if run is None:
-                        failures[task.cell] = reason or "left no result"
-                    else:
-                        runs[task.cell] = run
-                    report(len(runs) + len(failures), str(task.cell))
+            with contextlib.closing(carried_out(left, config.engine, config.workers)) as ends:
+                for job, reason in ends:
+                    if reason is not None:
+                        reasons[job.name] = reason
+                    if job.work is carry_out:
+                        ended, succeeded = ended + 1, succeeded + (reason is None)
+                    report(ended, job.name)
         except KeyboardInterrupt:
-            where = f"{len(runs)} of {len(tasks)} cells done (the same command goes on from there)"
+            where = f"{succeeded} of {total} cells done (the same command goes on from there)"
             raise KeyboardInterrupt(f"stopped with {where}") from None
-    return {task.cell: runs[task.cell] for task in tasks if task.cell in runs}, failures
+    return reasons
 
 
-def _worked_off(tasks: Sequence[Task], config: CompareConfig) -> Generator[tuple[Task, str | None], None, None]:
-    """Each task when it has ended, with the reason if it failed; whatever still works is ended on leaving.
-
-    A process per cell: its peak memory is the cell's own, and one that the system kills takes no other along. Of cells
-    that need the same bank the first runs before the others, which find the bank in the cache.
-    """
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, torch.get_num_threads() // config.workers)
-    waiting, at_work = list(tasks), dict[Connection, tuple[Task, SpawnProcess]]()
-    built: set[str | None] = {None}  # banks
-    try:
-        while waiting or at_work:
-            while len(at_work) < config.workers:
-                task = _next(waiting, {task.bank for task, _ in at_work.values()} - built)
-                if task is None:
-                    break
-                waiting.remove(task)
-                ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(theirs, task, config, threads), daemon=True)
-                at_work[ours] = (task, process)
-                with _ctrl_c_ignored():
-                    process.start()
-                theirs.close()
-            for ours in [pipe for pipe in wait(list(at_work)) if isinstance(pipe, Connection)]:
-                task, process = at_work[ours]
-                try:
-                    reason = ours.recv_bytes().decode()
-                except EOFError:  # ended without a word
-                    process.join()
-                    reason = f"its process ended with code {process.exitcode} (-9: out of memory?)"
-                del at_work[ours]
-                ours.close()
-                process.join()
-                if not reason:
-                    built.add(task.bank)
-                yield task, reason or None
-    finally:
-        for _, process in at_work.values():
-            if process.pid is not None:
-                process.terminate()  # it saves where it is (see `_work`)
-        for _, process in at_work.values():
-            process.join()
-
-
-def _next(waiting: Sequence[Task], building: Collection[str | None]) -> Task | None:
-    """The first that needs no bank that a cell at work may be building."""
-    return next((task for task in waiting if task.bank not in building), None)
-
-
-def _work(pipe: Connection, task: Task, config: CompareConfig, threads: int) -> None:
-    """What a process does: one cell; it sends the reason if that fails, else nothing but an end."""
-    torch.set_num_threads(threads)
-    _stop_on_sigterm()
-    reason = ""
-    trace = config.output / "cells" / f"{task.key}.error.txt"
-    with contextlib.redirect_stderr(io.StringIO()):  # bars of several processes would write over one another
-        try:
-            carry_out(task, config)
-            trace.unlink(missing_ok=True)  # of an earlier attempt
-        except KeyboardInterrupt:
-            return
-        except (InputError, OSError) as error:
-            reason = " ".join(str(error).split())
-        except Exception as error:  # a defect: it must not cost the other cells, but has to be found
-            trace.write_text(traceback.format_exc())
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]} (traceback in {trace})"
-    pipe.send_bytes(reason.encode())
-
-
-def _stop_on_sigterm() -> None:
-    """Let SIGTERM do what Ctrl-C does, which saves a distillation's state, and Ctrl-C, which reaches all, nothing.
-
-    By way of SIGINT, as `distill` holds that back while it changes the state.
-    """
-    asked: list[int] = []
-
-    def ended(number: int, _: object) -> None:
-        asked.append(number)
-        signal.raise_signal(signal.SIGINT)
-
-    def interrupted(_: int, __: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupted)
-    signal.signal(signal.SIGTERM, ended)
-
-
-@contextlib.contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    """Processes started in here ignore Ctrl-C, which a terminal sends to all: the first one ends the others."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
-
-
-def _records(runs: Mapping[Cell, Run], config: CompareConfig, plan: Protocol) -> list[Record]:
-    """A record per method and budget, in the order of the grid."""
-    groups: dict[tuple[str, Budget | None], list[Run]] = {}
-    for cell, run in runs.items():
-        groups.setdefault((cell.method, cell.budget), []).append(run)
+def _records(
+    tasks: Sequence[Task], runs: Mapping[str, Run], config: CompareConfig, plans: Sequence[Protocol]
+) -> list[Record]:
+    """A record per method, budget and network, in the order of the grid."""
+    groups: dict[tuple[str, Budget | None, str], list[Run]] = {}
+    for task in tasks:
+        if str(task) in runs:
+            groups.setdefault((task.cell.method, task.cell.budget, task.network), []).append(runs[str(task)])
     command, commit = _command(config), revision()
     split = "test" if config.validation is None else f"{config.validation:g} of train held out"
+    named = {plan.network: plan for plan in plans}
     return [
         summed_up(
-            "compare", jobs.set_name(config.data), plan, own, command, commit, split=split,
+            "compare", jobs.set_name(config.data), named[network], own, command, commit, split=split,
             variant=method if method.startswith(PRESET) else None,
         )
-        for (method, _), own in groups.items()
+        for (method, _, network), own in groups.items()
     ]  # fmt: skip
 
 
@@ -406,14 +424,14 @@ def _command(config: CompareConfig) -> str:
     words = ["pcdistill", "compare"]
     for key, field in CompareConfig.by_key().items():
         value = getattr(config, key)
-        if value == field.default or key in ("root", "workers"):
+        if value == field.get_default(call_default_factory=True) or key in ("root", "workers", "engine"):
             continue
         value = {"data": jobs.set_name(config.data), "output": config.output.resolve().name}.get(key, value)
         words += ["--" + key.replace("_", "-"), *map(str, value if isinstance(value, tuple) else [value])]
     return shlex.join(words)
 
 
-def _write(records: Sequence[Record], config: CompareConfig, plan: Protocol, say: Say) -> None:
+def _write(records: Sequence[Record], config: CompareConfig, say: Say) -> None:
     write_records(config.output / "records.jsonl", records)
     text = table(records)
     with atomic(config.output / "table.md") as temporary:
@@ -421,7 +439,8 @@ def _write(records: Sequence[Record], config: CompareConfig, plan: Protocol, say
     say(text)
     written, picture = "records.jsonl, table.md", config.output / "plot.png"
     curves, levels = curves_of(records)
-    title, note = f"{records[0].dataset}, {records[0].network}, protocol {records[0].protocol}", _note(records)
+    title = f"{records[0].dataset}, {', '.join(_networks(records))}, protocol {records[0].protocol}"
+    note = _note(records)
     try:
         with atomic(picture) as temporary:
             accuracy_plot(curves, levels, temporary, title, note)
@@ -433,7 +452,12 @@ def _write(records: Sequence[Record], config: CompareConfig, plan: Protocol, say
 
 
 def table(records: Sequence[Record]) -> str:
-    """Methods as rows, budgets as columns, in Markdown; the whole set, which has no budget, in a line of its own."""
+    """Methods as rows, budgets as columns, in Markdown; the whole set, which has no budget, in a line of its own.
+
+    Of several networks each has a column, and methods at budgets are rows, the whole set included.
+    """
+    if len(_networks(records)) > 1:
+        return _network_table(records)
     first = records[0]
     sized = [record for record in records if record.clouds_per_class is not None]
     columns = dict.fromkeys(map(budget_of, sized))
@@ -455,20 +479,50 @@ def table(records: Sequence[Record]) -> str:
     return text
 
 
+def _network_table(records: Sequence[Record]) -> str:
+    names, rows = _networks(records), dict[tuple[str, Budget | None], dict[str, Record]]()
+    for record in records:
+        sized = record.clouds_per_class is not None
+        key = (label(record), budget_of(record)) if sized else (WHOLE, None)
+        rows.setdefault(key, {})[record.network] = record
+    lines = []
+    for (name, budget), own in rows.items():
+        size = next(iter(own.values())).bytes_per_class
+        cells = (_cell_text(own[network], size) if network in own else "–" for network in names)
+        lines.append([name, "" if budget is None else _text(budget), f"{size:,.0f}", *cells])
+    text = (
+        f"{records[0].dataset}: accuracy in per cent ({_split(records[0])}), protocol {records[0].protocol}; "
+        "mean ± standard deviation over n networks.\n\n"
+    )
+    return text + markdown_table(["method", "budget", "bytes per class", *names], lines)
+
+
+def _networks(records: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(record.network for record in records))
+
+
 def curves_of(records: Sequence[Record]) -> tuple[list[Curve], list[Curve]]:
-    """What a plot of records shows: a curve per method, and a level for the whole set."""
+    """What a plot of records shows: a curve per method and network, and a level for the whole set."""
     curves: list[Curve] = []
     levels: list[Curve] = []
-    for name in dict.fromkeys(map(label, records)):
-        own = sorted((record for record in records if label(record) == name), key=lambda r: r.bytes_per_class)
+    several = len(_networks(records)) > 1
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in sorted(records, key=lambda record: record.bytes_per_class):
+        groups.setdefault((label(record), record.network), []).append(record)
+    for name, network in dict.fromkeys((label(record), record.network) for record in records):
+        own = groups[name, network]
         curve = Curve(
-            name,
+            f"{name}, {network}" if several else name,
             [record.bytes_per_class for record in own],
             [record.accuracy_mean for record in own],
             [record.accuracy_std for record in own],
         )
         (levels if own[0].clouds_per_class is None else curves).append(curve)
-    return curves, [level._replace(label=f"whole set\n{level.sizes[0]:,.0f} bytes") for level in levels]
+    # Under the label of records of the whole set, "whole", and of several networks this one's.
+    return curves, [
+        level._replace(label=f"whole set{level.label.removeprefix(WHOLE)}\n{level.sizes[0]:,.0f} bytes")
+        for level in levels
+    ]
 
 
 def _note(records: Sequence[Record]) -> str:

@@ -102,6 +102,10 @@ def preset(name: str) -> dict[str, Any]:
 Root = Annotated[Path | None, Field(description="folder of data sets (default: PCDISTILL_DATA, else ./data)")]
 Streamed = Annotated[bool, Field(description="read the set batch by batch: for sets larger than memory")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="of everything random")]
+Workers = Annotated[int, Field(ge=1, description="jobs at work on a machine, which share its threads")]
+Engine = Annotated[
+    Literal["local", "ray"], Field(description="who does the jobs: processes of this machine, or a Ray cluster")
+]
 
 
 class BudgetConfig(Config):
@@ -302,10 +306,13 @@ class ExpertsConfig(Config):
     networks: Annotated[int | None, Field(ge=1, description="experts (default: as the objective likes)")] = None
     surrogate: Annotated[str | None, Field(description="network (default: as the objective likes)")] = None
     seed: Seed = 0
+    workers: Workers = 1
+    engine: Engine = "local"
 
     def distilling(self) -> DistillConfig:
         """The same as settings of a distillation."""
-        wanted = {key: value for key, value in self.model_dump().items() if value is not None}
+        given = self.model_dump(exclude={"workers", "engine"})
+        wanted = {key: value for key, value in given.items() if value is not None}
         needed = {"objective": "tm", "output": Path("unwritten.h5"), "clouds_per_class": 1}
         return DistillConfig.checked({**wanted, **needed}, "pcdistill experts")
 
@@ -425,6 +432,9 @@ class CompareConfig(Config):
     train_seeds: Annotated[int, Field(ge=1, description="networks trained on every set")] = 3
     protocol: Annotated[str, Field(description="how networks are trained: tuned, published or sweep")] = "tuned"
     network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
+    networks: Annotated[
+        tuple[str, ...], Field(default_factory=tuple, description="several networks, each trained on every set")
+    ]
     validation: Annotated[
         float | None, Field(gt=0, lt=1, description="test on this fraction of the train split, held out of it")
     ] = None
@@ -432,7 +442,8 @@ class CompareConfig(Config):
     train_steps: Annotated[int | None, Field(ge=1, description="shortens the recipe, which is then called NAME*")] = (
         None
     )
-    workers: Annotated[int, Field(ge=1, description="processes at work, which share the threads")] = 1
+    workers: Workers = 1
+    engine: Engine = "local"
 
 
 class ReportConfig(Config):

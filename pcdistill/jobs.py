@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,7 @@ from pcdistill.config import (
 )
 from pcdistill.data import catalog, load, open_streamed
 from pcdistill.distill import DistillSettings, OnStep, distill
+from pcdistill.engine import Job, carried_out
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, as_tested, evaluate, planned_steps, score, split
@@ -40,7 +41,7 @@ from pcdistill.files import atomic, cache_root, check_writable, sha256_file
 from pcdistill.geometry import normalise
 from pcdistill.matching import Objective, objectives
 from pcdistill.matching.base import merged
-from pcdistill.matching.experts import estimate, record_experts
+from pcdistill.matching.experts import ExpertConfig, estimate, missing_experts, record_expert, record_experts
 from pcdistill.models import Network, build, networks
 from pcdistill.progress import progress
 from pcdistill.selection import network_descriptor, raw_descriptor, select, selectors
@@ -307,19 +308,35 @@ def make_objective(config: DistillConfig) -> Objective:
 def run_experts(config: ExpertsConfig, say: Callable[[str], None]) -> float:
     """Record expert trajectories in the cache, saying beforehand what it will cost; returns the seconds of all.
 
-    Every expert is kept as soon as it is done: the same command goes on after an interruption.
+    Every expert is a job of its own and kept as soon as it is done: the same command goes on after an interruption.
 
     Raises:
-        InputError: unknown names, impossible settings, or an expert that diverges.
+        InputError: unknown names, impossible settings, or, after the others are done, an expert that diverges.
     """
     wanted = make_objective(config.distilling()).options.bank
     real = load(config.data, "train", root=config.root)
     cost = estimate(real, wanted)
     say(
         f"{wanted.networks} experts of {wanted.steps} steps, {wanted.networks - cost.missing} recorded before: "
-        f"about {cost.seconds:.0f} s and {cost.megabytes:.0f} MB in {cache_root() / 'experts'}"
+        f"about {cost.seconds:.0f} s of work and {cost.megabytes:.0f} MB in {cache_root() / 'experts'}"
     )
+    left = [Job(f"expert {k}", _expert, (config.data, config.root, wanted, k)) for k in missing_experts(real, wanted)]
+    failures = []
+    with (
+        progress("recording experts", len(left)) as report,
+        closing(carried_out(left, config.engine, config.workers)) as ends,
+    ):
+        for number, (job, reason) in enumerate(ends, 1):
+            report(number, job.name)
+            if reason is not None:
+                failures.append(f"{job.name}: {reason}")
+    if failures:
+        raise InputError("experts", f"{len(failures)} of {len(left)} failed, as {failures[0]}")
     return record_experts(real, wanted)[1]
+
+
+def _expert(data: str, root: Path | None, config: ExpertConfig, k: int) -> None:
+    record_expert(load(data, "train", root=root), config, k)
 
 
 def run_distill(config: DistillConfig) -> Artefact:

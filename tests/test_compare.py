@@ -16,10 +16,12 @@ from PIL import Image
 
 from pcdistill import compare, config, jobs
 from pcdistill.cli import main
-from pcdistill.compare import Cell, Task, _command, _next, cells, parse_budget, plan_of, settings, table
+from pcdistill.clouds import PointClouds
+from pcdistill.compare import Cell, Task, _command, cells, jobs_of, parse_budget, plans_of, settings, table
 from pcdistill.config import CompareConfig
 from pcdistill.data import load, validation_split
 from pcdistill.distill import _Run
+from pcdistill.engine import Job, _stop_on_sigterm
 from pcdistill.errors import InputError
 from pcdistill.evaluation import evaluate, read_records
 from pcdistill.storage import Artefact, Budget
@@ -59,17 +61,24 @@ def grid(
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Cells are carried out in this process, without the seconds that a new one takes; lists them as they begin."""
+    """Jobs are carried out in this process, without the seconds that a new one takes; lists them as they begin."""
     begun: list[str] = []
 
-    def worked_off(tasks: Sequence[Task], settings: CompareConfig) -> Iterator[tuple[Task, str | None]]:
-        for task in tasks:
-            begun.append(str(task.cell))
-            compare.carry_out(task, settings)
-            yield task, None
+    def carried_out(left: Sequence[Job], engine: str, workers: int) -> Iterator[tuple[Job, str | None]]:
+        for job in left:
+            assert set(job.after) <= set(begun)
+            begun.append(job.name)
+            job.work(*job.arguments)
+            yield job, None
 
-    monkeypatch.setattr(compare, "_worked_off", worked_off)
+    monkeypatch.setattr(compare, "carried_out", carried_out)
     return begun
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PCDISTILL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 def written(pattern: str) -> list[Path]:
@@ -88,31 +97,33 @@ def test_processes_of_their_own_keep_what_succeeds(grid: Compare, tmp_path: Path
         data=grid.words[2], output="grid", methods=["dc"], network="pointnet-small", train_steps=2, steps=1,
         train_seeds=2, budgets=["1x16@8"],
     )  # fmt: skip
-    task = compare._tasks(cells(given), given, plan_of(given))[0]
-    checkpoint = Path("grid", "artefacts", f"{task.key}.h5.checkpoint")
+    (task,), _ = compare._planned(cells(given), given, plans_of(given))
+    checkpoint = Path("grid", "artefacts", f"{task.set_key}.h5.checkpoint")
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"no checkpoint")
 
-    ran = grid("random dc", "1x16@8", "--workers", 2)
+    ran = grid("whole dc", "1x16@8", "--workers", 2)
     assert ran.code == 2
-    assert f"failed: dc 1x16@8 seed 0: grid/artefacts/{task.key}.h5.checkpoint: not a readable checkpoint" in ran.out
-    assert ran.err.startswith("pcdistill: error: compare: 1 of 2 cells failed, as dc 1x16@8 seed 0: grid/")
+    place = f"grid/artefacts/{task.set_key}.h5.checkpoint"
+    assert f"failed: dc 1x16@8 seed 0 on pointnet-small: {place}: not a readable checkpoint" in ran.out
+    start = "pcdistill: error: compare: 1 of 2 cells failed, as dc 1x16@8 seed 0 on pointnet-small: grid/"
+    assert ran.err.startswith(start)
     assert ran.err.count("\n") == 1
-    assert [record.arm for record in read_records(Path("grid/records.jsonl"))] == ["random"]
+    assert [record.arm for record in read_records(Path("grid/records.jsonl"))] == ["whole"]
     (kept,) = written("cells/*.json")
     before = kept.read_bytes(), kept.stat().st_mtime_ns
 
     checkpoint.unlink()
-    ran = grid("random dc", "1x16@8", "--workers", 2)
+    ran = grid("whole dc", "1x16@8", "--workers", 2)
     assert (ran.code, ran.err) == (0, "")
     assert "1 of 2 cells are there already\n" in ran.out
     assert (kept.read_bytes(), kept.stat().st_mtime_ns) == before
-    assert [record.arm for record in read_records(Path("grid/records.jsonl"))] == ["random", "dc"]
-    assert {path.suffix for path in written("artefacts/*")} == {".h5"}  # no checkpoint is left
+    assert [record.arm for record in read_records(Path("grid/records.jsonl"))] == ["whole", "dc"]
+    assert {path.suffix for path in written("artefacts/*")} == {".h5", ".json"}  # no checkpoint is left
 
     # What a process of its own measured is what this one does.
-    made = Artefact.load(next(path for path in written("artefacts/dc*")))
-    again = evaluate(made.clouds, load(grid.words[2], "test"), plan_of(given), [0, 1])
+    made = Artefact.load(next(path for path in written("artefacts/dc*.h5")))
+    again = evaluate(made.clouds, load(grid.words[2], "test"), plans_of(given)[0], [0, 1])
     assert read_records(Path("grid/records.jsonl"))[1].accuracy == pytest.approx(again.accuracies)
 
 
@@ -146,7 +157,7 @@ def test_sigterm_saves_whole_steps_only(grid: Compare, monkeypatch: pytest.Monke
         data=str(tiny_file), output="grid", methods=["dc"], budgets=["1x16@8"], network="pointnet-small",
         train_steps=2, steps=3, train_seeds=1,
     )  # fmt: skip
-    (task,) = compare._tasks(cells(given), given, plan_of(given))
+    (task,), _ = compare._planned(cells(given), given, plans_of(given))
     real, asked = _Run._adam, [False]
 
     def told(self: Any, *more: Any) -> None:
@@ -156,21 +167,21 @@ def test_sigterm_saves_whole_steps_only(grid: Compare, monkeypatch: pytest.Monke
         real(self, *more)
 
     try:
-        compare._stop_on_sigterm()
+        _stop_on_sigterm()
         signal.raise_signal(signal.SIGINT)  # Ctrl-C reaches all processes; the first one tells the others
         with monkeypatch.context() as patch:
             patch.setattr(_Run, "_adam", told)
             with pytest.raises(KeyboardInterrupt, match="step 2 of 3"):
-                compare.carry_out(task, given)
+                compare.make(task, given)
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
     assert len(written("artefacts/*.checkpoint")) == 1
-    compare.carry_out(task, given)
+    compare.make(task, given)
     resumed = Artefact.load(written("artefacts/*.h5")[0])
     for path in written("*/*.*"):
         path.unlink()
-    compare.carry_out(task, given)
+    compare.make(task, given)
     assert Artefact.load(written("artefacts/*.h5")[0]).losses == resumed.losses
 
 
@@ -184,9 +195,10 @@ def test_a_grid_leaves_records_a_table_and_a_plot(
     ran = grid("medoid preset:krr whole", "1x16@8 2x16@8", "--distill-seeds", 2)
     assert (ran.code, ran.err) == (0, "")
     assert here == [
-        *(f"{method} {n}x16@8 seed {seed}" for method in ("medoid", "preset:krr") for n in (1, 2) for seed in (0, 1)),
-        "whole seed 0",
-    ]
+        *(f"{method} {n}x16@8 seed {seed}{job}" for method in ("medoid", "preset:krr") for n in (1, 2)
+          for seed in (0, 1) for job in ("", " on pointnet-small")),
+        "whole seed 0 on pointnet-small",
+    ]  # fmt: skip
     records = read_records(Path("grid/records.jsonl"))
     assert [(record.arm, record.clouds_per_class) for record in records] == [
         ("medoid", 1), ("medoid", 2), ("dc", 1), ("dc", 2), ("whole", None),
@@ -233,11 +245,12 @@ def test_validation_tests_on_train_clouds_that_are_held_out(grid: Compare, here:
     assert whole.bytes_per_class == len(train) / 3 * 1024 * 12
     (path,) = written("artefacts/*.h5")
     assert Artefact.load(path).metadata.source_fingerprint == train.fingerprint()
-    plan = plan_of(configured(network="pointnet-small", train_steps=2))
+    (plan,) = plans_of(configured(network="pointnet-small", train_steps=2))
     assert selected.accuracy == pytest.approx(evaluate(Artefact.load(path).clouds, held, plan, [0, 1]).accuracies)
     here.clear()
     grid("random whole", "1x16@8")  # another question
-    assert here == ["random 1x16@8 seed 0", "whole seed 0"]
+    name = "random 1x16@8 seed 0"
+    assert here == [name, f"{name} on pointnet-small", "whole seed 0 on pointnet-small"]
 
 
 def test_a_damaged_result_is_made_again(grid: Compare, here: list[str]) -> None:
@@ -247,7 +260,7 @@ def test_a_damaged_result_is_made_again(grid: Compare, here: list[str]) -> None:
     second.write_text(second.read_text().replace('"train_seeds": 2', '"train_seeds": 3'))
     here.clear()
     assert grid("random herding").code == 0
-    assert len(here) == 2
+    assert here == [f"{method} 1x16@8 seed 0 on pointnet-small" for method in ("random", "herding")]
 
 
 def test_without_matplotlib_all_but_the_plot_is_written(
@@ -289,16 +302,24 @@ def test_a_wrong_grid_is_refused_before_any_work(
 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(InputError, match="pointnet-smal"):
-        plan_of(configured(network="pointnet-smal"))
+        plans_of(configured(network="pointnet-smal"))
     with pytest.raises(InputError, match="tunned"):
-        plan_of(configured(protocol="tunned"))
+        plans_of(configured(protocol="tunned"))
+    with pytest.raises(InputError, match="pointnet-smal"):
+        plans_of(configured(networks=["pointnet", "pointnet-smal"]))
+    with pytest.raises(InputError, match="'pointnet' twice, expected each once"):
+        plans_of(configured(networks=["pointnet", "pointnet"]))
+    with pytest.raises(InputError, match="pointnet-linear as network and pointnet, expected one of the two"):
+        plans_of(configured(network="pointnet-linear", networks=["pointnet"]))
 
 
 def test_budgets_and_plans() -> None:
     assert parse_budget(" 4x128@8 ") == Budget(clouds_per_class=4, points=128, bits=8)
-    plan = plan_of(configured(protocol="published", train_steps=7))
+    (plan,) = plans_of(configured(protocol="published", train_steps=7))
     assert (plan.name, plan.recipe.steps, plan.recipe.total_steps(100)) == ("published*", 7, 7)
-    assert plan_of(configured()).name == "tuned"
+    assert [plan.name for plan in plans_of(configured())] == ["tuned"]
+    plans = plans_of(configured(networks=["pointnet-small", "pointnet"], train_steps=7))
+    assert [(plan.name, plan.network) for plan in plans] == [("tuned*", "pointnet-small"), ("tuned*", "pointnet")]
 
 
 def test_the_grid_has_the_whole_set_once() -> None:
@@ -307,11 +328,15 @@ def test_the_grid_has_the_whole_set_once() -> None:
     assert grid == [*(Cell("random", budget, seed) for budget in (one, two) for seed in (0, 1)), Cell("whole", None, 0)]
 
 
+def task_of(method: str = "krr", budget: str = "1x8@8", seed: int = 0, data: str = "d", **values: Any) -> Task:
+    given = configured(**values)
+    cell, plan = Cell(method, parse_budget(budget), seed), plans_of(given)[0]
+    return Task(cell, plan.network, settings(cell, given, plan, [data, "test"]))
+
+
 def test_a_key_changes_with_all_that_the_result_follows_from() -> None:
     def key(method: str = "krr", budget: str = "1x8@8", seed: int = 0, data: str = "d", **values: Any) -> str:
-        given = configured(**values)
-        cell = Cell(method, parse_budget(budget), seed)
-        return Task(cell, settings(cell, given, plan_of(given), [data, "test"])).key
+        return task_of(method, budget, seed, data, **values).key
 
     different = [
         key(), key("dm"), key("preset:krr"), key("random"), key(budget="1x8@7"), key(seed=1), key(data="e"),
@@ -323,24 +348,108 @@ def test_a_key_changes_with_all_that_the_result_follows_from() -> None:
     assert len(set(same)) == 1
     assert key("random", steps=5) == key("random")  # a selection has no outer loop
     assert key().startswith("krr-1x8@8-seed-0-")
+    of_set = task_of().set_key
+    assert of_set != key()
+    for values in ({"network": "pointnet-small"}, {"train_seeds": 4}, {"networks": ["pointnet-linear", "pointnet"]}):
+        assert task_of(**values).set_key == of_set  # a matter of evaluation
+    for values in ({"steps": 5}, {"data": "e"}, {"seed": 1}, {"budget": "1x8@7"}, {"method": "dm"}):
+        assert task_of(**values).set_key != of_set
 
 
-def test_cells_that_need_one_bank_wait_for_the_first() -> None:
-    def task(method: str, seed: int = 0, budget: str = "1x8@8") -> Task:
-        given = configured()
-        cell = Cell(method, parse_budget(budget), seed)
-        return Task(cell, settings(cell, given, plan_of(given), ["train", "test"]))
-
-    first, other_budget, other_seed = task("krr"), task("krr", budget="2x8@8"), task("krr", 1)
-    shared, free = task("m3d"), task("random")  # m3d has the same bank
+def test_sets_that_need_one_bank_come_after_it(tiny_clouds: PointClouds, own_cache: Path, tmp_path: Path) -> None:
+    given = configured(output=str(tmp_path))
+    first, other_budget, other_seed = task_of(), task_of(budget="2x8@8"), task_of(seed=1)
+    shared, free = task_of("m3d"), task_of("random")  # m3d has the same bank
     assert first.bank == other_budget.bank == shared.bank
     assert first.bank != other_seed.bank
     assert free.bank is None
-    waiting = [other_budget, shared, other_seed, free]
-    assert _next(waiting, {first.bank}) is other_seed
-    assert _next([other_budget, shared], {first.bank}) is None
-    assert _next(waiting, {other_seed.bank}) is other_budget
-    assert _next([], set()) is None
+    bank, name = "networks for krr 1x8@8 seed 0", "krr 1x8@8 seed 0"
+    found = {
+        job.name: job.after for job in jobs_of([first, other_seed, shared, free, other_budget], given, tiny_clouds)
+    }
+    assert list(found)[:3] == [bank, name, f"{name} on pointnet"]
+    assert len(found) == 1 + 2 * 5
+    assert found[bank] == ()
+    assert found[f"{name} on pointnet"] == (name,)
+    assert found[name] == found["m3d 1x8@8 seed 0"] == found["krr 2x8@8 seed 0"] == (bank,)
+    assert found["krr 1x8@8 seed 1"] == found["random 1x8@8 seed 0"] == ()  # one set builds its own bank
+
+
+def test_a_bank_is_built_once(
+    grid: Compare, here: list[str], own_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    quick = "objective = '{}'\n[options.bank]\nnetworks = 1\npoints = 16\ntrained_steps = [0, 0]\n"
+    for name in ("krr", "gm"):
+        (tmp_path / f"{name}.toml").write_text(quick.format(name))
+    for module in (compare, config):
+        monkeypatch.setattr(module, "presets", lambda: {name: tmp_path / f"{name}.toml" for name in ("krr", "gm")})
+    assert grid("preset:krr preset:gm", "1x16@8 2x16@8").code == 0
+    banks = ["networks for preset:krr 1x16@8 seed 0", "networks for preset:gm 1x16@8 seed 0"]
+    assert [name for name in here if name.startswith("networks")] == banks
+    kept = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*.safetensors")}
+    assert len(kept) == 3  # two banks, and gradients
+    here.clear()
+    assert grid("preset:krr preset:gm", "1x16@8 2x16@8", "--distill-seeds", 1, "--validation", 0.5).code == 0
+    assert len([name for name in here if name.startswith("networks")]) == 2  # of other data
+    here.clear()
+    assert grid("preset:krr preset:gm", "1x32@8 2x32@8").code == 0
+    assert not [name for name in here if name.startswith("networks")]  # they are there
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+
+
+def test_every_set_is_made_once_for_all_networks(grid: Compare, here: list[str], tiny_file: Path) -> None:
+    pytest.importorskip("matplotlib")
+    place = grid.words.index("--network")
+    grid.words = (*grid.words[:place], *grid.words[place + 2 :])
+    names = ("pointnet-small", "pointnet-linear")
+    ran = grid("random medoid whole", "1x16@8", "--networks", *names)
+    assert (ran.code, ran.err) == (0, "")
+    assert here == [
+        *(f"{method} 1x16@8 seed 0{job}" for method in ("random", "medoid")
+          for job in ("", *(f" on {name}" for name in names))),
+        *(f"whole seed 0 on {name}" for name in names),
+    ]  # fmt: skip
+    records = read_records(Path("grid/records.jsonl"))
+    assert [(record.arm, record.network) for record in records] == [
+        (arm, name) for arm in ("random", "medoid", "whole") for name in names
+    ]
+    assert len({record.key() for record in records}) == 6
+    assert " --networks pointnet-small pointnet-linear " in records[0].command
+    made = Artefact.load(written("artefacts/random*.h5")[0])
+    for record in records[:2]:
+        (plan,) = plans_of(configured(network=record.network, train_steps=2))
+        again = evaluate(made.clouds, load(tiny_file, "test"), plan, [0, 1])
+        assert record.accuracy == pytest.approx(again.accuracies)
+    lines = Path("grid/table.md").read_text().splitlines()
+    assert lines[2] == "| method | budget | bytes per class | pointnet-small | pointnet-linear |"
+    for line, own in zip(lines[4:7], (records[:2], records[2:4], records[4:]), strict=True):
+        words = [word.strip() for word in line.strip("|").split("|")]
+        budget = "" if own[0].arm == "whole" else "1x16@8"
+        assert words[:3] == [own[0].arm, budget, f"{own[0].bytes_per_class:,.0f}"]
+        assert words[3:] == [f"{compare.accuracy_cell(record)} (n = 2)" for record in own]
+    curves, levels = compare.curves_of(records)
+    assert [curve.label for curve in curves] == [f"{arm}, {name}" for arm in ("random", "medoid") for name in names]
+    assert [level.label for level in levels] == [f"whole set, {name}\n98,304 bytes" for name in names]
+    assert Path("grid/plot.png").exists()
+
+    here.clear()  # another network needs no other sets
+    assert grid("random", "1x16@8", "--networks", "pointnet-small", "pointnet-small-layernorm").code == 0
+    assert here == ["random 1x16@8 seed 0 on pointnet-small-layernorm"]
+    assert len(table(read_records(Path("grid/records.jsonl"))[:1]).splitlines()) == 5  # one network: the usual table
+
+
+def test_a_damaged_set_is_made_again(grid: Compare, here: list[str]) -> None:
+    grid("random")
+    for pattern, content in (("artefacts/*.h5", b"no artefact"), ("artefacts/*.json", b"{}")):
+        written("cells/*.json")[0].unlink()
+        written(pattern)[0].write_bytes(content)
+        here.clear()
+        assert grid("random").code == 0
+        assert here == ["random 1x16@8 seed 0", "random 1x16@8 seed 0 on pointnet-small"]
+    written("cells/*.json")[0].unlink()
+    here.clear()
+    assert grid("random").code == 0
+    assert here == ["random 1x16@8 seed 0 on pointnet-small"]
 
 
 def test_the_command_of_a_record_names_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,7 +475,7 @@ def test_a_table_leaves_gaps_and_tells_other_sizes(grid: Compare, here: list[str
 
 def test_settings_are_json_that_survives_a_file() -> None:
     given = configured()
-    facts = settings(Cell("preset:krr", Budget(1, 8, 8), 0), given, plan_of(given), ["a", "b"])
+    facts = settings(Cell("preset:krr", Budget(1, 8, 8), 0), given, plans_of(given)[0], ["a", "b"])
     assert json.loads(json.dumps(facts)) == facts
     assert facts["distill"]["steps"] == 800
     assert (

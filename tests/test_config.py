@@ -33,7 +33,7 @@ EVERY: dict[str, dict[str, Any]] = {
     },
     "experts": {
         "data": "set", "root": "data", "preset": "tm", "options": {"length": 2, "bank": {"steps": 9}}, "networks": 3,
-        "surrogate": "pointnet", "seed": 7,
+        "surrogate": "pointnet", "seed": 7, "workers": 2, "engine": "ray",
     },
     "train": {
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
@@ -53,6 +53,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "data": "set", "output": "there", "root": "data", "methods": ["random", "preset:krr"],
         "budgets": ["1x64@8", "2x64@4"], "distill_seeds": 2, "train_seeds": 4, "protocol": "published",
         "network": "pointnet-small", "validation": 0.25, "steps": 5, "train_steps": 6, "workers": 2,
+        "engine": "ray", "networks": ["pointnet", "pointnet-small"],
     },
     "report": {
         "results": ["a.jsonl", "grid"], "output": "table.md", "csv": True, "against": "medoid",

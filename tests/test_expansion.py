@@ -461,13 +461,13 @@ def test_what_is_trained_on_is_expanded(
 ) -> None:
     """The clouds that reach the loop are those of `training_clouds`, not those stored."""
     seen: list[str] = []
-    real: Callable[..., Any] = evaluation.scores.train
+    real: Callable[..., Any] = evaluation.scores.train_networks
 
-    def watched(network: Any, clouds: PointClouds, *more: Any) -> Any:
+    def watched(name: str, clouds: PointClouds, *more: Any) -> Any:
         seen.append(clouds.fingerprint())
-        return real(network, clouds, *more)
+        return real(name, clouds, *more)
 
-    monkeypatch.setattr(evaluation.scores, "train", watched)
+    monkeypatch.setattr(evaluation.scores, "train_networks", watched)
     made = select_artefact(tiny_clouds, budget, "random", protocol("tuned"), 0, expansion=Expansion(mixup=1))
     plan = protocol("tuned", network="pointnet-small", test_points=64)
     plan = plan.model_copy(update={"recipe": recipe("tuned", steps=2)})

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,24 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from pcdistill import jobs
 from pcdistill.clouds import PointClouds
-from pcdistill.config import DistillConfig, EvaluateConfig, SelectConfig, TrainConfig, ViewConfig
+from pcdistill.config import DistillConfig, EvaluateConfig, ExpertsConfig, SelectConfig, TrainConfig, ViewConfig
 from pcdistill.data import load, write_hdf5
+from pcdistill.engine import Job
 from pcdistill.errors import InputError
 from pcdistill.evaluation import evaluate
-from pcdistill.jobs import load_network, open_view, run_distill, run_evaluate, run_select, run_train, select_artefact
+from pcdistill.jobs import (
+    load_network,
+    open_view,
+    run_distill,
+    run_evaluate,
+    run_experts,
+    run_select,
+    run_train,
+    select_artefact,
+)  # fmt: skip
+from pcdistill.matching.experts import record_experts
 from pcdistill.models import PointNet, build
 from pcdistill.selection import network_descriptor
 from pcdistill.selection import select as select_clouds
@@ -213,3 +226,38 @@ def test_output_folders_are_made(tiny_clouds: PointClouds, tmp_path: Path) -> No
     output = tmp_path / "some" / "where" / "a.h5"
     run_select(SelectConfig(data=str(tmp_path / "set.h5"), output=output, clouds_per_class=1, points=16))
     assert Artefact.is_one(output)
+
+
+def test_experts_are_jobs_of_their_own(tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are missing, as the named engine is asked to do them; a failed one is told of when all have ended."""
+    monkeypatch.setenv("PCDISTILL_CACHE", str(tmp_path))
+    asked: list[tuple[str, str, int]] = []
+
+    def carried_out(left: Sequence[Job], engine: str, workers: int) -> Iterator[tuple[Job, str | None]]:
+        for job in left:
+            asked.append((job.name, engine, workers))
+            if job.name == "expert 1" and len(asked) < 4:
+                yield job, "a reason"
+            else:
+                job.work(*job.arguments)
+                yield job, None
+
+    monkeypatch.setattr(jobs, "carried_out", carried_out)
+    config = ExpertsConfig(
+        data=str(tiny_file), networks=3, surrogate="pointnet-small-layernorm", workers=2, engine="ray",
+        options={"start": [0, 1], "length": 1, "bank": {"points": 16, "steps": 4, "interval": 2}},
+    )  # fmt: skip
+    said: list[str] = []
+    with pytest.raises(InputError, match=r"^experts: 1 of 3 failed, as expert 1: a reason$"):
+        run_experts(config, said.append)
+    assert asked == [(f"expert {k}", "ray", 2) for k in range(3)]
+    assert len(list(tmp_path.glob("experts/*"))) == 2
+    total = run_experts(config, said.append)
+    assert asked[3:] == [("expert 1", "ray", 2)]
+    assert [text.partition(":")[0] for text in said] == [
+        f"3 experts of 4 steps, {number} recorded before" for number in (0, 2)
+    ]
+    wanted = jobs.make_objective(config.distilling()).options.bank
+    assert total == record_experts(load(str(tiny_file), "train"), wanted)[1] > 0
+    run_experts(config, said.append)
+    assert len(asked) == 4

@@ -22,6 +22,7 @@ OPTIONAL = (
     "torch_geometric",
     "matplotlib",
     "tensorboard",
+    "ray",
     "onnx",
     "sklearn",
     "hypothesis",

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -112,8 +113,7 @@ class Bank(NamedTuple):
             InputError: soft labels, fewer than two clouds, or a class without clouds.
         """
         checked_real(real)
-        key = hashlib.sha256(f"{FORMAT} {config.model_dump_json()} {real.fingerprint()}".encode()).hexdigest()
-        path = cache_root() / "banks" / f"{key[:32]}.safetensors"
+        path = cls._path(real, config)
         classes = len(real.class_names)
         if cache and path.exists():
             try:
@@ -134,6 +134,16 @@ class Bank(NamedTuple):
         except OSError:
             return bank  # a read-only or full disk costs time on the next run, nothing else
         return bank
+
+    @classmethod
+    def is_cached(cls, real: CloudSource, config: BankConfig) -> bool:
+        """Whether `of` would read and not build."""
+        return cls._path(real, config).exists()
+
+    @staticmethod
+    def _path(real: CloudSource, config: BankConfig) -> Path:
+        key = hashlib.sha256(f"{FORMAT} {config.model_dump_json()} {real.fingerprint()}".encode()).hexdigest()
+        return cache_root() / "banks" / f"{key[:32]}.safetensors"
 
 
 def architecture(network: str, k: int) -> str:

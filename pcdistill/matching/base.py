@@ -56,6 +56,10 @@ class Objective(ABC):
     def prepare(self, real: CloudSource) -> None:
         """Do all that needs the real data, in a streaming pass; cached where it is costly."""
 
+    def prepared(self, real: CloudSource) -> bool:
+        """Whether `prepare` would find in the cache whatever is costly; True where there is nothing of the kind."""
+        return True
+
     @abstractmethod
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
         """Scalar loss of synthetic clouds, all those of every class that occurs; differentiable in the points."""
@@ -128,6 +132,9 @@ class BankObjective(Objective):
     def prepare(self, real: CloudSource) -> None:
         self.bank = Bank.of(real, self.bank_config())
         self.seconds = self.bank.seconds
+
+    def prepared(self, real: CloudSource) -> bool:
+        return Bank.is_cached(real, self.bank_config())
 
     def member(self, generator: torch.Generator) -> Member:
         """The network of a step, with what it saw of the real set."""

@@ -164,7 +164,7 @@ def record_experts(real: CloudSource, config: ExpertConfig) -> tuple[list[Expert
     experts, total = [], 0.0
     with progress("training experts", config.networks) as report:
         for k in range(config.networks):
-            tensors, seconds = cached("experts", _facts(real, config, k), lambda k=k: _record(real, config, k))  # type: ignore[misc]
+            tensors, seconds = record_expert(real, config, k)
             network = build(architecture(config.network, k), len(real.class_names), 0).eval().requires_grad_(False)
             network.load_state_dict({name: value[0].float() for name, value in tensors.items()})
             states = {name: tensors[name] for name, _ in network.named_parameters()}
@@ -172,6 +172,20 @@ def record_experts(real: CloudSource, config: ExpertConfig) -> tuple[list[Expert
             total += seconds
             report(k + 1, "")
     return experts, total
+
+
+def record_expert(real: CloudSource, config: ExpertConfig, k: int) -> tuple[Tensors, float]:
+    """States and statistics of expert k, read from the cache or trained and kept there, and the seconds that it took.
+
+    Raises:
+        InputError: as `record_experts`.
+    """
+    return cached("experts", _facts(real, config, k), lambda: _record(real, config, k))
+
+
+def missing_experts(real: CloudSource, config: ExpertConfig) -> list[int]:
+    """Numbers of the experts that are not in the cache."""
+    return [k for k in range(config.networks) if not is_cached("experts", _facts(real, config, k))]
 
 
 def estimate(real: CloudSource, config: ExpertConfig) -> Estimate:
@@ -182,7 +196,7 @@ def estimate(real: CloudSource, config: ExpertConfig) -> Estimate:
     """
     checked_real(real)
     network = expert_network(real, config, 0)
-    missing = sum(not is_cached("experts", _facts(real, config, k)) for k in range(config.networks))
+    missing = len(missing_experts(real, config))
     size = sum(value.numel() for value in parameters(network).values()) * config.states * config.bits / 8e6
     if not missing:
         return Estimate(0.0, 0.0, 0)
@@ -210,5 +224,6 @@ def _record(real: CloudSource, config: ExpertConfig, k: int) -> Tensors:
 
     generator = step_generator("expert", config.seed, k)
     expert_steps(network, parameters(network), real, config, config.steps, generator, keep)
-    statistics = {name: value[None] for name, value in network.named_buffers()}
+    learned = dict(network.named_parameters())
+    statistics = {name: value[None] for name, value in network.state_dict().items() if name not in learned}
     return {name: torch.stack([state[name] for state in kept]) for name in kept[0]} | statistics

@@ -11,7 +11,7 @@ from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.matching.bank import FORMAT as BANK_FORMAT
 from pcdistill.matching.bank import Bank, BankConfig, architecture, give_fresh_head, random_clouds
 from pcdistill.matching.base import Objective, ObjectiveOptions, objectives
-from pcdistill.matching.cache import Tensors, cached
+from pcdistill.matching.cache import Tensors, cached, is_cached
 from pcdistill.matching.draws import step_generator
 from pcdistill.matching.gradients import (
     Distance,
@@ -69,6 +69,10 @@ class GradientMatching(Objective):
         super().__init__(bank, seed=seed, **options)
         self.minibatch = "clouds" if self.options.joint else "classes"  # type: ignore[misc]
 
+    def prepared(self, real: CloudSource) -> bool:
+        banked = Bank.is_cached(real, self.options.bank.model_copy(update=LEAST))
+        return banked and is_cached("gradients", self._facts(real))
+
     def prepare(self, real: CloudSource) -> None:
         config: BankConfig = self.options.bank
         # The bank's own real features are not needed.
@@ -77,14 +81,17 @@ class GradientMatching(Objective):
             for k, member in enumerate(self.bank.members):
                 name = architecture(config.network, k)
                 give_fresh_head(member.network, real, name, config.points, config.seed, k)
-        which = f"{self.options.joint} {self.options.fresh_head}"
-        facts = f"{FORMAT} {BANK_FORMAT} {config.model_dump_json()} {which} {real.fingerprint()}"
-        found, seconds = cached("gradients", facts, lambda: self._real_gradients(real))
+        found, seconds = cached("gradients", self._facts(real), lambda: self._real_gradients(real))
         self.seconds = self.bank.seconds + seconds
         self.real: list[Weights] = [
             {name.removeprefix(f"{k}/"): value for name, value in found.items() if name.startswith(f"{k}/")}
             for k in range(config.networks)
         ]
+
+    def _facts(self, real: CloudSource) -> str:
+        """All that the real gradients depend on."""
+        which = f"{self.options.joint} {self.options.fresh_head}"
+        return f"{FORMAT} {BANK_FORMAT} {self.options.bank.model_dump_json()} {which} {real.fingerprint()}"
 
     def _real_gradients(self, real: CloudSource) -> Tensors:
         config: BankConfig = self.options.bank

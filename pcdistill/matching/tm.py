@@ -11,7 +11,7 @@ from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.errors import InputError
 from pcdistill.matching.base import Objective, ObjectiveOptions, objectives, with_gradients
 from pcdistill.matching.draws import step_generator
-from pcdistill.matching.experts import Expert, ExpertConfig, expert_steps, record_experts
+from pcdistill.matching.experts import Expert, ExpertConfig, expert_steps, missing_experts, record_experts
 from pcdistill.matching.gradients import Weights, mean_gradient, one_hot
 from pcdistill.models import Network
 
@@ -110,6 +110,9 @@ class TrajectoryMatching(Objective):
         self.real = real
         self.classes = len(real.class_names)
         self.experts, self.seconds = record_experts(real, self.options.bank)
+
+    def prepared(self, real: CloudSource) -> bool:
+        return not missing_experts(real, self.options.bank)
 
     def learned(self) -> dict[str, Tensor]:
         return {"log_step_size": self.log_step_size} if self.options.learn_step_size else {}

@@ -179,12 +179,12 @@ def test_a_set_made_of_held_out_clouds_is_refused(tiny_file: Path, tmp_path: Pat
 def test_a_comparison_under_a_sweep(
     tiny_file: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def here(tasks: Any, config: CompareConfig) -> Any:
-        for task in tasks:
-            compare.carry_out(task, config)
-            yield task, None
+    def here(left: Any, engine: str, workers: int) -> Any:
+        for job in left:
+            job.work(*job.arguments)
+            yield job, None
 
-    monkeypatch.setattr(compare, "_worked_off", here)
+    monkeypatch.setattr(compare, "carried_out", here)
     config = CompareConfig(
         data=str(tiny_file), output=tmp_path / "grid", methods=("random", "whole"), budgets=("6x16@8",),
         protocol="sweep", network="pointnet-small", train_steps=2, train_seeds=1,

@@ -237,6 +237,19 @@ def test_every_network_gets_its_turn(name: str, make: Make) -> None:
     assert used == {0, 1, 2, 3}
 
 
+def test_what_is_prepared_says_so(name: str, make: Make, own_cache: Path, tiny_clouds: PointClouds) -> None:
+    """True exactly if preparing would write nothing to the cache, each of its files included."""
+    objective = make({}, networks=2) if name not in ("dc", "dsa") else make({})
+    files = list(own_cache.parent.rglob("*.safetensors"))
+    assert objective.prepared(tiny_clouds)
+    for path in files:
+        content = path.read_bytes()
+        path.unlink()
+        assert not objective.prepared(tiny_clouds)
+        path.write_bytes(content)
+    assert objective.prepared(tiny_clouds.with_points(-tiny_clouds.points)) is not bool(files)
+
+
 def test_seconds_are_those_of_the_first_preparation(name: str, make: Make, own_cache: Path) -> None:
     first, again = make({}), make({})
     if name in ("dc", "dsa"):  # nothing is prepared that would be worth keeping
