@@ -5,8 +5,12 @@ stage, the first of these the centres of the next, which is what sampling the ce
 give. Their number keeps the published proportion to 1024 points: behind strides of 2 and 4 there are 512 and
 128 centres of 1024 points or more, and `max(1, N // 2)`, `max(1, N // 2 // 4)` of fewer.
 
+**Radii** are the published ones for 1024 points or more. On a surface the number of points in a ball is in proportion
+to their number and to the radius squared: of fewer points radii grow by `sqrt(1024 / N)`, so that balls hold as many.
+With published radii PointNet++ learns little from clouds of 128 points (docs/notebook.md, section 10).
+
 **Neighbours.** Published code fills groups up to k with copies of a point, which a max-pool does not see. We leave the
-copies out: a ball of radius 0.2 holds some 7 of 128 points, not 32, and the layers take so much less time.
+copies out, and the layers take so much less time where balls are not full.
 In evaluation the result is the same. In training, batch norm counts every neighbour once, where published code counts
 the copies as well; so its statistics depend less on the number of points.
 
@@ -38,6 +42,15 @@ def centre_counts(points: int, strides: Sequence[int]) -> list[int]:
         left = max(1, left // stride)
         counts.append(left)
     return counts
+
+
+def reach(points: int) -> float:
+    """Factor of published radii for clouds of so many points.
+
+    >>> reach(2048), reach(256)
+    (1.0, 2.0)
+    """
+    return float((PUBLISHED_POINTS / min(points, PUBLISHED_POINTS)) ** 0.5)
 
 
 def centres_first(points: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -193,19 +206,23 @@ class SetAbstraction(nn.Module):
     def __init__(self, inputs: int, widths: Sequence[int], radius: float, k: int, unit: bool = False) -> None:
         super().__init__()
         self.radius, self.k = radius, k
-        self.length = radius if unit else 1.0
+        self.unit = unit
         sizes = [3 + inputs, *widths]
         self.layers = nn.ModuleList(SharedLayer(sizes[i], sizes[i + 1], "batch") for i in range(len(widths)))
 
-    def forward(self, points: Tensor, features: Tensor | None, centres: Tensor) -> Tensor:
-        """`(B, N, 3)` points, `(B, N, inputs)` features, `(B, M, 3)` centres to `(B, M, widths[-1])`."""
+    def forward(self, points: Tensor, features: Tensor | None, centres: Tensor, factor: float) -> Tensor:
+        """`(B, N, 3)` points, `(B, N, inputs)` features, `(B, M, 3)` centres to `(B, M, widths[-1])`.
+
+        `factor` is that of the radius (`reach`).
+        """
         clouds, size = points.shape[:2]
-        groups = groups_of(ball_query(centres, points, self.radius, min(self.k, size)), size)
+        length = factor * self.radius if self.unit else 1.0
+        groups = groups_of(ball_query(centres, points, factor * self.radius, min(self.k, size)), size)
         first, *middle, last = cast(list[SharedLayer], list(self.layers))
         weight = first.linear.weight
-        scaled = points / self.length
+        scaled = points / length
         inputs = scaled if features is None else torch.cat([scaled, features], -1)
-        rows = edge_layer(first.norm, inputs, weight, centres / -self.length @ weight[:, :3].T, groups)
+        rows = edge_layer(first.norm, inputs, weight, centres / -length @ weight[:, :3].T, groups)
         for layer in middle:
             rows = layer.fused(rows)
         return groups.restore(layer_max(last, rows, groups), clouds)

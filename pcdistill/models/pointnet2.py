@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pcdistill.models.base import Network, Output, networks
-from pcdistill.models.grouping import SetAbstraction, centre_counts, centres_first
+from pcdistill.models.grouping import SetAbstraction, centre_counts, centres_first, reach
 from pcdistill.models.heads import classifier
 from pcdistill.models.pointnet import Trunk
 
@@ -75,13 +75,13 @@ class PointNet2(StagedNetwork):
         self.head = classifier(widths[-1], head, num_classes)
 
     def stages(self, points: Tensor) -> tuple[list[Tensor], Tensor]:
-        counts = centre_counts(points.shape[1], STRIDES)
+        counts, factor = centre_counts(points.shape[1], STRIDES), reach(points.shape[1])
         _, centres = centres_first(points, counts[0])
         found: list[Tensor] = []
         for balls, count in zip(self.balls, counts, strict=True):
             centres = centres[:, :count]
             before = found[-1] if found else None
-            scales = [ball(points, before, centres) for ball in cast(nn.ModuleList, balls)]
+            scales = [ball(points, before, centres, factor) for ball in cast(nn.ModuleList, balls)]
             found.append(torch.cat(scales, -1).relu())
             points = centres
         return found, points

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pcdistill.geometry import gather_points
 from pcdistill.models.base import Network, networks
-from pcdistill.models.grouping import SetAbstraction, centre_counts, centres_first
+from pcdistill.models.grouping import SetAbstraction, centre_counts, centres_first, reach
 from pcdistill.models.heads import classifier
 from pcdistill.models.pointnet import Trunk
 from pcdistill.models.pointnet2 import StagedNetwork
@@ -26,8 +26,8 @@ class Stage(nn.Module):
         self.abstraction = SetAbstraction(width, (width, 2 * width), radius, NEIGHBOURS, unit=True)
         self.skip = nn.Linear(width, 2 * width)
 
-    def forward(self, points: Tensor, features: Tensor, centres: Tensor, own: Tensor) -> Tensor:
-        abstracted: Tensor = self.abstraction(points, features, centres)
+    def forward(self, points: Tensor, features: Tensor, centres: Tensor, own: Tensor, factor: float) -> Tensor:
+        abstracted: Tensor = self.abstraction(points, features, centres, factor)
         skipped: Tensor = self.skip(own)
         return (abstracted + skipped).relu()
 
@@ -49,13 +49,13 @@ class PointNeXt(StagedNetwork):
         self.head = classifier(last, (512, 256), num_classes)
 
     def stages(self, points: Tensor) -> tuple[list[Tensor], Tensor]:
-        counts = centre_counts(points.shape[1], STRIDES)
+        counts, factor = centre_counts(points.shape[1], STRIDES), reach(points.shape[1])
         index, centres = centres_first(points, counts[0])
         found = [self.stem(points)]
         own = gather_points(found[0], index)
         for stage, count in zip(self.steps, counts, strict=True):
             centres = centres[:, :count]
-            own = stage(points, found[-1], centres, own[:, :count])
+            own = stage(points, found[-1], centres, own[:, :count], factor)
             found.append(own)
             points = centres
         return found, points
