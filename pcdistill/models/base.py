@@ -50,8 +50,9 @@ class Network(nn.Module):
     Attributes:
         head: the part that `classify` uses.
         bf16: multiply the widest layers in bfloat16 where the processor can; networks without such layers ignore it.
-        stackable: whether `torch.func.vmap` can carry out a training step (`Stack`): no random numbers but those of
-            `Dropout`, and no choices that depend on values in Python.
+        stackable: whether `torch.func.vmap` can carry out a training step (`Stack`), and it pays: no random numbers but
+            those of `Dropout`, no choices that depend on values in Python, and no gathering of neighbours, which costs
+            more stacked than one by one.
     """
 
     head: nn.Module

@@ -16,6 +16,8 @@ class PointNetFull(Network):
     part of our training loop, which sees logits only; `feature_transform` gives the matrix to those who want it.
     """
 
+    stackable = True
+
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.tnet = TNet("batch")
