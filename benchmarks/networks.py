@@ -104,7 +104,7 @@ def make(cell: Cell, real: PointClouds, seed: int) -> Artefact | PointClouds:
         return real.with_points(gather_points(real.points, farthest_point_sample(real.points, cell.points)))
     side = "-validation" if cell.validation else ""
     size = f"{cell.bytes_per_class}-{cell.points}-{cell.bits}"
-    path = SETS / f"{cell.dataset}{side}-{cell.arm}-{size}-{seed}.h5"
+    path = SETS / f"{Path(cell.dataset).name}{side}-{cell.arm}-{size}-{seed}.h5"
     if path.exists():
         return Artefact.load(path)
     given = {
