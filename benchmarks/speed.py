@@ -91,8 +91,7 @@ def peak(points: int, steps: int) -> list[dict[str, Any]]:
         with FlopCounterMode(display=False) as counted:
             train(network, clouds, recipe("tuned", steps=1, bf16=bf16), 0)
         with FlopCounterMode(display=False) as dense, torch.no_grad():
-            network.eval().point_features(clouds.points[:32])
-            network.tnet.trunk.point_features(clouds.points[:32])  # type: ignore[union-attr]
+            network.eval()(clouds.points[:32])
         times: list[float] = []
         clock = [time.perf_counter()]
 

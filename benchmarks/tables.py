@@ -25,7 +25,7 @@ METHODS = {
 }  # fmt: skip
 ORDER = ("random", "herding", "kcenter", "medoid", *objectives, "whole")
 NETWORKS = {
-    "pointnet": "PointNet", "pointnet-tiny": "PointNet, tiny", "pointnet2": "PointNet++", "dgcnn": "DGCNN",
+    "pointnet": "PointNet", "pointnet-tiny": "PointNet-tiny", "pointnet2": "PointNet++", "dgcnn": "DGCNN",
     "pointconv": "PointConv", "point-transformer": "Point Transformer", "pointmlp-elite": "PointMLP-elite",
     "pointnext-s": "PointNeXt-S",
 }  # fmt: skip
@@ -177,25 +177,32 @@ def _protocols(records: list[Record]) -> str:
 
 def robustness(records: list[Record]) -> str:
     """Accuracy under other conditions: views as rows, training sets as columns; a table per data set and network."""
-    own = [r for r in records if r.arm in ORDER]
+    places: dict[tuple[str, str, str], dict[tuple[int, float], list[Record]]] = {}
+    for record in records:
+        if record.arm in ORDER:
+            sets = places.setdefault((record.dataset, record.network, _conditions(record)), {})
+            sets.setdefault((ORDER.index(record.arm), record.bytes_per_class), []).append(record)
     parts = []
-    for dataset, network, protocol in sorted({(r.dataset, r.network, r.protocol) for r in own}):
-        sets: dict[tuple[int, float], list[Record]] = {}
-        for record in own:
-            if (record.dataset, record.network, record.protocol) == (dataset, network, protocol):
-                sets.setdefault((ORDER.index(record.arm), record.bytes_per_class), []).append(record)
+    for (dataset, network, conditions), sets in sorted(places.items()):
         columns = {place: columns_of(sets[place]) for place in sorted(sets)}
-        labels = [f"{SETS.get(ORDER[place[0]], ORDER[place[0]])}, {place[1]:,.0f} bytes" for place in columns]
+        arms = [ORDER[arm] for arm, _ in columns]
+        labels = [f"{SETS.get(arm, arm)}, {size:,.0f} bytes" for arm, (_, size) in zip(arms, columns, strict=True)]
         rows = []
         for row in rows_of([column for group in columns.values() for column in group]):
             line = [_view_cell(row, group) for group in columns.values()]
             rows += [[row.label, *line]] if set(line) != {"–"} else []
         runs = " or ".join(sorted({str(len(r.accuracy)) for group in sets.values() for r in group}))
-        title = (
-            f"{NAMES.get(dataset, dataset)}, {NETWORKS.get(network, network)}, protocol `{protocol}`, n = {runs}:\n\n"
-        )
+        title = f"{NAMES.get(dataset, dataset)}, {NETWORKS.get(network, network)}, {conditions}, n = {runs}:\n\n"
         parts.append(title + markdown_table(["view", *labels], rows))
     return "\n".join(parts)
+
+
+def _conditions(record: Record) -> str:
+    """How a record's networks were trained and tested, but for rotations in training, which rows tell apart."""
+    more = record.model_extra or {}
+    steps = more["recipe"]["steps"]
+    protocol = f"protocol `{record.protocol.replace('*', '')}`" + (f" at {steps} steps" if steps else "")
+    return protocol + (", test clouds thinned" if more["thin"] else "")
 
 
 def _view_cell(row: Row, columns: list[Column]) -> str:

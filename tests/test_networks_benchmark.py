@@ -1,16 +1,20 @@
 """Train x test networks, speed, and records measured anew: on a tiny set, with nothing written in `benchmarks/`."""
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from pcdistill.cli import main
+from pcdistill.config import SelectConfig
 from pcdistill.data import load
-from pcdistill.evaluation import Record, read_records, write_record
+from pcdistill.evaluation import Record, accuracy_cell, read_records, write_record
+from pcdistill.jobs import run_select
 from pcdistill.storage import Artefact
 
 Script = Callable[[Path], ModuleType]
@@ -237,3 +241,126 @@ def test_missing_data_and_a_crash_come_back_from_another_process(
     crash.write_text("raise SystemExit('out of luck')")
     monkeypatch.setattr(reproduce, "__file__", str(crash))
     assert reproduce.in_a_process(group) == [reproduce.Outcome(failed="out of luck")] * 2
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """Cells of the lines of Markdown tables."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.fixture
+def tables(script: Script) -> ModuleType:
+    return script(HERE / "tables.py")
+
+
+def crossed(cell: Any, accuracy: Sequence[float], **changes: Any) -> Record:
+    item = SimpleNamespace(script="networks", arm=cell)
+    variant = f"{cell.arm} {cell.bytes_per_class} validation={cell.validation}"
+    made = "krr" if cell.arm == "krr-pool" else cell.arm
+    facts = {"arm": made, "variant": variant, "thin": True, "test_points": 1024, "recipe": {"steps": 600}}
+    return record(item, accuracy, **{**facts, **changes})
+
+
+def test_networks_are_columns_and_the_best_of_a_size_is_bold(tables: ModuleType, networks: ModuleType) -> None:
+    papers = json.loads((HERE / "results" / "published.json").read_text())["networks"]
+    cell = networks.Cell
+    records = [
+        crossed(cell("modelnet10", "whole", "dgcnn"), [0.9], bytes_per_class=613017.6),
+        crossed(cell("modelnet10", "random", "dgcnn", 12288), [0.8]),
+        crossed(cell("modelnet10", "krr", "dgcnn", 12288), [0.7, 0.8], accuracy_std=0.07),
+        crossed(cell("modelnet10", "krr", "pointnet", 12288), [0.6]),
+        crossed(cell("modelnet10", "krr-pool", "pointnet", 1229), [0.5]),
+        crossed(cell("modelnet10", "krr", "pointnet", 1229), [0.55]),
+        crossed(cell("modelnet10", "random", "pointnet", 1229, validation=True), [0.99]),
+    ]
+    header, _, *rows = rows_of(tables.networks(records, papers))
+    assert header == ["bytes per class", "trained on", "PointNet", "PointNet++", "DGCNN", "PointConv",
+                      "Point Transformer"]  # fmt: skip
+    assert rows[:5] == [
+        ["ModelNet10, 1,229", "distilled", "**55.0**", "–", "–", "–", "–"],
+        ["ModelNet10, 1,229", "distilled, pool", "50.0", "–", "–", "–", "–"],
+        ["ModelNet10, 12,288", "random", "–", "–", "**80.0**", "–", "–"],
+        ["ModelNet10, 12,288", "distilled", "60.0", "–", "75.0 ± 7.0", "–", "–"],
+        ["ModelNet10, 613,018", "whole set", "–", "–", "90.0", "–", "–"],
+    ]
+    assert [row[1] for row in rows[5:]] == ["DM, printed", "DC, printed", "SADM, printed"]
+    assert rows[-1][2:] == ["–", "82.9 ± 1.4", "79.0 ± 2.2", "56.6 ± 4.9", "77.6 ± 1.6"]
+    text = tables.networks(records, papers, only="12288")
+    assert {row[0] for row in rows_of(text)[2:]} == {"ModelNet10, 12,288", "ModelNet10, 613,018", "ModelNet10"}
+    assert "`tuned v2`, 600 steps; training and test clouds of 128 points; n = 1 or 2." in text
+    assert tables.networks([], papers) == ""
+
+
+def test_robustness_of_what_evaluate_records(
+    tables: ModuleType, tiny_file: Path, tmp_path: Path, short_recipes: None
+) -> None:
+    """Rows of rotations are of networks trained under them, columns are training sets."""
+    output = tmp_path / "views"
+    run_select(SelectConfig(data=str(tiny_file), output=tmp_path / "a.h5", clouds_per_class=2, points=16,
+                            method="random"))  # fmt: skip
+    words = ["--data", str(tiny_file), "--network", "pointnet-tiny", "--seeds", "2", "--output", str(output), "--views"]
+    views = ["64", "gaussian:1", "gaussian:3", "shear:1"]
+    assert main(["evaluate", str(tmp_path / "a.h5"), *words, "so3", *views]) == 0
+    assert main(["evaluate", str(tmp_path / "a.h5"), *words, "so3", "--train-rotation", "so3"]) == 0
+    assert main(["evaluate", str(tiny_file), *words, "64"]) == 0
+    records = read_records(output / "records.jsonl")
+    header, _, *rows = rows_of(tables.robustness(records))
+    assert header == ["view", "random, 96 bytes", "whole set, 98,304 bytes"]
+    found = {row[0]: row[1:] for row in rows}
+    assert list(found) == ["clean", "none/SO3", "SO3/SO3", "64 points", "gaussian", "shear:1",
+                           "ModelNet40-C, severity 1", "ModelNet40-C, severity 3", "ModelNet40-C, mean"]  # fmt: skip
+    by_view = {(r.arm, r.train_rotation, r.view): r for r in records}  # type: ignore[attr-defined]
+    for label, key in {
+        "clean": ("random", "none", "clean"), "none/SO3": ("random", "none", "so3"),
+        "SO3/SO3": ("random", "so3", "so3"), "64 points": ("random", "none", "64"),
+    }.items():  # fmt: skip
+        assert found[label][0] == accuracy_cell(by_view[key])
+    assert found["64 points"][1] == accuracy_cell(by_view["whole", "none", "64"])
+    assert found["gaussian"][1] == found["SO3/SO3"][1] == "–"
+    degrees = [by_view["random", "none", f"gaussian:{degree}"].accuracy_mean for degree in (1, 3)]
+    assert found["gaussian"][0].startswith(f"{50 * sum(degrees):.1f} ± ")
+    assert "tiny.h5, PointNet-tiny, protocol `tuned v2` at 3 steps, n = 2:" in tables.robustness(records)
+
+
+def test_speed_is_measured_kept_and_shown(
+    tables: ModuleType, script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = script(HERE / "speed.py")
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "speed.json")
+    for name, value in {"NETWORKS": ("pointnet-tiny",), "SEEDS": 2, "SIDE": 64}.items():
+        monkeypatch.setattr(module, name, value)
+    for part in ("seeds", "peak", "compiled"):
+        usual = getattr(module, part)
+        monkeypatch.setattr(module, part, lambda points, *more, usual=usual: usual(16, *more))
+    monkeypatch.setattr(torch, "compile", lambda way: way)
+    for part in ("seeds", "peak", "compile"):
+        called(module, monkeypatch, part, "--threads", 1, "--steps", 2, "--repeats", 1)
+    found = json.loads(module.RESULTS.read_text())
+    assert list(found) == ["seeds 1", "peak 1", "compile 1"]
+    for line in found["seeds 1"]["lines"]:
+        assert line["speedup"] == pytest.approx(line["sequential_ms"] / line["stacked_ms"])
+        assert line["at_once"] == 2
+    trunk, head = 3 * 64 + 64 * 128 + 128 * 1024, 1024 * 512 + 512 * 256  # of the T-Net and of what follows it
+    forward = 2 * 32 * (16 * (2 * trunk + 3 * 3) + 2 * head + 256 * 9 + 256 * 40)
+    for line in found["peak 1"]["lines"]:
+        assert line["dense_gflop_per_step"] == pytest.approx(3 * forward / 1e9)
+        assert line["fraction_of_peak"] == pytest.approx(
+            line["gflop_per_step"] / line["step_ms"] * 1000 / line["peak_gflops"]
+        )
+    rows = rows_of(tables.speed(found))
+    assert [row[0] for row in rows if row[1] != "--:"] == [
+        "seeds", "pointnet-tiny", "pointnet-tiny", "peak", "pointnet", "pointnet",
+        "compile", "separate", "compiled", "fused",
+    ]  # fmt: skip
+    assert [row[1] for row in rows[2:4]] == ["bfloat16", "float32"]
+    one = found["peak 1"]["lines"][0]
+    shown = next(row for row in rows if row[:2] == ["pointnet", "float32"])
+    assert shown[-2:] == [f"{100 * one[name]:.0f} %" for name in ("fraction_of_peak", "dense_fraction_of_peak")]
+    assert tables.speed({}) == ""
+
+
+def test_tables_without_records_say_so(tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "HERE", tmp_path)
+    for name in ("networks", "networks_short", "robustness", "speed"):
+        text = tables.filled(f"<!-- table: {name} -->\nold\n<!-- end -->\n", [])
+        assert text == f"<!-- table: {name} -->\nNot measured yet.\n<!-- end -->\n"
