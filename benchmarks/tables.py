@@ -311,13 +311,14 @@ def filled(text: str, records: list[Record]) -> str:
         "codecs": codecs(codec) if codec else "",
         "costs": costs(cost) if cost else "",
         "growth": growth([json.loads(line) for line in grown.read_text().splitlines()] if grown.exists() else []),
-        "networks": networks(crossed, papers),
-        "networks_short": networks(crossed, [one for one in papers if one["method"] == "SADM"], only="12288"),
-        "robustness": robustness(read_records(folder / "robustness.jsonl")),
-        "speed": speed(_read(folder / "speed.json")),
+        "networks": networks(crossed, papers) or NOTHING,
+        "networks_short": networks(crossed, [one for one in papers if one["method"] == "SADM"], only="12288")
+        or NOTHING,
+        "robustness": robustness(read_records(folder / "robustness.jsonl")) or NOTHING,
+        "speed": speed(_read(folder / "speed.json")) or NOTHING,
     }
     pattern = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-    return pattern.sub(lambda match: match[1] + (tables[match[2]] or NOTHING) + match[3], text)
+    return pattern.sub(lambda match: match[1] + tables[match[2]] + match[3], text)
 
 
 def _read(path: Path) -> Any:

@@ -319,6 +319,9 @@ def test_robustness_of_what_evaluate_records(
     assert found["gaussian"][1] == found["SO3/SO3"][1] == "–"
     degrees = [by_view["random", "none", f"gaussian:{degree}"].accuracy_mean for degree in (1, 3)]
     assert found["gaussian"][0].startswith(f"{50 * sum(degrees):.1f} ± ")
+    clean = by_view["random", "none", "clean"].model_copy(update={"accuracy": [0.11, 0.11]})
+    turned = [r for key, r in by_view.items() if key[:2] == ("random", "so3")]
+    assert "| clean | 11.0 ± 0.0 |" in tables.robustness([*turned, clean])
     assert "tiny.h5, PointNet-tiny, protocol `tuned v2` at 3 steps, n = 2:" in tables.robustness(records)
 
 
