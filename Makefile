@@ -2,12 +2,12 @@
 # again when pyproject.toml changes. PYTHON=/path/to/python picks the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test reproduce-quick lint format clean
 
 ready := .venv/.ready
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 18
 
 setup: $(ready)  ## make the environment in .venv
 
@@ -20,6 +20,9 @@ demo: $(ready)  ## condense the built-in set and draw the result
 
 test: $(ready)  ## run the tests
 	.venv/bin/pytest -n 2
+
+reproduce-quick: $(ready)  ## measure some committed records anew and compare: below half an hour
+	@.venv/bin/python benchmarks/reproduce.py
 
 lint: $(ready)  ## check style, types and the direction of imports
 	.venv/bin/ruff check

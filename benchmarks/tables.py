@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pcdistill.evaluation import Record, accuracy_cell, markdown_table, read_records
+from pcdistill.evaluation import Record, accuracy_cell, markdown_table, mean_std, read_records
 from pcdistill.files import atomic
 from pcdistill.matching import objectives
+from pcdistill.matrices import Column, Row, columns_of, rows_of, values
 
 HERE = Path(__file__).parent
 FILES = (HERE.parent / "README.md", HERE / "README.md")
@@ -23,6 +24,14 @@ METHODS = {
     "quantile": "quantile", "gm": "gradient", "tm": "trajectory", "krr": "regression",
 }  # fmt: skip
 ORDER = ("random", "herding", "kcenter", "medoid", *objectives, "whole")
+NETWORKS = {
+    "pointnet": "PointNet", "pointnet-tiny": "PointNet-tiny", "pointnet2": "PointNet++", "dgcnn": "DGCNN",
+    "pointconv": "PointConv", "point-transformer": "Point Transformer", "pointmlp-elite": "PointMLP-elite",
+    "pointnext-s": "PointNeXt-S",
+}  # fmt: skip
+SETS = {"random": "random", "herding": "herding", "kcenter": "k-center", "medoid": "medoids", "krr": "distilled",
+        "krr-pool": "distilled, pool", "whole": "whole set"}  # fmt: skip
+NOTHING = "Not measured yet.\n"
 Size = tuple[str, int, int, int | None]
 
 
@@ -89,6 +98,155 @@ def _by_size(place: tuple[str, str, str]) -> tuple[str, str, int]:
     return protocol, dataset, int(size)
 
 
+def networks(records: list[Record], papers: list[dict[str, Any]], only: str | None = None) -> str:
+    """What every network learns from every set; of sets of one size the best of a column is bold.
+
+    Args:
+        records: of `networks.py`; those on a validation split are left out.
+        papers: of other networks, as printed.
+        only: the one size that is shown, beside whole sets.
+    """
+    own: dict[tuple[str, str, str, str], Record] = {}
+    for record in records:
+        arm, size, validation = str((record.model_extra or {}).get("variant")).split()
+        if validation == "validation=False" and arm in SETS and size in (only or size, "None"):
+            own[record.dataset, size, arm, record.network] = record
+    datasets = sorted({place[0] for place in own})
+    printed = {(one["dataset"], one["method"], one["network"]): one for one in papers if one["dataset"] in datasets}
+    columns = [name for name in NETWORKS if any(place[-1] == name for place in (*own, *printed))]
+    rows = []
+    for dataset in datasets:
+        sizes = sorted(
+            {place[1] for place in own if place[0] == dataset}, key=lambda size: (size == "None", size.zfill(9))
+        )
+        for size in sizes:
+            rows += _of_size({place[2:]: r for place, r in own.items() if place[:2] == (dataset, size)}, columns)
+        for method in dict.fromkeys(place[1] for place in printed if place[0] == dataset):
+            line = [_printed(printed.get((dataset, method, name))) for name in columns]
+            rows.append([NAMES[dataset], f"{method}, printed", *line])
+    if not rows:
+        return ""
+    header = ["bytes per class", "trained on", *(NETWORKS[name] for name in columns)]
+    return markdown_table(header, rows) + "\n" + _protocols(list(own.values()))
+
+
+def _of_size(own: dict[tuple[str, str], Record], columns: list[str]) -> list[list[str]]:
+    """Rows of the sets of one size, by set and network."""
+    found, rows = [arm for arm in SETS if any(place[0] == arm for place in own)], []
+    for arm in found:
+        of_arm = [r for place, r in own.items() if place[0] == arm]
+        size = f"{NAMES.get(of_arm[0].dataset, of_arm[0].dataset)}, {_bytes(of_arm[0])}"
+        line = []
+        for name in columns:
+            rivals = [r.accuracy_mean for place, r in own.items() if place[1] == name]
+            record = own.get((arm, name))
+            best = record is not None and len(rivals) > 1 and record.accuracy_mean == max(rivals)
+            cell = "–" if record is None else accuracy_cell(record)
+            line.append(f"**{cell}**" if best else cell)
+        rows.append([size, SETS[arm], *line])
+    return rows
+
+
+def _bytes(record: Record) -> str:
+    """The budget of a set, or the bytes of a whole one."""
+    size = str((record.model_extra or {}).get("variant")).split()[1]
+    return f"{int(size) if size.isdigit() else record.bytes_per_class:,.0f}"
+
+
+def _printed(one: dict[str, Any] | None) -> str:
+    return "–" if one is None else f"{100 * one['accuracy']:.1f} ± {100 * one['std']:.1f}"
+
+
+def _protocols(records: list[Record]) -> str:
+    """A line on how records were made."""
+    extras = [record.model_extra or {} for record in records]
+
+    def listed(found: set[str]) -> str:
+        return " or ".join(sorted(found, key=lambda text: (len(text), text)))
+
+    protocols = listed({f"`{record.protocol}`" for record in records})
+    steps = listed({str(extra["recipe"]["steps"]) for extra in extras})
+    points = listed({str(record.points) if extra["thin"] else str(extra["test_points"])
+                     for record, extra in zip(records, extras, strict=True)})  # fmt: skip
+    runs = listed({str(len(record.accuracy)) for record in records})
+    return (
+        f"Protocol {protocols}, {steps} steps; training and test clouds of {points} points; n = {runs}. "
+        "Printed: on sets distilled with PointNet under the paper's own protocol, clouds per class not stated.\n"
+    )
+
+
+def robustness(records: list[Record]) -> str:
+    """Accuracy under other conditions: views as rows, training sets as columns; a table per data set and network."""
+    places: dict[tuple[str, str, str], dict[tuple[int, float], list[Record]]] = {}
+    for record in records:
+        if record.arm in ORDER:
+            sets = places.setdefault((record.dataset, record.network, _conditions(record)), {})
+            sets.setdefault((ORDER.index(record.arm), record.bytes_per_class), []).append(record)
+    parts = []
+    for (dataset, network, conditions), sets in sorted(places.items()):
+        columns = {place: columns_of(sets[place]) for place in sorted(sets)}
+        arms = [ORDER[arm] for arm, _ in columns]
+        labels = [f"{SETS.get(arm, arm)}, {size:,.0f} bytes" for arm, (_, size) in zip(arms, columns, strict=True)]
+        rows = []
+        for row in rows_of([column for group in columns.values() for column in group]):
+            line = [_view_cell(row, group) for group in columns.values()]
+            rows += [[row.label, *line]] if set(line) != {"–"} else []
+        runs = " or ".join(sorted({str(len(r.accuracy)) for group in sets.values() for r in group}))
+        title = f"{NAMES.get(dataset, dataset)}, {NETWORKS.get(network, network)}, {conditions}, n = {runs}:\n\n"
+        parts.append(title + markdown_table(["view", *labels], rows))
+    return "\n".join(parts)
+
+
+def _conditions(record: Record) -> str:
+    """How a record's networks were trained and tested, but for rotations in training, which rows tell apart."""
+    more = record.model_extra or {}
+    steps = more["recipe"]["steps"]
+    protocol = f"protocol `{record.protocol.replace('*', '')}`" + (f" at {steps} steps" if steps else "")
+    return protocol + (", test clouds thinned" if more["thin"] else "")
+
+
+def _view_cell(row: Row, columns: list[Column]) -> str:
+    """Of the networks trained under the row's rotation; where it has none, of those trained as the recipe says."""
+    for column in sorted(columns, key=lambda column: (column.rotation != "none", -len(column.records))):
+        found = values(row, column)
+        if found is not None:
+            mean, deviation = mean_std(found)
+            return f"{100 * mean:.1f}" + (f" ± {100 * deviation:.1f}" if len(found) > 1 else "")
+    return "–"
+
+
+def speed(found: dict[str, Any]) -> str:
+    """Seeds one by one and at once, the share of the matrix-product peak, and torch.compile, as far as measured."""
+    parts: dict[str, list[list[str]]] = {"seeds": [], "peak": [], "compile": []}
+    for name, facts in found.items():
+        part, threads = name.split()
+        for line in facts["lines"]:
+            precision = "bfloat16" if line.get("bf16") else "float32"
+            if part == "seeds":
+                cells = [line["network"], precision, threads, str(line["points"]), str(line["at_once"]),
+                         f"{line['sequential_ms']:.1f}", f"{line['stacked_ms']:.1f}",
+                         f"{line['speedup']:.2f} x"]  # fmt: skip
+            elif part == "peak":
+                cells = [line["network"], precision, threads, str(line["points"]), f"{line['step_ms']:.0f}",
+                         f"{line['peak_gflops']:.0f}", f"{100 * line['fraction_of_peak']:.0f} %",
+                         f"{100 * line['dense_fraction_of_peak']:.0f} %"]  # fmt: skip
+            else:
+                cells = [
+                    line["way"],
+                    threads,
+                    str(line["points"]),
+                    f"{line['first_step_s']:.1f}",
+                    f"{line['step_ms']:.0f}",
+                ]
+            parts[part].append(cells)
+    headers = {
+        "seeds": ["seeds", "precision", "threads", "points", "at once", "one by one ms", "stacked ms", "speed-up"],
+        "peak": ["peak", "precision", "threads", "points", "step ms", "peak GFLOP/s", "of the peak", "dense"],
+        "compile": ["compile", "threads", "points", "first step s", "step ms"],
+    }
+    return "\n".join(markdown_table(headers[part], rows) for part, rows in parts.items() if rows)
+
+
 def codecs(found: dict[str, Any]) -> str:
     """Bytes per point of ours and of others."""
     names = [name for name in found["rows"][0]["bytes_per_point"] if not name.endswith("seconds")]
@@ -141,20 +299,30 @@ def details(records: list[Record]) -> str:
 
 def filled(text: str, records: list[Record]) -> str:
     """`text` with every `<!-- table: NAME -->` block made anew."""
-    cost, grown = HERE / "results" / "cost.json", HERE / "results" / "growth.jsonl"
-    codec, published = HERE / "results" / "codec.json", HERE / "results" / "published.json"
-    papers = json.loads(published.read_text())["points"] if published.exists() else []
+    folder = HERE / "results"
+    cost, codec, printed = (_read(folder / f"{name}.json") for name in ("cost", "codec", "published"))
+    grown, crossed = folder / "growth.jsonl", read_records(folder / "networks.jsonl")
+    papers = printed.get("networks", [])
     tables = {
         "summary": summary(records, "tuned"),
         "published": summary(records, "published"),
         "details": details(records),
-        "frontier": frontier(read_records(HERE / "results" / "frontier.jsonl"), papers),
-        "codecs": codecs(json.loads(codec.read_text())) if codec.exists() else "",
-        "costs": costs(json.loads(cost.read_text())) if cost.exists() else "",
+        "frontier": frontier(read_records(folder / "frontier.jsonl"), printed.get("points", [])),
+        "codecs": codecs(codec) if codec else "",
+        "costs": costs(cost) if cost else "",
         "growth": growth([json.loads(line) for line in grown.read_text().splitlines()] if grown.exists() else []),
+        "networks": networks(crossed, papers) or NOTHING,
+        "networks_short": networks(crossed, [one for one in papers if one["method"] == "SADM"], only="12288")
+        or NOTHING,
+        "robustness": robustness(read_records(folder / "robustness.jsonl")) or NOTHING,
+        "speed": speed(_read(folder / "speed.json")) or NOTHING,
     }
     pattern = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
     return pattern.sub(lambda match: match[1] + tables[match[2]] + match[3], text)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def main() -> int:
