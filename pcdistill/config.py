@@ -357,6 +357,9 @@ class EvaluateConfig(Config):
     steps: Annotated[int | None, Field(ge=1, description="of training, in place of the recipe's")] = None
     thin: Annotated[bool, Field(description="test on as many points as were trained on")] = False
     seeds: Annotated[int, Field(ge=1, description="number of networks trained")] = 3
+    device: Annotated[str, Field(description="where networks are trained, as torch names it: cpu, cuda, cuda:1")] = (
+        "cpu"
+    )
     output: Annotated[
         Path | None, Field(description="folder for records.jsonl, table.md and plots; goes on where it was stopped")
     ] = None

@@ -555,6 +555,20 @@ def load_network(path: Path) -> Trained:
         raise InputError(path, f"not a network of this package ({' '.join(str(error).split())[:120]})") from None
 
 
+def check_device(name: str) -> None:
+    """Refuse a device that torch does not know or does not have here.
+
+    Raises:
+        InputError: saying what torch says.
+    """
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(
+            "device", f"'{name}' ({str(error).splitlines()[0][:100]})", "one that torch has here"
+        ) from None
+
+
 def run_evaluate(config: EvaluateConfig) -> Evaluation:
     """Accuracy on the clean test split of networks trained on the source, or of one trained before.
 
@@ -563,6 +577,7 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
     """
     if not config.plain:
         raise InputError("run_evaluate", "views, networks or output", "none of them (see matrices.run_matrix)")
+    check_device(config.device)
     if config.source.endswith(".safetensors"):
         trained = network_to_test(config)
         test = test_set(config, trained.dataset)
@@ -573,7 +588,8 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
     source, validation = held_out(source, config)
     total = planned_steps(source.protocol, len(source.clouds), config.seeds)
     with progress("training", total) as report:
-        return evaluate(source.clouds, test, source.protocol, range(config.seeds), report, validation)
+        seeds = range(config.seeds)
+        return evaluate(source.clouds, test, source.protocol, seeds, report, validation, config.device)
 
 
 def held_out(source: Source, config: EvaluateConfig) -> tuple[Source, PointClouds | None]:

@@ -92,6 +92,7 @@ def run_matrix(config: EvaluateConfig, say: Say = lambda _: None) -> list[Record
     """
     if config.network is not None and config.networks:
         raise InputError("evaluate", "--network and --networks", "one of them")
+    jobs.check_device(config.device)
     for name in config.networks:
         networks[name]  # refused before the first is trained
     if config.source.endswith(".safetensors"):
@@ -122,7 +123,7 @@ def _of_fresh(config: EvaluateConfig, network: str | None) -> list[Record]:
         choice = chosen(plan, source.clouds, validation, seeds[:1])  # the plan itself, unless it has a grid
         total = sum(choice.protocol.recipe.total_steps(len(part.training)) for part in parts) * len(seeds)
         with progress(f"{plan.network} of {jobs.set_name(config.source)}", total) as report:
-            for view, found in evaluate_views(parts, choice.protocol, seeds, report):
+            for view, found in evaluate_views(parts, choice.protocol, seeds, report, config.device):
                 yield view, replace(found, choice=choice if plan.grid is not None else None)
 
     seed = made.metadata.seed if isinstance(made, Artefact) else 0

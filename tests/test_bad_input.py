@@ -301,6 +301,10 @@ CASES = [
     Case("trained network with steps", lambda p: ["evaluate", p.network, "--data", p.data, "--steps", 3],
          "a trained network with --networks, --steps or --train-rotation, expected none"),
     Case("unknown network", lambda p: ["evaluate", p.artefact, "--network", "x"], "network: 'x', expected one of"),
+    Case("unknown device", lambda p: ["evaluate", p.artefact, "--device", "abacus"],
+         "expected one that torch has here"),
+    Case("unknown device of views", lambda p: ["evaluate", p.artefact, "--device", "abacus", "--views", "z"],
+         "expected one that torch has here"),
     Case("unknown renderer", lambda p: ["view", p.artefact, "--renderer", "x"], "renderer = 'x'"),
     # numbers
     Case("both budgets", lambda p: selecting(p.data, "--bytes-per-class", 99),

@@ -170,7 +170,11 @@ def parts_of(
 
 
 def evaluate_views(
-    parts: Sequence[Part], protocol: Protocol, seeds: Sequence[int], on_progress: OnProgress | None = None
+    parts: Sequence[Part],
+    protocol: Protocol,
+    seeds: Sequence[int],
+    on_progress: OnProgress | None = None,
+    device: str = "cpu",
 ) -> Iterator[tuple[View, Evaluation]]:
     """Train fresh networks, one per seed, for every part, and score them on its views: one after the other.
 
@@ -179,6 +183,7 @@ def evaluate_views(
         protocol: recipe, network, resolution and thinning.
         seeds: of weights, order and augmentation.
         on_progress: called with the training steps done, of all parts together.
+        device: as in `train_networks`.
     """
     before = 0
     for part in parts:
@@ -188,7 +193,7 @@ def evaluate_views(
             if on_progress is not None:
                 on_progress(before + done, note)
 
-        networks = train_networks(protocol.network, part.training, protocol.recipe, seeds, report)
+        networks = train_networks(protocol.network, part.training, protocol.recipe, seeds, report, device)
         trained, before = time.perf_counter() - start, before + total
         for view, test in part.views:
             report(total, f"view {view.name}")
