@@ -177,6 +177,9 @@ def train(config: TrainConfig) -> None:
 
 def evaluate(config: EvaluateConfig) -> None:
     """`pcdistill evaluate`."""
+    if config.ranking:
+        _ranking(config)
+        return
     if not config.plain:
         records = run_matrix(config, (lambda _: None) if config.json_ else print)
         if config.json_:
@@ -202,6 +205,28 @@ def evaluate(config: EvaluateConfig) -> None:
         print(f"recipe             lr {chosen.lr:g}, {chosen.steps} steps: best of {tried} on held-out training clouds")
     if config.per_class:
         print(per_class(torch.tensor([run.confusion for run in found.runs]).sum(0).tolist(), found.class_names))
+
+
+def _ranking(config: EvaluateConfig) -> None:
+    ranking, ratio = jobs.run_ranking(config)
+    if config.json_:
+        scores = {name: getattr(ranking, name) for name in ("lrs", "ars", "hlr", "ior", "recovery")}
+        print(json.dumps({**scores, "compression": ratio._asdict(), "accuracies": vars(ranking)}))
+        return
+    rows = {
+        "the set": ranking.made, "with hard labels": ranking.made_hard, "random clouds, equal bytes": ranking.random,
+        "the set, unaugmented": ranking.made_plain, "random, unaugmented": ranking.random_plain,
+        "the whole set": ranking.real_hard,
+    }  # fmt: skip
+    for name, accuracies in rows.items():
+        print(f"{name:28} {_percent(accuracies)}")
+    print(f"{'recovery':28} {100 * ranking.recovery:.1f} % of the whole set's accuracy")
+    print(f"{'label-robust score':28} {ranking.lrs:.3f} (0.269: no better than random, no worse than the whole set)")
+    print(f"{'augmentation-robust score':28} {ranking.ars:.3f} (0.269: no better than random)")
+    print(
+        f"{'the whole set is':28} {ratio.clouds:.3g} x the clouds, {ratio.points:.3g} x the points, "
+        f"{ratio.nbytes:.3g} x the bytes, {ratio.steps:.3g} x the training steps"
+    )
 
 
 def view(config: ViewConfig) -> None:

@@ -363,6 +363,12 @@ class EvaluateConfig(Config):
     output: Annotated[
         Path | None, Field(description="folder for records.jsonl, table.md and plots; goes on where it was stopped")
     ] = None
+    ranking: Annotated[
+        bool, Field(description="DD-Ranking's scores of an artefact: trains random clouds and the whole set as well")
+    ] = False
+    teacher: Annotated[
+        Path | None, Field(description="network (.safetensors) that labelled an artefact with soft labels (ranking)")
+    ] = None
     per_class: Annotated[bool, Field(description="print every class's accuracy and what is mistaken for what")] = False
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
 
@@ -371,6 +377,10 @@ class EvaluateConfig(Config):
         parse_views(self.views)
         if twice := next((name for name in self.networks if self.networks.count(name) > 1), None):
             raise InputError("networks", f"'{twice}' twice", "each once")
+        if self.ranking and not self.plain:
+            raise InputError("ranking", "with views, networks or an output", "none of them")
+        if self.teacher is not None and not self.ranking:
+            raise InputError("teacher", f"{self.teacher} and no --ranking", "both or neither")
         return self
 
     @property

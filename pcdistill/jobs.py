@@ -36,6 +36,7 @@ from pcdistill.engine import Job, carried_out
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, as_tested, evaluate, planned_steps, score, split
+from pcdistill.evaluation.ranking import ARMS, Compression, Ranking, compression, rank
 from pcdistill.expansion import Expansion
 from pcdistill.files import atomic, cache_root, check_writable, sha256_file
 from pcdistill.geometry import normalise
@@ -238,7 +239,10 @@ class Teacher(NamedTuple):
 
     def labels(self, storage: Storage) -> Tensor:
         """Probabilities `(clouds, classes)` of the clouds as `storage` keeps them."""
-        points = storage.decode().points.detach()
+        return self.probabilities(storage.decode().points.detach())
+
+    def probabilities(self, points: Tensor) -> Tensor:
+        """Of clouds `(N, P, 3)`, `(N, classes)`."""
         if self.trained.protocol.recipe.normalise:
             points = normalise(points)
         return (predict(self.trained.network, points) / self.temperature).softmax(1)
@@ -590,6 +594,37 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
     with progress("training", total) as report:
         seeds = range(config.seeds)
         return evaluate(source.clouds, test, source.protocol, seeds, report, validation, config.device)
+
+
+class Ranked(NamedTuple):
+    """An artefact's scores apart from labels and recipe, and how many times as much the whole set is."""
+
+    ranking: Ranking
+    compression: Compression
+
+
+def run_ranking(config: EvaluateConfig) -> Ranked:
+    """DD-Ranking's scores of an artefact (`evaluation.ranking`).
+
+    Raises:
+        InputError: something else than an artefact, soft labels and no teacher, or as `run_evaluate`.
+    """
+    source = source_to_train_on(config, config.network)
+    if source.artefact is None:
+        raise InputError(config.source, "a data set with --ranking", "an artefact")
+    test, plan = test_set(config, source.dataset), source.protocol
+    held_out(source, config)  # refuses artefacts that know what a grid is chosen on
+    real = load(config.data or source.dataset, "train", root=config.root, points=plan.test_points)
+    label = None
+    if config.teacher is not None:
+        told = source.artefact.metadata.selection.get("labels")
+        temperature = told.get("temperature") if isinstance(told, dict) else None
+        teacher = Teacher(load_network(config.teacher), config.teacher, float(str(temperature or 1.0)))
+        teacher.check(real.class_names)
+        label = teacher.probabilities
+    with progress("scoring", len(ARMS)) as report:
+        found = rank(source.artefact, real, test, plan, range(config.seeds), label, report)
+    return Ranked(found, compression(source.artefact, real, plan))
 
 
 def held_out(source: Source, config: EvaluateConfig) -> tuple[Source, PointClouds | None]:

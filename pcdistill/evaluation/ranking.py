@@ -23,9 +23,10 @@ from pcdistill.evaluation.sweep import split
 from pcdistill.expansion import expand
 from pcdistill.selection import select
 from pcdistill.storage import Artefact, storages
-from pcdistill.training import RECIPES, Protocol
+from pcdistill.training import RECIPES, OnProgress, Protocol
 
 Label = Callable[[Tensor], Tensor]  # points (N, P, 3) -> probabilities (N, C)
+ARMS = ("made", "made_hard", "random", "made_plain", "random_plain", "real_hard")  # of `Ranking`, as they are trained
 
 
 def hard_label_recovery(real: float, synthetic: float) -> float:
@@ -129,6 +130,7 @@ def rank(
     protocol: Protocol,
     seeds: Sequence[int],
     label: Label | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Ranking:
     """Train what the scores of an artefact need: up to six sets, each with every seed.
 
@@ -142,6 +144,7 @@ def rank(
         protocol: how networks are trained and tested.
         seeds: of the networks; the first also draws the random clouds.
         label: gives random clouds the labels that the artefact's have: its teacher's. Needed for soft labels only.
+        on_progress: called with the number of the `ARMS` that are trained, and the name of what comes.
 
     Raises:
         InputError: soft labels and no `label`, or as `evaluate`.
@@ -156,19 +159,19 @@ def rank(
     augmented = protocol.model_copy(update={"recipe": recipe.model_copy(update={"augmentation": augmentation})})
     plain = protocol.model_copy(update={"recipe": recipe.model_copy(update={"augmentation": Augmentation()})})
 
-    def reached(clouds: PointClouds, plan: Protocol) -> tuple[float, ...]:
+    def reached(arm: str, clouds: PointClouds, plan: Protocol) -> tuple[float, ...]:
+        if on_progress is not None:
+            on_progress(ARMS.index(arm), arm)
         return tuple(evaluate(clouds, test, plan, seeds, validation=validation).accuracies)
 
     made, random = artefact.training_clouds, random_twin(artefact, real, seeds[0], label)
-    with_labels = reached(made, augmented)
-    return Ranking(
-        real_hard=reached(real, augmented),
-        made_hard=with_labels if made.labels.ndim == 1 else reached(_hard(made), augmented),
-        made=with_labels,
-        random=reached(random, augmented),
-        made_plain=reached(made, plain),
-        random_plain=reached(random, plain),
-    )
+    found = {"made": reached("made", made, augmented)}
+    found["made_hard"] = found["made"] if made.labels.ndim == 1 else reached("made_hard", _hard(made), augmented)
+    found["random"] = reached("random", random, augmented)
+    found["made_plain"] = reached("made_plain", made, plain)
+    found["random_plain"] = reached("random_plain", random, plain)
+    found["real_hard"] = reached("real_hard", real, augmented)
+    return Ranking(**found)
 
 
 def random_twin(artefact: Artefact, real: PointClouds, seed: int, label: Label | None = None) -> PointClouds:

@@ -1,7 +1,9 @@
 """Scores of data apart from labels and recipe: their formulas, and the trainings that they are made from."""
 
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcdistill.augment import Augmentation
+from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
+from pcdistill.config import SelectConfig
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, Scores, evaluate, ranking, split
 from pcdistill.evaluation.ranking import (
+    ARMS,
     Compression,
     Ranking,
     augmentation_robust_score,
@@ -27,7 +32,7 @@ from pcdistill.evaluation.ranking import (
     recovery,
 )
 from pcdistill.expansion import Expansion
-from pcdistill.jobs import select_artefact
+from pcdistill.jobs import run_select, select_artefact
 from pcdistill.storage import Artefact, Budget
 from pcdistill.training import RECIPES, Grid, Protocol, Recipe, protocol
 
@@ -176,3 +181,41 @@ def test_an_augmentation_of_the_protocol_is_used_and_a_grid_chooses(
 def test_soft_labels_need_their_teacher(few: PointClouds, made: Callable[..., Artefact]) -> None:
     with pytest.raises(InputError, match="ranking: soft labels and no teacher, expected one to label random clouds"):
         rank(made(labelled=True), few, few, protocol("tuned"), [0])
+
+
+def test_the_command_prints_what_the_scores_are_made_of(
+    tiny_file: Path, tmp_path: Path, short_recipes: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.h5"
+    run_select(SelectConfig(data=str(tiny_file), output=path, clouds_per_class=2, points=16, method="medoid"))
+    words = [
+        "evaluate",
+        str(path),
+        "--data",
+        str(tiny_file),
+        "--network",
+        "pointnet-small",
+        "--seeds",
+        "1",
+        "--ranking",
+    ]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    reached = {name: accuracies[0] for name, accuracies in found["accuracies"].items()}
+    assert set(reached) == set(ARMS)
+    assert found["hlr"] == pytest.approx(reached["real_hard"] - reached["made_hard"])
+    assert found["ior"] == pytest.approx(reached["made"] - reached["random"])
+    assert found["compression"]["clouds"] == 4
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert f"label-robust score           {found['lrs']:.3f} " in shown
+    assert f"the set                      {100 * reached['made']:.1f} %" in shown
+    for more, message in (
+        (["--views", "z"], "ranking: with views, networks or an output"),
+        (["--network", "pointnet-small"], "a data set with --ranking, expected an artefact"),
+    ):
+        source = path if more[0] == "--views" else tiny_file
+        assert main(["evaluate", str(source), "--data", str(tiny_file), "--ranking", *more]) == 2
+        assert message in capsys.readouterr().err
+    assert main([*words[:-1], "--teacher", "net.safetensors"]) == 2
+    assert "teacher: net.safetensors and no --ranking" in capsys.readouterr().err
