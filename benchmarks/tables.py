@@ -111,7 +111,7 @@ def networks(records: list[Record], papers: list[dict[str, Any]], only: str | No
         arm, size, validation = str((record.model_extra or {}).get("variant")).split()
         if validation == "validation=False" and arm in SETS and size in (only or size, "None"):
             own[record.dataset, size, arm, record.network] = record
-    datasets = sorted({place[0] for place in own})
+    datasets = sorted({place[0] for place in own if only in (None, place[1])})
     printed = {(one["dataset"], one["method"], one["network"]): one for one in papers if one["dataset"] in datasets}
     columns = [name for name in NETWORKS if any(place[-1] == name for place in (*own, *printed))]
     rows = []
