@@ -609,6 +609,7 @@ def run_ranking(config: EvaluateConfig) -> Ranked:
     Raises:
         InputError: something else than an artefact, soft labels and no teacher, or as `run_evaluate`.
     """
+    check_device(config.device)
     source = source_to_train_on(config, config.network)
     if source.artefact is None:
         raise InputError(config.source, "a data set with --ranking", "an artefact")
@@ -623,7 +624,7 @@ def run_ranking(config: EvaluateConfig) -> Ranked:
         teacher.check(real.class_names)
         label = teacher.probabilities
     with progress("scoring", len(ARMS)) as report:
-        found = rank(source.artefact, real, test, plan, range(config.seeds), label, report)
+        found = rank(source.artefact, real, test, plan, range(config.seeds), label, report, config.device)
     return Ranked(found, compression(source.artefact, real, plan))
 
 

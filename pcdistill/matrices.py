@@ -121,7 +121,8 @@ def _of_fresh(config: EvaluateConfig, network: str | None) -> list[Record]:
 
     def of_missing(missing: Sequence[View]) -> Scored:
         parts = parts_of(source.clouds, tests.clean, missing, plan, tests.others)
-        choice = chosen(plan, source.clouds, validation, seeds[:1])  # the plan itself, unless it has a grid
+        # The plan itself, unless it has a grid.
+        choice = chosen(plan, source.clouds, validation, seeds[:1], device=config.device)
         total = sum(choice.protocol.recipe.total_steps(len(part.training)) for part in parts) * len(seeds)
         with progress(f"{plan.network} of {jobs.set_name(config.source)}", total) as report:
             for view, found in evaluate_views(parts, choice.protocol, seeds, report, config.device):

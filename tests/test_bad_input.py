@@ -303,6 +303,8 @@ CASES = [
     Case("unknown network", lambda p: ["evaluate", p.artefact, "--network", "x"], "network: 'x', expected one of"),
     Case("unknown device", lambda p: ["evaluate", p.artefact, "--device", "abacus"],
          "expected one that torch has here"),
+    Case("unknown device of a ranking", lambda p: ["evaluate", p.artefact, "--device", "abacus", "--ranking"],
+         "device: 'abacus' ("),
     Case("unknown device of views", lambda p: ["evaluate", p.artefact, "--device", "abacus", "--views", "z"],
          "expected one that torch has here"),
     Case("unknown renderer", lambda p: ["view", p.artefact, "--renderer", "x"], "renderer = 'x'"),
