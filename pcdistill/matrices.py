@@ -93,7 +93,7 @@ def run_matrix(config: EvaluateConfig, say: Say = lambda _: None) -> list[Record
     """
     if config.network is not None and config.networks:
         raise InputError("evaluate", "--network and --networks", "one of them")
-    jobs.check_device(config.device)
+    jobs.check_evaluation(config)
     for name in config.networks:
         networks[name]  # refused before the first is trained
     if config.source.endswith(".safetensors"):
