@@ -224,20 +224,6 @@ def test_one_network_prints_its_classes_and_calibration(lines: Lines, artefact: 
     assert "pointnet-small, z:" in many
 
 
-def test_a_ranking_is_printed_and_its_scores_follow_from_the_accuracies(
-    lines: Lines, artefact: Path, tiny_file: Path
-) -> None:
-    words = (artefact, "--data", tiny_file, "--seeds", 1, "--network", "pointnet-small", "--ranking")
-    found = json.loads("".join(lines(*words, "--json")))
-    clouds, plan = stored(artefact), protocol("tuned", "pointnet-small")
-    assert found["accuracies"]["made"] == evaluate(clouds, load(tiny_file, "test"), plan, [0]).accuracies
-    mean = {name: sum(values) / len(values) for name, values in found["accuracies"].items()}
-    assert found["ior"] == pytest.approx(mean["made"] - mean["random"])
-    assert found["compression"]["clouds"] == len(load(tiny_file, "train")) / len(clouds)
-    printed = lines(*words)
-    assert any(line.split("  ")[0] == "label-robust score" and f"{found['lrs']:.3f}" in line for line in printed)
-
-
 def record(view: str, accuracy: list[float], rotation: str = "none", **changes: Any) -> Record:
     facts: dict[str, Any] = {
         "benchmark": "evaluate", "dataset": "tiny", "arm": "random", "distilled": False, "objective": None,

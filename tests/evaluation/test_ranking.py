@@ -212,12 +212,3 @@ def test_the_command_prints_what_the_scores_are_made_of(
     shown = capsys.readouterr().out
     assert f"label-robust score           {found['lrs']:.3f} " in shown
     assert f"the set                      {100 * reached['made']:.1f} %" in shown
-    for more, message in (
-        (["--views", "z"], "ranking: with views, networks or an output"),
-        (["--network", "pointnet-small"], "a data set with --ranking, expected an artefact"),
-    ):
-        source = path if more[0] == "--views" else tiny_file
-        assert main(["evaluate", str(source), "--data", str(tiny_file), "--ranking", *more]) == 2
-        assert message in capsys.readouterr().err
-    assert main([*words[:-1], "--teacher", "net.safetensors"]) == 2
-    assert "teacher: net.safetensors and no --ranking" in capsys.readouterr().err
