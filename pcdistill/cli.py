@@ -340,7 +340,8 @@ def _is_table(field: FieldInfo) -> bool:
 
 def _add_fields(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
     for key, field in kind.by_key().items():
-        default = "" if field.default is None or field.default_factory else f" (default: {field.default})"
+        silent = field.default is None or field.default is False or field.default == () or field.default_factory
+        default = "" if silent else f" (default: {field.default})"
         note = " (required)" if field.is_required() else default
         keywords: dict[str, Any] = {"help": f"{field.description or ''}{note}".replace("%", "%%")}
         keywords["default"] = argparse.SUPPRESS

@@ -222,11 +222,11 @@ def test_set(config: CompareConfig, plan: Protocol) -> PointClouds:
 
 def _planned(grid: Sequence[Cell], config: CompareConfig, plans: Sequence[Protocol]) -> tuple[list[Task], list[Job]]:
     """The cells with their settings, and what is left to do; the data are let go of before that begins."""
-    (real, _), test = training_set(config, plans[0]), test_set(config, plans[0])
+    (real, validation), test = training_set(config, plans[0]), test_set(config, plans[0])
     for cell in grid:
         if cell.budget is not None:
             _check_size(cell.budget, real)
-    data = [real.fingerprint(), test.fingerprint()]
+    data = [clouds.fingerprint() for clouds in (real, test, validation) if clouds is not None]
     tasks = [Task(cell, plan.network, settings(cell, config, plan, data)) for cell in grid for plan in plans]
     return tasks, jobs_of([task for task in tasks if _finished(task, config) is None], config, real)
 

@@ -334,29 +334,32 @@ class TrainConfig(Config):
 
 
 class EvaluateConfig(Config):
-    """Measure the test accuracy of networks trained on an artefact or a whole data set, on views of the test set."""
+    """Train networks on an artefact or a whole data set and measure their test accuracy, or a trained network's."""
 
     source: Annotated[str, Positional, Field(description="artefact, data set, or trained network (.safetensors)")]
     data: Annotated[str | None, Field(description="data set to test on (default: the one it was made from)")] = None
     root: Root = None
     network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
-    networks: Annotated[tuple[str, ...], Field(description="several networks, one after the other")] = ()
+    networks: Annotated[
+        tuple[str, ...], Field(description="several kinds of network in place of one; prints a table")
+    ] = ()
     protocol: Annotated[
         str | None, Field(description="tuned, published or sweep (default: the artefact's, else tuned)")
     ] = None
     views: Annotated[
         tuple[str, ...],
         Field(
-            description="to test on besides the clean set: rotations, resolutions, corruptions, pointcloud-c, all; "
-            "or singly: z so3 512 gaussian gaussian:3 data:modelnet40"
+            description="changed test sets to test on besides the clean one: rotations, resolutions, corruptions, "
+            "pointcloud-c, all; or singly: z so3 512 (points) gaussian (five severities) gaussian:3 data:modelnet40"
         ),
     ] = ()
     train_rotation: Annotated[
-        Literal["none", "z", "so3"] | None, Field(description="of training clouds (default: the recipe's)")
+        Literal["none", "z", "so3"] | None,
+        Field(description="axis about which training clouds are turned (default: the recipe's)"),
     ] = None
     steps: Annotated[int | None, Field(ge=1, description="of training, in place of the recipe's")] = None
-    thin: Annotated[bool, Field(description="test on as many points as were trained on")] = False
-    seeds: Annotated[int, Field(ge=1, description="number of networks trained")] = 3
+    thin: Annotated[bool, Field(description="thin test clouds to as many points as were trained on")] = False
+    seeds: Annotated[int, Field(ge=1, description="number of networks trained, of each kind")] = 3
     device: Annotated[str, Field(description="where networks are trained, as torch names it: cpu, cuda, cuda:1")] = (
         "cpu"
     )
@@ -377,10 +380,6 @@ class EvaluateConfig(Config):
         parse_views(self.views)
         if twice := next((name for name in self.networks if self.networks.count(name) > 1), None):
             raise InputError("networks", f"'{twice}' twice", "each once")
-        if self.ranking and not self.plain:
-            raise InputError("ranking", "with views, networks or an output", "none of them")
-        if self.teacher is not None and not self.ranking:
-            raise InputError("teacher", f"{self.teacher} and no --ranking", "both or neither")
         return self
 
     @property
@@ -451,16 +450,19 @@ class CompareConfig(Config):
     validation: Annotated[
         float | None, Field(gt=0, lt=1, description="test on this fraction of the train split, held out of it")
     ] = None
-    steps: Annotated[int | None, Field(ge=0, description="of every outer loop (default: as the method likes)")] = None
-    train_steps: Annotated[int | None, Field(ge=1, description="shortens the recipe, which is then called NAME*")] = (
-        None
-    )
+    steps: Annotated[int | None, Field(ge=0, description="of every distillation (default: as the method likes)")] = None
+    train_steps: Annotated[
+        int | None, Field(ge=1, description="of every training, in place of the recipe's, then called NAME*")
+    ] = None
     workers: Workers = 1
     engine: Engine = "local"
 
 
 class ReportConfig(Config):
-    """Join benchmark records into a table of arms and budgets; what does not belong into one table is refused."""
+    """Join records of compare, evaluate --output and benchmarks into a table: a line per arm and budget.
+
+    What does not belong into one table is refused, unless --by says which field makes tables of their own.
+    """
 
     results: Annotated[
         tuple[Path, ...], Positional, Field(min_length=1, description="files of records (.jsonl), or folders of them")
@@ -468,10 +470,18 @@ class ReportConfig(Config):
     output: Annotated[Path | None, Field(description="file to write (default: print)")] = None
     csv: Annotated[bool, Field(description="comma-separated values, fractions instead of per cent")] = False
     against: Annotated[
-        str | None, Field(description="arm that the others are compared with at equal bytes: a paired 95 % interval")
+        str | None,
+        Field(
+            description="arm, as medoid, that the others are compared with at equal bytes (within 5 %), "
+            "with a paired 95 % interval"
+        ),
     ] = None
     by: Annotated[
-        tuple[str, ...], Field(description="a table each: dataset, split, view, test_points, thin, network, protocol")
+        tuple[str, ...],
+        Field(
+            description="a table for every value of these fields: dataset, split, view, test_points, thin, "
+            "network, protocol"
+        ),
     ] = Field(default_factory=tuple)
     per_class: Annotated[bool, Field(description="accuracy by class and confusions, where they are recorded")] = False
 

@@ -559,18 +559,21 @@ def load_network(path: Path) -> Trained:
         raise InputError(path, f"not a network of this package ({' '.join(str(error).split())[:120]})") from None
 
 
-def check_device(name: str) -> None:
-    """Refuse a device that torch does not know or does not have here.
+def check_evaluation(config: EvaluateConfig) -> None:
+    """Refuse settings that exclude one another, and a device that torch does not have here.
 
     Raises:
-        InputError: saying what torch says.
+        InputError: saying which, or what torch says.
     """
+    if config.ranking and (config.per_class or not config.plain):
+        raise InputError("ranking", "with views, networks, an output or classes", "none of them")
+    if config.teacher is not None and not config.ranking:
+        raise InputError("teacher", f"{config.teacher} and no --ranking", "both or neither")
     try:
-        torch.empty(1, device=name)
+        torch.empty(1, device=config.device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(
-            "device", f"'{name}' ({str(error).splitlines()[0][:100]})", "one that torch has here"
-        ) from None
+        found = f"'{config.device}' ({str(error).splitlines()[0][:100]})"
+        raise InputError("device", found, "one that torch has here") from None
 
 
 def run_evaluate(config: EvaluateConfig) -> Evaluation:
@@ -581,7 +584,7 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
     """
     if not config.plain:
         raise InputError("run_evaluate", "views, networks or output", "none of them (see matrices.run_matrix)")
-    check_device(config.device)
+    check_evaluation(config)
     if config.source.endswith(".safetensors"):
         trained = network_to_test(config)
         test = test_set(config, trained.dataset)
@@ -609,6 +612,7 @@ def run_ranking(config: EvaluateConfig) -> Ranked:
     Raises:
         InputError: something else than an artefact, soft labels and no teacher, or as `run_evaluate`.
     """
+    check_evaluation(config)
     source = source_to_train_on(config, config.network)
     if source.artefact is None:
         raise InputError(config.source, "a data set with --ranking", "an artefact")
@@ -623,7 +627,7 @@ def run_ranking(config: EvaluateConfig) -> Ranked:
         teacher.check(real.class_names)
         label = teacher.probabilities
     with progress("scoring", len(ARMS)) as report:
-        found = rank(source.artefact, real, test, plan, range(config.seeds), label, report)
+        found = rank(source.artefact, real, test, plan, range(config.seeds), label, report, config.device)
     return Ranked(found, compression(source.artefact, real, plan))
 
 

@@ -1,7 +1,8 @@
 """`pcdistill evaluate` on more than one network or view: a record for each of both, a table of them, and plots.
 
 With an output folder every record is written when its view is scored, and what stands there with the same settings, a
-digest of all that a result follows from, is not done again. Records of other sources in the folder stay, and show.
+digest of all that a result follows from, is not done again. Records of other sources in the folder stay, and show;
+those of the same column that were trained otherwise (other seeds, steps, or another set under the same name) go.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ from pcdistill.evaluation import (
     score_views,
     summed_up,
     view_label,
-    write_record,
+    write_records,
 )
 from pcdistill.evaluation.views import VIEW_SEED
 from pcdistill.files import atomic, check_writable, sha256_file
@@ -92,7 +93,7 @@ def run_matrix(config: EvaluateConfig, say: Say = lambda _: None) -> list[Record
     """
     if config.network is not None and config.networks:
         raise InputError("evaluate", "--network and --networks", "one of them")
-    jobs.check_device(config.device)
+    jobs.check_evaluation(config)
     for name in config.networks:
         networks[name]  # refused before the first is trained
     if config.source.endswith(".safetensors"):
@@ -120,15 +121,18 @@ def _of_fresh(config: EvaluateConfig, network: str | None) -> list[Record]:
 
     def of_missing(missing: Sequence[View]) -> Scored:
         parts = parts_of(source.clouds, tests.clean, missing, plan, tests.others)
-        choice = chosen(plan, source.clouds, validation, seeds[:1])  # the plan itself, unless it has a grid
+        # The plan itself, unless it has a grid.
+        choice = chosen(plan, source.clouds, validation, seeds[:1], device=config.device)
         total = sum(choice.protocol.recipe.total_steps(len(part.training)) for part in parts) * len(seeds)
         with progress(f"{plan.network} of {jobs.set_name(config.source)}", total) as report:
             for view, found in evaluate_views(parts, choice.protocol, seeds, report, config.device):
                 yield view, replace(found, choice=choice if plan.grid is not None else None)
 
     seed = made.metadata.seed if isinstance(made, Artefact) else 0
-    digests = _digests(tests, source.clouds.fingerprint(), plan, list(seeds))
-    return _records(config, source.dataset, digests, tests.views, plan, of_missing, partial(as_run, made, seed=seed))
+    trained_on = source.clouds.fingerprint() if source.artefact is None else sha256_file(config.source)
+    chosen_on = None if validation is None else validation.fingerprint()
+    facts = _facts(config, tests, plan, [trained_on, chosen_on, list(seeds)])
+    return _records(config, source.dataset, facts, tests, plan, of_missing, partial(as_run, made, seed=seed))
 
 
 def _of_trained(config: EvaluateConfig) -> list[Record]:
@@ -151,8 +155,8 @@ def _of_trained(config: EvaluateConfig) -> list[Record]:
             class_names=list(found.class_names), test_set=found.test_set,
         )  # fmt: skip
 
-    digests = _digests(tests, sha256_file(config.source), plan, [])
-    return _records(config, trained.dataset, digests, tests.views, plan, of_missing, run)
+    facts = _facts(config, tests, plan, [sha256_file(config.source)])
+    return _records(config, trained.dataset, facts, tests, plan, of_missing, run)
 
 
 def _tests(config: EvaluateConfig, dataset: str) -> Tests:
@@ -162,33 +166,33 @@ def _tests(config: EvaluateConfig, dataset: str) -> Tests:
     return Tests(clean, views, {name: load(name, "test", root=config.root) for name in names})
 
 
-def _digests(tests: Tests, trained_on: str, plan: Protocol, seeds: Sequence[int]) -> dict[str, str]:
-    """Of every view, by name: of all that a record's accuracies follow from."""
-    clean = tests.clean.fingerprint()
-    others = {name: clouds.fingerprint() for name, clouds in tests.others.items()}
-    facts = [trained_on, plan.model_dump(mode="json"), list(seeds), VIEW_SEED, versions()["pcdistill"]]
+def _facts(config: EvaluateConfig, tests: Tests, plan: Protocol, training: Sequence[Any]) -> str:
+    """A digest of all that the accuracies of a column follow from: its training, and the clean set."""
+    named = [jobs.set_name(config.source), jobs.set_name(config.data or "")]
+    clean, version = tests.clean.fingerprint(), versions()["pcdistill"]
+    return _digest([*named, *training, plan.model_dump(mode="json"), VIEW_SEED, version, clean])
 
-    def digest(view: View) -> str:
-        tested_on = clean if view.dataset is None else others[view.dataset]
-        return hashlib.sha256(json.dumps([*facts, view.name, tested_on]).encode()).hexdigest()
 
-    return {view.name: digest(view) for view in tests.views}
+def _digest(facts: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _records(
     config: EvaluateConfig,
     dataset: str,
-    digests: Mapping[str, str],
-    views: Sequence[View],
+    facts: str,
+    tests: Tests,
     plan: Protocol,
     of_missing: Callable[[Sequence[View]], Scored],
     as_run_of: Callable[[Evaluation], Run],
 ) -> list[Record]:
     """A record per view: those that are there, and those of what is missing, written one by one."""
+    others = {name: clouds.fingerprint() for name, clouds in tests.others.items()}
+    digests = {view.name: _digest([facts, view.name, others.get(view.dataset or "")]) for view in tests.views}
     path = None if config.output is None else config.output / "records.jsonl"
     there = {(more.model_extra or {}).get("settings"): more for more in (read_records(path) if path else [])}
     found = {name: there[known] for name, known in digests.items() if known in there}
-    missing = [view for view in views if view.name not in found]
+    missing = [view for view in tests.views if view.name not in found]
     scored: Scored = of_missing(missing) if missing else iter(())
     if config.output is not None and missing:
         for name in FILES:
@@ -197,12 +201,24 @@ def _records(
         record = summed_up(
             BENCHMARK, jobs.set_name(config.data or dataset), plan, [as_run_of(evaluation)], _command(config),
             revision(), variant=jobs.set_name(config.source), view=view.name,
-            train_rotation=plan.recipe.augmentation.rotate, settings=digests[view.name],
+            train_rotation=plan.recipe.augmentation.rotate, trained=facts, settings=digests[view.name],
         )  # fmt: skip
         if path is not None:
-            write_record(path, record)
+            _keep(path, record)
         found[view.name] = record
-    return [found[view.name] for view in views]
+    return [found[view.name] for view in tests.views]
+
+
+def _keep(path: Path, record: Record) -> None:
+    """Add a record; what stands in its column and was trained otherwise goes, as a column is of one training."""
+
+    def stays(one: Record) -> bool:
+        if one.benchmark != BENCHMARK or _column(one) != _column(record):
+            return True
+        mine, its = (more.model_extra or {} for more in (record, one))
+        return bool(mine["trained"] == its.get("trained") and mine["view"] != its["view"])
+
+    write_records(path, [*filter(stays, read_records(path)), record])
 
 
 def _command(config: EvaluateConfig) -> str:
@@ -240,17 +256,20 @@ def columns_of(records: Sequence[Record]) -> list[Column]:
     """Networks by what tells them apart."""
     groups: dict[tuple[str, ...], dict[str, Record]] = {}
     for record in records:
-        more = record.model_extra or {}
-        key = (
-            record.network, str(more["variant"]), record.dataset, record.protocol,
-            f"trained {more['train_rotation']}", "thinned" if more["thin"] else "not thinned",
-        )  # fmt: skip
-        groups.setdefault(key, {})[str(more["view"])] = record
+        groups.setdefault(_column(record), {})[str((record.model_extra or {})["view"])] = record
     told = [0, *(place for place in range(1, 6) if len({key[place] for key in groups}) > 1)]
     return [
         Column(", ".join(key[place] for place in told), key[4].removeprefix("trained "), own)
         for key, own in groups.items()
     ]
+
+
+def _column(record: Record) -> tuple[str, ...]:
+    more = record.model_extra or {}
+    return (
+        record.network, str(more["variant"]), record.dataset, record.protocol,
+        f"trained {more['train_rotation']}", "thinned" if more["thin"] else "not thinned",
+    )  # fmt: skip
 
 
 def rows_of(columns: Sequence[Column]) -> list[Row]:
@@ -333,19 +352,19 @@ def _draw(records: Sequence[Record], folder: Path, say: Say) -> None:
             resolutions, [], path, title, note + ".", axis="points per test cloud"
         )
     written = ["records.jsonl", "table.md"]
-    for name, draw in drawings.items():
-        for ending in ("png", "svg"):
-            path = folder / f"{name}.{ending}"
-            path.unlink(missing_ok=True)
-            if draw is None:
-                continue
-            try:
-                with atomic(path) as temporary:
-                    draw(temporary)
-                written.append(path.name)
-            except ImportError:
-                say("no plots: matplotlib is not installed (pip install 'pcdistill[plots]')")
-                return
+    paths = [(folder / f"{name}.{ending}", draw) for name, draw in drawings.items() for ending in ("png", "svg")]
+    for path, _ in paths:
+        path.unlink(missing_ok=True)
+    for path, draw in paths:
+        if draw is None:
+            continue
+        try:
+            with atomic(path) as temporary:
+                draw(temporary)
+            written.append(path.name)
+        except ImportError:
+            say("no plots: matplotlib is not installed (pip install 'pcdistill[plots]')")
+            return
     say(f"wrote {', '.join(written)} to {folder}")
 
 

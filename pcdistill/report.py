@@ -140,7 +140,7 @@ def grouped(placed: Sequence[Placed], by: Sequence[str]) -> list[list[Placed]]:
     """A group per table: records that agree in `by`.
 
     Raises:
-        InputError: two of a group disagree in another of `FIELDS`.
+        InputError: two of a group disagree in another of `FIELDS`, or were tested on other clouds of the same name.
     """
     groups: dict[tuple[str, ...], list[Placed]] = {}
     for one in placed:
@@ -153,7 +153,16 @@ def grouped(placed: Sequence[Placed], by: Sequence[str]) -> list[list[Placed]]:
                 if left != right:
                     found = f"{field} '{left}', but '{right}' in {other.place}"
                     raise InputError(first.place, found, f"the same in one table (--by {field} makes several)")
+        _check_test_sets(group)
     return list(groups.values())
+
+
+def _check_test_sets(group: Sequence[Placed]) -> None:
+    """Refuse other test clouds under the same name, where records say which they were of."""
+    known = [(digest, one.place) for one in group if (digest := setting(one.record, "test_set")) is not None]
+    for digest, place in known[1:]:
+        if digest != known[0][0]:
+            raise InputError(known[0][1], f"other test clouds than {place}", "the same test set in one table")
 
 
 def _value(record: Record, field: str) -> Any:

@@ -42,7 +42,8 @@ EVERY: dict[str, dict[str, Any]] = {
     "evaluate": {
         "source": "a.h5", "data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
         "networks": ["pointnet", "pointnet-small"], "views": ["so3", "gaussian:3"], "train_rotation": "z", "steps": 3,
-        "thin": True, "seeds": 1, "output": "out", "per_class": True, "json": True,
+        "thin": True, "seeds": 1, "output": "out", "per_class": True, "json": True, "device": "meta", "ranking": True,
+        "teacher": "net.safetensors",
     },
     "view": {
         "source": "a.h5", "png": "a.png", "window": True, "root": "data", "split": "test", "columns": 2,
@@ -141,7 +142,9 @@ def test_every_field_is_described_and_in_the_help(
     field = COMMANDS[command][0].by_key()[key]
     assert field.description
     name = key.upper() if isinstance(field.json_schema_extra, dict) else "--" + key.replace("_", "-")
-    note = f" (default: {field.default})" if field.default is not None and not field.default_factory else ""
+    # Nothing, an unset flag and no words at all are not worth a mention; a number 0 is.
+    silent = field.default is None or field.default is False or field.default == () or field.default_factory
+    note = "" if silent else f" (default: {field.default})"
     text = field.description + (" (required)" if field.is_required() else note)
     assert re.search(rf"\s{name}( \S+)*? {re.escape(text)}( |$)", shown)
 

@@ -133,17 +133,28 @@ def test_an_output_is_gone_on_with(
     assert list(cells(again))[2:] == ["clean", "none/z", "none/SO3", "cutout"]
     assert (output / "table.md").read_text().rstrip("\n") in "\n".join(again)
     save = SelectConfig(data=str(tiny_file), output=artefact, clouds_per_class=2, points=16, method="random", seed=4)
-    run_select(save)  # another set under the same name: in place of what was there
-    lines(*words)
-    assert trained[2:] == [["clean"]]
-    assert [one.distill_seeds for one in read_records(output / "records.jsonl")[1:4]] == [[4], [3], [3]]
+    run_select(save)  # another set under the same name: no view of the old one stays in its column
+    lines(*words, "--views", "z")
+    assert trained[2:] == [["clean", "z"]]
+    found = read_records(output / "records.jsonl")
+    assert found[0] == old
+    assert [one.distill_seeds for one in found[1:]] == [[4], [4]]
     lines(*words, "--steps", 2)  # another protocol: a column of its own
     assert cells((output / "table.md").read_text().splitlines())["clean"].count("–") == 0
-    assert len(read_records(output / "records.jsonl")[1:]) == len(second) + 1
-    lines(*words[:4], 2, *words[5:])  # other seeds: in place of what was there
-    found = read_records(output / "records.jsonl")[1:]
-    assert len(found) == len(second) + 1
-    assert len(found[0].accuracy) == 2
+    assert len(read_records(output / "records.jsonl")[1:]) == 3
+    # Other seeds: in place of what was there, so that a row is never of unequal numbers of networks.
+    lines(*words[:4], 2, *words[5:], "--views", "cutout")
+    found = read_records(output / "records.jsonl")[2:]
+    assert [len(one.accuracy) for one in found] == [2] * 6
+    assert [(r.model_extra or {})["view"] for r in found] == ["clean", *(f"cutout:{s}" for s in range(1, 6))]
+    # The same clouds in another file have a name and a size of their own.
+    copy = artefact.with_name("b.h5")
+    copy.write_bytes(artefact.read_bytes())
+    lines(copy, *words[1:], "--steps", 2)
+    assert trained[-1] == ["clean"]
+    assert [(r.model_extra or {})["variant"] for r in read_records(output / "records.jsonl")[1:]] == [
+        "a.h5" if number < 7 else "b.h5" for number in range(8)
+    ]
     assert all(str(tmp_path) not in line for line in (output / "records.jsonl").read_text().splitlines())
 
 

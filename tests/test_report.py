@@ -137,6 +137,14 @@ def test_what_does_not_belong_together_is_refused_unless_apart(
     assert [len(apart.table(number)) for number in (0, 1)] == [2, 1]
 
 
+def test_other_test_clouds_under_the_same_name_are_refused(report: Report) -> None:
+    older, one, other = record(), record(arm="krr", test_set="1a"), record(arm="medoid", test_set="2b")
+    shown = report([older, one], [other])
+    assert (shown.code, shown.out) == (2, "")
+    assert "a.jsonl:2: other test clouds than b.jsonl:1, expected the same test set in one table" in shown.err
+    assert len(report([older, one], [record(arm="medoid", test_set="1a")]).table()) == 3  # older ones do not say
+
+
 def test_recipes_that_only_lack_new_fields_are_the_same(report: Report) -> None:
     older = {key: value for key, value in FACTS["recipe"].items() if key not in ("ema", "normalise")}
     assert recipe_digest(record(recipe=older)) == recipe_digest(record())

@@ -14,19 +14,9 @@ from pcdistill.evaluation.records import (
     write_record,
     write_records,
 )
-from pcdistill.evaluation.scores import (
-    Evaluation,
-    Scores,
-    as_tested,
-    calibration_error,
-    evaluate,
-    hits,
-    mean_std,
-    peak_mib,
-    score,
-)
+from pcdistill.evaluation.scores import Scores, as_tested, calibration_error, hits, mean_std, peak_mib, score
 from pcdistill.evaluation.statistics import Difference, Outcomes, difference, mcnemar, outcomes, paired_bootstrap
-from pcdistill.evaluation.sweep import Choice, Trial, chosen, planned_steps, split
+from pcdistill.evaluation.sweep import Choice, Evaluation, Trial, chosen, evaluate, planned_steps, split
 from pcdistill.evaluation.views import (
     View,
     evaluate_views,

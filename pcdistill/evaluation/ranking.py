@@ -18,8 +18,8 @@ from pcdistill.allocation import Shape, fill
 from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.evaluation.scores import evaluate, mean_std
-from pcdistill.evaluation.sweep import split
+from pcdistill.evaluation.scores import mean_std
+from pcdistill.evaluation.sweep import evaluate, split
 from pcdistill.expansion import expand
 from pcdistill.selection import select
 from pcdistill.storage import Artefact, storages
@@ -131,6 +131,7 @@ def rank(
     seeds: Sequence[int],
     label: Label | None = None,
     on_progress: OnProgress | None = None,
+    device: str = "cpu",
 ) -> Ranking:
     """Train what the scores of an artefact need: up to six sets, each with every seed.
 
@@ -145,6 +146,7 @@ def rank(
         seeds: of the networks; the first also draws the random clouds.
         label: gives random clouds the labels that the artefact's have: its teacher's. Needed for soft labels only.
         on_progress: called with the number of the `ARMS` that are trained, and the name of what comes.
+        device: as in `evaluate`.
 
     Raises:
         InputError: soft labels and no `label`, or as `evaluate`.
@@ -162,7 +164,7 @@ def rank(
     def reached(arm: str, clouds: PointClouds, plan: Protocol) -> tuple[float, ...]:
         if on_progress is not None:
             on_progress(ARMS.index(arm), arm)
-        return tuple(evaluate(clouds, test, plan, seeds, validation=validation).accuracies)
+        return tuple(evaluate(clouds, test, plan, seeds, validation=validation, device=device).accuracies)
 
     made, random = artefact.training_clouds, random_twin(artefact, real, seeds[0], label)
     found = {"made": reached("made", made, augmented)}

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pcdistill.clouds import PointClouds
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
-from pcdistill.evaluation.scores import Evaluation, evaluate, mean_std, peak_mib
+from pcdistill.evaluation.scores import mean_std, peak_mib
+from pcdistill.evaluation.sweep import Evaluation, evaluate
 from pcdistill.files import atomic
 from pcdistill.storage import Artefact
 from pcdistill.training import OnProgress, Protocol

@@ -1,10 +1,8 @@
-"""Training networks on a set and reading their accuracy: the numbers behind every table."""
+"""What a trained network is worth on a test set: the numbers behind every table."""
 
 import resource
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,9 +13,6 @@ from pcdistill.errors import InputError
 from pcdistill.geometry import farthest_point_sample, gather_points
 from pcdistill.models import Network
 from pcdistill.training import OnProgress, Protocol, predict, train_networks
-
-if TYPE_CHECKING:
-    from pcdistill.evaluation.sweep import Choice
 
 ECE_BINS = 15
 
@@ -42,22 +37,6 @@ class Scores:
     confusion: tuple[tuple[int, ...], ...]
     ece: float
     right: str
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A protocol's runs on one training set."""
-
-    seeds: tuple[int, ...]
-    runs: tuple[Scores, ...]
-    train_seconds: float  # all runs together, tests and the choice of a recipe included
-    choice: "Choice | None" = None  # of protocols with a grid
-    class_names: tuple[str, ...] = ()
-    test_set: str = ""  # `test_digest` of the clouds that it was tested on
-
-    @property
-    def accuracies(self) -> list[float]:
-        return [run.accuracy for run in self.runs]
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
@@ -109,40 +88,22 @@ def calibration_error(logits: Tensor, labels: Tensor, bins: int = ECE_BINS) -> f
     return sums.abs().sum().item() / len(labels)
 
 
-def evaluate(
+def trained_scores(
     clouds: PointClouds,
     test: PointClouds,
     protocol: Protocol,
     seeds: Sequence[int],
     on_progress: OnProgress | None = None,
-    validation: PointClouds | None = None,
     device: str = "cpu",
-) -> Evaluation:
-    """Train one fresh network per seed on `clouds` and test it on `test`, as `protocol` says.
-
-    Args:
-        clouds: the training set; whole, selected or synthetic.
-        test: clouds of the same classes, at least `protocol.test_points` points each.
-        protocol: recipe, network and test resolution.
-        seeds: of weights, order and augmentation, one run each.
-        on_progress, device: as in `train_networks`.
-        validation: what the recipe is chosen on, with the first seed, if the protocol has a grid (`sweep.split`).
+) -> tuple[Scores, ...]:
+    """Train one fresh network per seed by the protocol's recipe as it is, and test it; `evaluate` without a grid.
 
     Raises:
-        InputError: classes differ, too few test points, or a grid and no validation clouds.
+        InputError: classes differ, or too few test points.
     """
-    from pcdistill.evaluation.sweep import chosen, later  # which evaluates, too
-
-    digest = test_digest(test, protocol)
     test = as_tested(test, clouds.class_names, protocol, clouds.points_per_cloud)
-    start = time.perf_counter()
-    choice = None
-    if protocol.grid is not None:
-        choice = chosen(protocol, clouds, validation, seeds[:1], on_progress)
-        protocol, on_progress = choice.protocol, later(on_progress, choice.steps, "")
     networks = train_networks(protocol.network, clouds, protocol.recipe, seeds, on_progress, device)
-    runs = tuple(score(network, test) for network in networks)
-    return Evaluation(tuple(seeds), runs, time.perf_counter() - start, choice, test.class_names, digest)
+    return tuple(score(network, test) for network in networks)
 
 
 def test_digest(test: PointClouds, protocol: Protocol) -> str:

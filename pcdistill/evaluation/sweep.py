@@ -1,5 +1,8 @@
-"""The recipe that serves a training set best, chosen on clouds that it was not made of: protocols with a grid."""
+"""Protocols carried out: the recipe of a grid that serves a set best, chosen on clouds that it was not made of, then
+fresh networks trained and tested.
+"""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,7 +10,7 @@ from typing import Any
 from pcdistill.clouds import PointClouds
 from pcdistill.data import last_split
 from pcdistill.errors import InputError
-from pcdistill.evaluation.scores import as_tested, evaluate
+from pcdistill.evaluation.scores import Scores, as_tested, test_digest, trained_scores
 from pcdistill.training import OnProgress, Protocol
 
 
@@ -45,6 +48,22 @@ class Choice:
         """What a record says of it."""
         recipe = self.protocol.recipe
         return {"lr": recipe.lr, "steps": recipe.steps, "tried": [asdict(trial) for trial in self.trials]}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A protocol's runs on one training set."""
+
+    seeds: tuple[int, ...]
+    runs: tuple[Scores, ...]
+    train_seconds: float  # all runs together, tests and the choice of a recipe included
+    choice: Choice | None = None  # of protocols with a grid
+    class_names: tuple[str, ...] = ()
+    test_set: str = ""  # `test_digest` of the clouds that it was tested on
+
+    @property
+    def accuracies(self) -> list[float]:
+        return [run.accuracy for run in self.runs]
 
 
 def split(real: PointClouds, protocol: Protocol) -> tuple[PointClouds, PointClouds | None]:
@@ -85,6 +104,7 @@ def chosen(
     validation: PointClouds | None,
     seeds: Sequence[int],
     on_progress: OnProgress | None = None,
+    device: str = "cpu",
 ) -> Choice:
     """The recipe of a protocol's grid with which networks trained on `clouds` do best on `validation`.
 
@@ -95,7 +115,7 @@ def chosen(
         clouds: the training set, none of them of `validation`: `split` gives both.
         validation: real clouds of the same classes, never the test set.
         seeds: of the networks that every recipe is tried with.
-        on_progress: as in `evaluate`.
+        on_progress, device: as in `evaluate`.
 
     Raises:
         InputError: a grid and no validation clouds, or as `evaluate`; a recipe by which training diverges counts as
@@ -114,7 +134,8 @@ def chosen(
         steps = plan.recipe.total_steps(len(clouds))
         report = later(on_progress, done, f"trying lr {plan.recipe.lr:g}, ")
         try:
-            accuracy = tuple(evaluate(clouds, validation, plan, seeds, report).accuracies)
+            scores = trained_scores(clouds, validation, plan, seeds, report, device)
+            accuracy = tuple(one.accuracy for one in scores)
         except InputError as error:
             failures.append(error)
             accuracy = (0.0,) * len(seeds)
@@ -124,6 +145,39 @@ def chosen(
         raise failures[-1]
     best = max(range(len(trials)), key=lambda i: trials[i].mean)
     return Choice(plans[best], tuple(trials))
+
+
+def evaluate(
+    clouds: PointClouds,
+    test: PointClouds,
+    protocol: Protocol,
+    seeds: Sequence[int],
+    on_progress: OnProgress | None = None,
+    validation: PointClouds | None = None,
+    device: str = "cpu",
+) -> Evaluation:
+    """Train one fresh network per seed on `clouds` and test it on `test`, as `protocol` says.
+
+    Args:
+        clouds: the training set; whole, selected or synthetic.
+        test: clouds of the same classes, at least `protocol.test_points` points each.
+        protocol: recipe, network and test resolution.
+        seeds: of weights, order and augmentation, one run each.
+        on_progress, device: as in `train_networks`.
+        validation: what the recipe is chosen on, with the first seed, if the protocol has a grid (`sweep.split`).
+
+    Raises:
+        InputError: classes differ, too few test points, or a grid and no validation clouds.
+    """
+    as_tested(test, clouds.class_names, protocol)  # refuses what does not fit before a recipe is chosen
+    start = time.perf_counter()
+    choice = None
+    if protocol.grid is not None:
+        choice = chosen(protocol, clouds, validation, seeds[:1], on_progress, device)
+        protocol, on_progress = choice.protocol, later(on_progress, choice.steps, "")
+    runs = trained_scores(clouds, test, protocol, seeds, on_progress, device)
+    seconds = time.perf_counter() - start
+    return Evaluation(tuple(seeds), runs, seconds, choice, test.class_names, test_digest(test, protocol))
 
 
 def planned_steps(protocol: Protocol, clouds: int, networks: int) -> int:

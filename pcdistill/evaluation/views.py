@@ -16,7 +16,8 @@ from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.evaluation.scores import Evaluation, as_tested, score, test_digest, thinned
+from pcdistill.evaluation.scores import as_tested, score, test_digest, thinned
+from pcdistill.evaluation.sweep import Evaluation
 from pcdistill.geometry import MODELNET_C, POINTCLOUD_C, SEVERITIES, corrupt, corruptions, random_rotations, rotate
 from pcdistill.models import Network, Output
 from pcdistill.registry import nearest

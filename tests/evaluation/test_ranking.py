@@ -130,15 +130,17 @@ def test_every_arm_is_trained_as_it_says(
 ) -> None:
     seen: list[tuple[str, Protocol, Any]] = []
 
-    def told(clouds: PointClouds, test: PointClouds, plan: Protocol, seeds: Any, validation: None = None) -> Evaluation:
-        assert (test, seeds, validation) == (few, [0, 4], None)
+    def told(
+        clouds: PointClouds, test: PointClouds, plan: Protocol, seeds: Any, validation: None, device: str
+    ) -> Evaluation:
+        assert (test, seeds, validation, device) == (few, [0, 4], None, "cpu:0")
         seen.append((clouds.fingerprint(), plan, clouds.labels.ndim))
         runs = tuple(Scores(float(len(seen)), 0.0, (), (), 0.0, "") for _ in seeds)
         return Evaluation(tuple(seeds), runs, 0.0)
 
     monkeypatch.setattr(ranking, "evaluate", told)
     artefact = made(labelled=True)
-    found = rank(artefact, few, few, PLAN, [0, 4], teacher)
+    found = rank(artefact, few, few, PLAN, [0, 4], teacher, device="cpu:0")
     recipe = PLAN.recipe.model_copy(update={"augmentation": RECIPES["tuned"].augmentation})
     augmented = PLAN.model_copy(update={"recipe": recipe})
     soft, twin = artefact.clouds, random_twin(artefact, few, 0, teacher)
@@ -210,12 +212,3 @@ def test_the_command_prints_what_the_scores_are_made_of(
     shown = capsys.readouterr().out
     assert f"label-robust score           {found['lrs']:.3f} " in shown
     assert f"the set                      {100 * reached['made']:.1f} %" in shown
-    for more, message in (
-        (["--views", "z"], "ranking: with views, networks or an output"),
-        (["--network", "pointnet-small"], "a data set with --ranking, expected an artefact"),
-    ):
-        source = path if more[0] == "--views" else tiny_file
-        assert main(["evaluate", str(source), "--data", str(tiny_file), "--ranking", *more]) == 2
-        assert message in capsys.readouterr().err
-    assert main([*words[:-1], "--teacher", "net.safetensors"]) == 2
-    assert "teacher: net.safetensors and no --ranking" in capsys.readouterr().err

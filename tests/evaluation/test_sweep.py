@@ -13,7 +13,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.config import CompareConfig, EvaluateConfig, SelectConfig, TrainConfig
 from pcdistill.data import last_split, load, validation_split
 from pcdistill.errors import InputError
-from pcdistill.evaluation import chosen, evaluate, measure, planned_steps, read_records, split, summed_up
+from pcdistill.evaluation import chosen, evaluate, measure, planned_steps, read_records, split, summed_up, sweep
 from pcdistill.jobs import run_evaluate, run_select, run_train
 from pcdistill.storage import Artefact
 from pcdistill.training import Grid, Protocol, Recipe, protocol, recipe
@@ -98,6 +98,21 @@ def test_evaluation_chooses_without_the_test_set_and_says_what(few: PointClouds)
     assert steps[tried:] == list(range(tried + 2, steps[-1] + 1, 2))
     assert len(steps) <= planned_steps(PLAN, len(clouds), 2) == 30 + 2 * 12
     assert planned_steps(found.choice.protocol, len(clouds), 2) == 2 * (found.choice.protocol.recipe.steps or 0)
+
+
+def test_recipes_are_tried_where_networks_are_trained(few: PointClouds, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[str] = []
+    real = sweep.trained_scores
+
+    def watched(*given: Any) -> Any:
+        devices.append(given[-1])
+        return real(*given)
+
+    monkeypatch.setattr(sweep, "trained_scores", watched)
+    clouds, validation = split(few, PLAN)
+    found = evaluate(clouds, few, PLAN, [0], validation=validation, device="cpu:0")
+    assert found.choice is not None
+    assert devices == ["cpu:0"] * (len(found.choice.trials) + 1)
 
 
 def test_a_grid_needs_validation_clouds_of_the_same_classes(few: PointClouds) -> None:
