@@ -306,7 +306,7 @@ def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, wanted: in
 
 @torch.no_grad()
 def predict(network: Network, points: Tensor, batch: int = 64) -> Tensor:
-    """Logits `(N, C)` of `(N, P, 3)` clouds, in evaluation mode; on the processor, wherever the network is."""
+    """Logits `(N, C)` of `(N, P, 3)` clouds, in evaluation mode; where the clouds are, wherever the network is."""
     network.eval()
     device = next((value.device for value in network.parameters()), points.device)
     return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
