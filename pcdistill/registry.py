@@ -72,11 +72,11 @@ class Registry(Generic[T]):
     def _plugin(self, name: str, points: tuple[EntryPoint, ...]) -> T:
         """What a name stands for: its only entry point, and nothing built in, so that no name changes its meaning."""
         point = points[0]
-        if point in self._loaded:
-            return self._loaded[point]
         if name in self._entries or len(points) > 1:
             found = f"'{name}' of {' and '.join(map(_origin, points))}"
             raise InputError(self.kind, found, "a name that nothing built in and no other distribution has")
+        if point in self._loaded:
+            return self._loaded[point]
         try:
             entry = point.load()
         except Exception as error:

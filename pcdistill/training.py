@@ -38,7 +38,7 @@ class Recipe(BaseModel):
         normalise: centre every training cloud and scale it to the unit sphere first.
         ema: decay per step of the averaged weights that are returned (at step s at most s / (9 + s));
             0 returns the last weights.
-        bf16: multiply the widest layers in bfloat16 where the processor can.
+        bf16: multiply the widest layers in bfloat16 on a processor that can; not on other devices.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -205,7 +205,7 @@ def _fit(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     batches = [_batches(len(clouds), recipe, generator) for generator in generators]
     for network in networks:
-        network.bf16 = recipe.bf16
+        network.bf16 = recipe.bf16 and device.type == "cpu"  # whether the processor can says nothing of others
     stack = Stack(networks)
     optimizer = _optimizer(stack.parameters(), recipe)
     averaged = [value.detach().clone() for value in stack.state()] if recipe.ema else []
@@ -306,7 +306,7 @@ def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, wanted: in
 
 @torch.no_grad()
 def predict(network: Network, points: Tensor, batch: int = 64) -> Tensor:
-    """Logits `(N, C)` of `(N, P, 3)` clouds, in evaluation mode; on the processor, wherever the network is."""
+    """Logits `(N, C)` of `(N, P, 3)` clouds, in evaluation mode; where the clouds are, wherever the network is."""
     network.eval()
     device = next((value.device for value in network.parameters()), points.device)
     return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])

@@ -143,6 +143,15 @@ def test_a_name_never_changes_its_meaning(install: Install) -> None:
     assert networks["pointnet"] is ours
 
 
+def test_a_name_that_is_in_use_is_taken_from_nobody(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("distfirst", "plugin_first", MEAN, {"mine": "plugin_first:Mean"})
+    assert networks["mine"].__name__ == "Mean"  # type: ignore[attr-defined]
+    folder = install("distlate", "plugin_late", MEAN, {"mine": "plugin_late:Mean"})
+    monkeypatch.setattr(sys, "path", [*(place for place in sys.path if place != str(folder)), str(folder)])
+    with pytest.raises(InputError, match=r"'mine' of distribution distfirst 1\.2 and distribution distlate 1\.2, exp"):
+        networks["mine"]
+
+
 def test_a_distribution_without_metadata_is_one_line_too(install: Install) -> None:
     folder = install("distbare", "plugin_bare", "raise ValueError", {"bare": "plugin_bare:Mean"})
     next(folder.glob("*.dist-info/METADATA")).unlink()

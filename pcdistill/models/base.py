@@ -93,7 +93,11 @@ networks: Registry[NetworkFactory] = Registry("network", group="pcdistill.networ
 
 
 def build(name: str, num_classes: int, seed: int) -> Network:
-    """A freshly initialised network of the registry; the same seed gives the same weights."""
+    """A freshly initialised network of the registry; the same seed gives the same weights.
+
+    Raises:
+        InputError: unknown name, a plugin that cannot be loaded, or a factory that makes something else.
+    """
     factory = networks[name]
     with seeded(seed):
         made = factory(num_classes)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pcdistill.geometry import nearest_indices
-from pcdistill.models.base import Dropout, Network, networks
+from pcdistill.models.base import Network, networks
 from pcdistill.models.fused import CACHED_ELEMENTS, LinearNormPool, bf16_available
+from pcdistill.models.heads import classifier
 from pcdistill.models.pointnet import PointNorm, SharedLayer
 
 SLOPE = 0.2
@@ -149,11 +150,7 @@ class DGCNN(Network):
         sizes = [3, *widths]
         self.edges = nn.ModuleList(EdgeConv(sizes[i], sizes[i + 1]) for i in range(len(widths)))
         self.embedding = SharedLayer(sum(widths), embedding, "batch", slope=SLOPE)
-        layers: list[nn.Module] = []
-        sizes = [2 * embedding, *head]
-        for i in range(len(head)):
-            layers += [SharedLayer(sizes[i], sizes[i + 1], "batch", slope=SLOPE), Dropout(0.5, sizes[i + 1])]
-        self.head = nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes))
+        self.head = classifier(2 * embedding, head, num_classes, slope=SLOPE)
 
     def point_features(self, points: Tensor) -> list[Tensor]:
         features = self._edge_features(points)

@@ -244,7 +244,7 @@ class LinearNormPool(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, eps: float, slope: float, bf16: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         clouds, points, width = hidden.shape
-        rows, weight = hidden.reshape(-1, width), weight
+        rows = hidden.reshape(-1, width)
         if bf16:
             rows, weight = rows.bfloat16(), weight.bfloat16()
         values = (weight @ rows.T).to(hidden.dtype).view(-1, clouds, points)

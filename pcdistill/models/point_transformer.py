@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from pcdistill.geometry import farthest_point_sample, gather_points, nearest_indices
-from pcdistill.models.base import Dropout, Network, networks
+from pcdistill.models.base import Network, networks
+from pcdistill.models.heads import classifier
 from pcdistill.models.pointnet import PointNorm, SharedLayer
 
 SHARED = 8  # channels that one attention weight is for
@@ -77,13 +78,7 @@ class PointTransformer(Network):
             SharedLayer(widths[i] + 3, widths[i + 1], "batch", activate=False) for i in range(len(widths) - 1)
         )
         self.blocks = nn.ModuleList(Block(width) for width in widths)
-        self.head = nn.Sequential(
-            SharedLayer(widths[-1], 256, "batch"),
-            Dropout(0.5, 256),
-            SharedLayer(256, 128, "batch"),
-            Dropout(0.5, 128),
-            nn.Linear(128, num_classes),
-        )
+        self.head = classifier(widths[-1], (256, 128), num_classes)
 
     def point_features(self, points: Tensor) -> list[Tensor]:
         features, out = self.first.fused(points), []

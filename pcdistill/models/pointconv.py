@@ -11,17 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from pcdistill.geometry import farthest_point_sample, gather_points, nearest_indices
-from pcdistill.models.base import Dropout, Network, networks
+from pcdistill.models.base import Network, networks
 from pcdistill.models.fused import CHUNK_ELEMENTS
+from pcdistill.models.grouping import PUBLISHED_POINTS
+from pcdistill.models.heads import classifier
 from pcdistill.models.pointnet import SharedLayer
 
-NOMINAL = 1024  # points of a cloud that the numbers of centres are meant for
 WEIGHTS = 16  # functions of the position that a weight is a sum of
 
 
 def scaled(count: int, points: int) -> int:
     """Centres for a cloud of `points` points: `count` from 1024 points on, below in proportion, rounded up."""
-    return min(count, -(-count * points // NOMINAL))
+    return min(count, -(-count * points // PUBLISHED_POINTS))
 
 
 class PointConv(nn.Module):
@@ -82,13 +83,7 @@ class PointConvNet(Network):
         self.stages = nn.ModuleList(
             [PointConv(0, (64, 64, 128)), PointConv(128, (128, 128, 256)), PointConv(256, (256, 512, 1024))]
         )
-        self.head = nn.Sequential(
-            SharedLayer(1024, 512, "batch"),
-            Dropout(0.4, 512),
-            SharedLayer(512, 256, "batch"),
-            Dropout(0.4, 256),
-            nn.Linear(256, num_classes),
-        )
+        self.head = classifier(1024, (512, 256), num_classes, p=0.4)
 
     def point_features(self, points: Tensor) -> list[Tensor]:
         counts, out = [scaled(count, points.shape[1]) for count in self.centres], []

@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from pcdistill.models.base import Network, Output, networks
+from pcdistill.models.base import Network, networks
 from pcdistill.models.grouping import SetAbstraction, centre_counts, centres_first, reach
 from pcdistill.models.heads import classifier
 from pcdistill.models.pointnet import Trunk
@@ -35,18 +35,14 @@ class StagedNetwork(Network):
         """Features `(B, N_l, F_l)` after each stage, and the last centres `(B, M, 3)`."""
         raise NotImplementedError
 
-    def forward(self, points: Tensor) -> Output:
-        pooled = self.trunk(self._end(*self.stages(points)), False)
-        return Output(self.classify(pooled), pooled)
-
-    def classify(self, global_feature: Tensor) -> Tensor:
-        logits: Tensor = self.head(global_feature)
-        return logits
-
     def point_features(self, points: Tensor) -> list[Tensor]:
         """Features of what points are left after each stage, and after the last shared layer."""
         found, centres = self.stages(points)
         return [*found, self.trunk.point_features(self._end(found, centres))[-1]]
+
+    def pooled(self, points: Tensor) -> Tensor:
+        pooled: Tensor = self.trunk(self._end(*self.stages(points)), False)
+        return pooled
 
     def _end(self, found: list[Tensor], centres: Tensor) -> Tensor:
         return torch.cat([centres, found[-1]], -1)
@@ -89,7 +85,7 @@ class PointNet2(StagedNetwork):
 
 @networks.register("pointnet2")
 def pointnet2(num_classes: int) -> Network:
-    """PointNet++ with one scale, SSG (1.47 M parameters with 40 classes; 1.48 M published, with biases)."""
+    """PointNet++ with one scale, SSG (1.47 M parameters with 40 classes; 1.48 M with the biases that are left out)."""
     stages = [[Ball(0.2, 32, (64, 64, 128))], [Ball(0.4, 64, (128, 128, 256))]]
     return PointNet2(num_classes, stages, widths=(256, 512, 1024), head=(512, 256))
 

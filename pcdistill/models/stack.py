@@ -33,7 +33,6 @@ class Stack:
         if len(networks) > 1:
             self._parameters, self._buffers = stack_module_state(self.networks)
             self._plan = copy.deepcopy(networks[0]).to("meta")
-            self._plan.bf16 = networks[0].bf16
 
     def parameters(self) -> list[Tensor]:
         """What is learned: leaves, of several networks with a leading axis."""
