@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 SEEDS, CLASSES = 10, 40
 SIDE = 3072  # of the matrices whose product is the peak
-NETWORKS = ("pointnet", "pointnet-plain", "pointnet-small", "pointnet-tiny", "dgcnn", "pointnet2")
+NETWORKS = ("pointnet", "pointnet-plain", "pointnet-full", "pointnet-small", "pointnet-tiny")
 
 
 def clouds_of(count: int, points: int) -> PointClouds:
