@@ -53,6 +53,7 @@ from pcdistill.viewing import Curve, accuracy_bars, accuracy_plot
 Say = Callable[[str], None]
 Scored = Iterator[tuple[View, Evaluation]]
 BENCHMARK = "evaluate"  # of the records
+ROTATED = {"none": "trained unrotated", "z": "trained turned about z", "so3": "trained turned about any axis"}
 CORRUPTED = {"ModelNet40-C": MODELNET_C, "PointCloud-C": POINTCLOUD_C}
 PLOTS = ("plot-severities", "plot-kinds", "plot-resolutions")
 FILES = ("records.jsonl", "table.md", *(f"{plot}.{ending}" for plot in PLOTS for ending in ("png", "svg")))
@@ -259,16 +260,21 @@ def columns_of(records: Sequence[Record]) -> list[Column]:
         groups.setdefault(_column(record), {})[str((record.model_extra or {})["view"])] = record
     told = [0, *(place for place in range(1, 6) if len({key[place] for key in groups}) > 1)]
     return [
-        Column(", ".join(key[place] for place in told), key[4].removeprefix("trained "), own)
+        Column(", ".join(key[place] for place in told), _rotation(next(iter(own.values()))), own)
         for key, own in groups.items()
     ]
+
+
+def _rotation(record: Record) -> str:
+    """Of training clouds: none, z or so3."""
+    return str((record.model_extra or {})["train_rotation"])
 
 
 def _column(record: Record) -> tuple[str, ...]:
     more = record.model_extra or {}
     return (
         record.network, str(more["variant"]), record.dataset, record.protocol,
-        f"trained {more['train_rotation']}", "thinned" if more["thin"] else "not thinned",
+        ROTATED[_rotation(record)], "thinned" if more["thin"] else "not thinned",
     )  # fmt: skip
 
 
@@ -384,7 +390,8 @@ def _curves(columns: Sequence[Column], places: Mapping[int, Sequence[str]]) -> l
         found = {place: values(Row("", views), column) for place, views in places.items()}
         own = {place: mean_std(accuracies) for place, accuracies in found.items() if accuracies is not None}
         if any(place > 0 for place in own):
-            curves.append(Curve(column.label, list(own), [m for m, _ in own.values()], [d for _, d in own.values()]))
+            label = column.label.replace(", ", "\n")  # there is little room beside a plot
+            curves.append(Curve(label, list(own), [m for m, _ in own.values()], [d for _, d in own.values()]))
     return curves
 
 

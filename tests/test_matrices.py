@@ -261,11 +261,11 @@ def test_columns_say_what_tells_networks_apart() -> None:
     ]  # fmt: skip
     assert [column.label for column in columns_of(everything[:1])] == ["pointnet"]
     assert [column.label for column in columns_of(everything[:3])] == [
-        "pointnet, trained none", "pointnet, trained so3", "other, trained none",
+        "pointnet, trained unrotated", "pointnet, trained turned about any axis", "other, trained unrotated",
     ]  # fmt: skip
     labels = [column.label for column in columns_of(everything)]
     assert len(set(labels)) == 5
-    assert labels[-1] == "pointnet, b.h5, trained none, not thinned"
+    assert labels[-1] == "pointnet, b.h5, trained unrotated, not thinned"
     lines = table(everything[:2]).splitlines()
     assert lines[5:7] == ["| none/SO3 | 10.0 | – |", "| SO3/SO3 | – | 20.0 |"]
 
