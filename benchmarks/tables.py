@@ -19,6 +19,7 @@ from pcdistill.matrices import Column, Row, columns_of, rows_of, values
 HERE = Path(__file__).parent
 FILES = (HERE.parent / "README.md", HERE / "README.md")
 NAMES = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40", "shapes": "shapes"}
+MODELNETS = ("modelnet10", "modelnet40")
 METHODS = {
     "random": "random", "herding": "herding", "kcenter": "k-center", "medoid": "medoids", "sadm": "SADM",
     "quantile": "quantile", "gm": "gradient", "tm": "trajectory", "krr": "regression",
@@ -98,20 +99,20 @@ def _by_size(place: tuple[str, str, str]) -> tuple[str, str, int]:
     return protocol, dataset, int(size)
 
 
-def networks(records: list[Record], papers: list[dict[str, Any]], only: str | None = None) -> str:
+def networks(records: list[Record], papers: list[dict[str, Any]], only: tuple[str, ...] = ()) -> str:
     """What every network learns from every set; of sets of one size the best of a column is bold.
 
     Args:
         records: of `networks.py`; those on a validation split are left out.
         papers: of other networks, as printed.
-        only: the one size that is shown, beside whole sets.
+        only: the sizes that are shown, beside whole sets; all of them where there are none.
     """
     own: dict[tuple[str, str, str, str], Record] = {}
     for record in records:
         arm, size, validation = str((record.model_extra or {}).get("variant")).split()
-        if validation == "validation=False" and arm in SETS and size in (only or size, "None"):
+        if validation == "validation=False" and arm in SETS and (not only or size in (*only, "None")):
             own[record.dataset, size, arm, record.network] = record
-    datasets = sorted({place[0] for place in own if only in (None, place[1])})
+    datasets = sorted({place[0] for place in own if not only or place[0] in MODELNETS})
     printed = {(one["dataset"], one["method"], one["network"]): one for one in papers if one["dataset"] in datasets}
     columns = [name for name in NETWORKS if any(place[-1] == name for place in (*own, *printed))]
     rows = []
@@ -312,7 +313,7 @@ def filled(text: str, records: list[Record]) -> str:
         "costs": costs(cost) if cost else "",
         "growth": growth([json.loads(line) for line in grown.read_text().splitlines()] if grown.exists() else []),
         "networks": networks(crossed, papers) or NOTHING,
-        "networks_short": networks(crossed, [one for one in papers if one["method"] == "SADM"], only="12288")
+        "networks_short": networks(crossed, [one for one in papers if one["method"] == "SADM"], only=("1229", "12288"))
         or NOTHING,
         "robustness": robustness(read_records(folder / "robustness.jsonl")) or NOTHING,
         "speed": speed(_read(folder / "speed.json")) or NOTHING,

@@ -285,7 +285,7 @@ def test_networks_are_columns_and_the_best_of_a_size_is_bold(tables: ModuleType,
     ]
     assert [row[1] for row in rows[5:]] == ["DM, printed", "DC, printed", "SADM, printed"]
     assert rows[-1][2:] == ["–", "82.9 ± 1.4", "79.0 ± 2.2", "56.6 ± 4.9", "77.6 ± 1.6"]
-    text = tables.networks(records, papers, only="12288")
+    text = tables.networks(records, papers, only=("12288",))
     assert {row[0] for row in rows_of(text)[2:]} == {"ModelNet10, 12,288", "ModelNet10, 613,018", "ModelNet10"}
     assert "`tuned v2`, 600 steps; training and test clouds of 128 points; n = 1 or 2." in text
     assert tables.networks([], papers) == ""
