@@ -9,9 +9,9 @@ the same with training clouds that are rotated about z, and about any axis, on t
 """
 
 import argparse
-import importlib.util
 from pathlib import Path
-from types import ModuleType
+
+import networks  # the benchmark beside this one, which makes the sets
 
 from pcdistill.config import EvaluateConfig
 from pcdistill.evaluation import read_records, write_record
@@ -23,33 +23,22 @@ DATASET, SIZE, STEPS, NETWORK = "modelnet10", 1229, 600, "pointnet"
 ARMS = ("random", "medoid", "krr", "whole")
 
 
-def networks_script() -> ModuleType:
-    """The benchmark that makes the sets."""
-    spec = importlib.util.spec_from_file_location("_networks", HERE / "networks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def source_of(arm: str, script: ModuleType) -> str:
+def source_of(arm: str) -> str:
     """What `pcdistill evaluate` is pointed at: a set of `networks.py`, made if it is not there, or the data set."""
     if arm == "whole":
         return DATASET
-    cell = script.Cell(DATASET, arm, NETWORK, SIZE)
-    path = script.set_file(cell, 0)
+    cell = networks.Cell(DATASET, arm, NETWORK, SIZE)
+    path = networks.set_file(cell, 0)
     if not path.exists():
-        script.make(cell, script.splits(cell)[0], 0)
+        networks.make(cell, networks.splits(cell)[0], 0)
     return str(path)
 
 
 def main() -> None:
     """Measure what has no record yet, and copy the records of all."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    script = networks_script()
     for arm in ARMS:
-        source = source_of(arm, script)
+        source = source_of(arm)
         for rotation, views in (
             ("none", ("rotations", "resolutions", "corruptions")),
             ("z", ("rotations",)),
