@@ -8,6 +8,7 @@ those of the same column that were trained otherwise (other seeds, steps, or ano
 import hashlib
 import json
 import shlex
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -52,6 +53,7 @@ from pcdistill.viewing import Curve, accuracy_bars, accuracy_plot
 
 Say = Callable[[str], None]
 Scored = Iterator[tuple[View, Evaluation]]
+ROOM = 20  # characters of a line beside a plot
 BENCHMARK = "evaluate"  # of the records
 ROTATED = {"none": "trained unrotated", "z": "trained turned about z", "so3": "trained turned about any axis"}
 CORRUPTED = {"ModelNet40-C": MODELNET_C, "PointCloud-C": POINTCLOUD_C}
@@ -390,7 +392,8 @@ def _curves(columns: Sequence[Column], places: Mapping[int, Sequence[str]]) -> l
         found = {place: values(Row("", views), column) for place, views in places.items()}
         own = {place: mean_std(accuracies) for place, accuracies in found.items() if accuracies is not None}
         if any(place > 0 for place in own):
-            label = column.label.replace(", ", "\n")  # there is little room beside a plot
+            # There is little room beside a plot.
+            label = "\n".join(line for part in column.label.split(", ") for line in textwrap.wrap(part, ROOM))
             curves.append(Curve(label, list(own), [m for m, _ in own.values()], [d for _, d in own.values()]))
     return curves
 
