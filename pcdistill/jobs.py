@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import torch
 from pydantic import JsonValue, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialised
 from torch import Tensor
 
 from pcdistill.allocation import BITS as SHAPE_BITS
@@ -38,16 +36,17 @@ from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, as_tested, evaluate, planned_steps, score, split
 from pcdistill.evaluation.ranking import ARMS, Compression, Ranking, compression, rank
 from pcdistill.expansion import Expansion
-from pcdistill.files import atomic, cache_root, check_writable, sha256_file
+from pcdistill.files import cache_root, check_writable, sha256_file
 from pcdistill.geometry import normalise
 from pcdistill.matching import Objective, objectives
 from pcdistill.matching.base import merged
 from pcdistill.matching.experts import ExpertConfig, estimate, missing_experts, record_expert, record_experts
-from pcdistill.models import Network, build, networks
+from pcdistill.models import build, networks
 from pcdistill.progress import progress
 from pcdistill.selection import network_descriptor, raw_descriptor, select, selectors
 from pcdistill.storage import Artefact, Budget, Metadata, Storage, storages, utc_now
 from pcdistill.storage.labels import smoothed
+from pcdistill.trained import Trained, load_network, save_network
 from pcdistill.training import Protocol, predict, protocol, train
 
 # Probability of the own class that learned labels start from without a teacher, before it is rounded to a byte.
@@ -227,7 +226,7 @@ def _selection(chosen: PointClouds) -> dict[str, JsonValue]:
 class Teacher(NamedTuple):
     """A trained network that labels clouds: the softmax of its logits over a temperature (Hinton et al. 2015)."""
 
-    trained: "Trained"
+    trained: Trained
     path: Path
     temperature: float
 
@@ -506,57 +505,14 @@ def run_train(config: TrainConfig) -> list[float]:
             config.seed,
             lambda step, loss: report(step, f"loss {loss:.4g}"),
         )
-    facts = {
-        "format": "pcdistill network 1",
-        "class_names": json.dumps(source.clouds.class_names),
-        "protocol": source.protocol.model_dump_json(),
-        "dataset": set_name(source.dataset),
-        "seed": str(config.seed),
-        "points": str(source.clouds.points_per_cloud),
-        "versions": json.dumps(versions()),
-        "hardware": hardware(),
-    }
-    content = serialised({name: value.contiguous() for name, value in network.state_dict().items()}, facts)
-    with atomic(config.output) as temporary:
-        temporary.write_bytes(content)
+    save_network(
+        config.output,
+        Trained(
+            network, source.clouds.class_names, source.protocol, set_name(source.dataset),
+            source.clouds.points_per_cloud, config.seed,
+        ),
+    )  # fmt: skip
     return losses
-
-
-class Trained(NamedTuple):
-    """A network read from a file."""
-
-    network: Network
-    class_names: tuple[str, ...]
-    protocol: Protocol
-    dataset: str
-    points: int | None  # of every cloud that it was trained on; None in files of version 0.1
-
-
-def load_network(path: Path) -> Trained:
-    """A network written by `run_train`.
-
-    Raises:
-        InputError: not such a file, or its weights do not fit its network.
-    """
-    if not path.is_file():
-        raise InputError(path, "no such file", "a trained network")
-    try:
-        with safe_open(path, "pt") as stored:
-            facts = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        if facts.get("format") != "pcdistill network 1":
-            raise InputError(path, f"format {facts.get('format')!r}", "'pcdistill network 1'")
-        plan = Protocol.model_validate_json(facts["protocol"])
-        names = tuple(json.loads(facts["class_names"]))
-        network = build(plan.network, len(names), 0)
-        network.load_state_dict(tensors)
-        network.bf16 = plan.recipe.bf16  # as it was trained, so that it is tested as `evaluate` tests it
-        points = int(facts["points"]) if "points" in facts else None
-        return Trained(network.eval(), names, plan, facts["dataset"], points)
-    except InputError:
-        raise
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(path, f"not a network of this package ({' '.join(str(error).split())[:120]})") from None
 
 
 def check_evaluation(config: EvaluateConfig) -> None:

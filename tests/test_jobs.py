@@ -23,7 +23,6 @@ from pcdistill.engine import Job
 from pcdistill.errors import InputError
 from pcdistill.evaluation import evaluate
 from pcdistill.jobs import (
-    load_network,
     open_view,
     run_distill,
     run_evaluate,
@@ -37,6 +36,7 @@ from pcdistill.models import PointNet, build
 from pcdistill.selection import network_descriptor
 from pcdistill.selection import select as select_clouds
 from pcdistill.storage import Artefact, Budget
+from pcdistill.trained import load_network
 from pcdistill.training import predict, protocol
 
 REPOSITORY = Path(__file__).parent.parent

@@ -15,10 +15,11 @@ from pcdistill.data import shapes
 from pcdistill.distill import DistillSettings, Interrupted, distill
 from pcdistill.errors import InputError
 from pcdistill.files import sha256_file
-from pcdistill.jobs import load_network, run_distill, run_evaluate, run_select, run_train
+from pcdistill.jobs import run_distill, run_evaluate, run_select, run_train
 from pcdistill.matching import BankConfig, KernelRidgeRegression, Objective
 from pcdistill.storage import Artefact, StoredPoints
 from pcdistill.storage.labels import smoothed
+from pcdistill.trained import load_network
 from pcdistill.training import predict, recipe, train
 
 CLASSES = ("ball", "box", "ring")

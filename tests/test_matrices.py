@@ -16,9 +16,10 @@ from pcdistill.config import EvaluateConfig, SelectConfig, TrainConfig
 from pcdistill.data import load, write_hdf5
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Record, evaluate, parse_views, read_records, score, shown, write_record
-from pcdistill.jobs import load_network, run_evaluate, run_select, run_train
+from pcdistill.jobs import run_evaluate, run_select, run_train
 from pcdistill.matrices import Row, columns_of, per_class, rows_of, run_matrix, table, values
 from pcdistill.storage import Artefact
+from pcdistill.trained import load_network
 from pcdistill.training import protocol, recipe
 
 Lines = Callable[..., list[str]]
