@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from pcdistill.allocation import FLOAT32_CLOUD, Sharing
 from pcdistill.errors import InputError
 from pcdistill.evaluation import parse_views
 from pcdistill.expansion import Expansion
+from pcdistill.losses import SoftLoss
 from pcdistill.matching import objectives
 from pcdistill.matching.base import merged
 from pcdistill.registry import nearest
@@ -108,6 +109,40 @@ Engine = Annotated[
 ]
 
 
+Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False, description="that the teacher's logits are divided by")]
+Networks = Annotated[
+    tuple[Path, ...], BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value])
+]
+
+
+class TaughtConfig(Config):
+    """What networks are told while they are trained, besides the labels of their training set."""
+
+    teacher: Annotated[
+        Networks,
+        Field(description="network (.safetensors), or several, that label every cloud as the student sees it"),
+    ] = ()
+    temperature: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="that logits of teacher and student are divided by (default: that of the set's labels, else 1)",
+        ),
+    ] = None
+    soft_loss: Annotated[
+        SoftLoss | None, Field(description="under soft labels: kl (default), or mse between logits")
+    ] = None
+    hard: Annotated[
+        float | None, Field(ge=0, le=1, description="weight of the hard label beside a soft one (default: 0)")
+    ] = None
+
+    def loss(self) -> dict[str, Any]:
+        """What is given of the recipe's loss."""
+        fields = {name: getattr(self, name) for name in ("temperature", "soft_loss", "hard")}
+        return {name: value for name, value in fields.items() if value is not None}
+
+
 class BudgetConfig(Config):
     """How large a synthetic or selected set is; clouds or bytes, not both."""
 
@@ -188,11 +223,10 @@ class LabelledConfig(BudgetConfig):
         Field(description="one class a cloud, or probabilities: learned, or a teacher's for the final clouds"),
     ] = "hard"
     teacher: Annotated[
-        Path | None, Field(description="network (.safetensors) that gives soft labels, or the first of learned ones")
-    ] = None
-    temperature: Annotated[
-        float, Field(gt=0, allow_inf_nan=False, description="that the teacher's logits are divided by")
-    ] = 1.0
+        Networks,
+        Field(description="network (.safetensors), or several, that give soft labels, or the first of learned ones"),
+    ] = ()
+    temperature: Temperature = 1.0
     expand: Annotated[
         dict[str, Any],
         Field(
@@ -317,7 +351,7 @@ class ExpertsConfig(Config):
         return DistillConfig.checked({**wanted, **needed}, "pcdistill experts")
 
 
-class TrainConfig(Config):
+class TrainConfig(TaughtConfig):
     """Train one network on an artefact or a whole data set."""
 
     source: Annotated[str, Positional, Field(description="artefact, or data set to train on whole")]
@@ -330,10 +364,11 @@ class TrainConfig(Config):
     protocol: Annotated[str | None, Field(description="tuned or published (default: the artefact's, else tuned)")] = (
         None
     )
+    steps: Annotated[int | None, Field(ge=1, description="of training, in place of the recipe's")] = None
     seed: Seed = 0
 
 
-class EvaluateConfig(Config):
+class EvaluateConfig(TaughtConfig):
     """Train networks on an artefact or a whole data set and measure their test accuracy, or a trained network's."""
 
     source: Annotated[str, Positional, Field(description="artefact, data set, or trained network (.safetensors)")]
@@ -367,11 +402,12 @@ class EvaluateConfig(Config):
         Path | None, Field(description="folder for records.jsonl, table.md and plots; goes on where it was stopped")
     ] = None
     ranking: Annotated[
-        bool, Field(description="DD-Ranking's scores of an artefact: trains random clouds and the whole set as well")
+        bool,
+        Field(
+            description="DD-Ranking's scores of an artefact: trains random clouds and the whole set as well; "
+            "--teacher is who labelled it"
+        ),
     ] = False
-    teacher: Annotated[
-        Path | None, Field(description="network (.safetensors) that labelled an artefact with soft labels (ranking)")
-    ] = None
     per_class: Annotated[bool, Field(description="print every class's accuracy and what is mistaken for what")] = False
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
 

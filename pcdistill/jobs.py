@@ -25,6 +25,7 @@ from pcdistill.config import (
     ExpertsConfig,
     LabelledConfig,
     SelectConfig,
+    TaughtConfig,
     TrainConfig,
     ViewConfig,
 )
@@ -36,8 +37,7 @@ from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, as_tested, evaluate, planned_steps, score, split
 from pcdistill.evaluation.ranking import ARMS, Compression, Ranking, compression, rank
 from pcdistill.expansion import Expansion
-from pcdistill.files import cache_root, check_writable, sha256_file
-from pcdistill.geometry import normalise
+from pcdistill.files import cache_root, check_writable
 from pcdistill.matching import Objective, objectives
 from pcdistill.matching.base import merged
 from pcdistill.matching.experts import ExpertConfig, estimate, missing_experts, record_expert, record_experts
@@ -46,8 +46,9 @@ from pcdistill.progress import progress
 from pcdistill.selection import network_descriptor, raw_descriptor, select, selectors
 from pcdistill.storage import Artefact, Budget, Metadata, Storage, storages, utc_now
 from pcdistill.storage.labels import smoothed
+from pcdistill.teaching import Online, Teacher, read_teacher
 from pcdistill.trained import Trained, load_network, save_network
-from pcdistill.training import Protocol, predict, protocol, train
+from pcdistill.training import Protocol, protocol, train
 
 # Probability of the own class that learned labels start from without a teacher, before it is rounded to a byte.
 OWN = 0.9
@@ -66,7 +67,7 @@ def run_select(config: SelectConfig) -> Artefact:
         InputError, OSError: before anything is written.
     """
     config.check_budget()
-    protocol(config.protocol), selectors[config.method], read_teacher(config)
+    protocol(config.protocol), selectors[config.method], teacher_of(config)
     if config.features != "raw":
         networks[config.features]
     check_writable(config.output)
@@ -78,7 +79,7 @@ def run_select(config: SelectConfig) -> Artefact:
 
 def coreset_artefact(real: CloudSource, config: SelectConfig) -> Artefact:
     """A coreset of `real` as configured, in memory; `config.data` only names it and `config.output` is not written."""
-    plan, teacher = protocol(config.protocol), read_teacher(config)
+    plan, teacher = protocol(config.protocol), teacher_of(config)
     start = _begin(real, config, config.method, plan, config.features, config.seed)
     expansion = config.expansion(config.seed)
     return _coreset(real, start, plan, config.seed, config.data, teacher, expansion, config.method)
@@ -105,7 +106,7 @@ def select_artefact(
     seed: int,
     features: str = "raw",
     dataset: str = "",
-    teacher: "Teacher | None" = None,
+    teacher: Teacher | None = None,
     storage: str = "points",
     expansion: Expansion | None = None,
 ) -> Artefact:
@@ -116,7 +117,7 @@ def select_artefact(
 
 
 def _coreset(
-    real: CloudSource, start: "Start", plan: Protocol, seed: int, dataset: str, teacher: "Teacher | None",
+    real: CloudSource, start: "Start", plan: Protocol, seed: int, dataset: str, teacher: Teacher | None,
     expansion: Expansion | None, method: str,
 ) -> Artefact:  # fmt: skip
     _check_expansion(expansion, start.clouds)
@@ -125,7 +126,7 @@ def _coreset(
     storage = start.kind.from_clouds(start.clouds, start.budget)
     selection = _selection(start.clouds)
     if teacher is not None:
-        storage.soften(teacher.labels(storage))
+        storage.soften(_labels_of(teacher, storage))
         selection["labels"] = {"kind": "teacher", **teacher.describe()}
     metadata = _metadata(real, dataset, storage, plan, seed).model_copy(
         update={"arm": method, "selection": selection, "expansion": _described(expansion)}
@@ -223,49 +224,27 @@ def _selection(chosen: PointClouds) -> dict[str, JsonValue]:
     }
 
 
-class Teacher(NamedTuple):
-    """A trained network that labels clouds: the softmax of its logits over a temperature (Hinton et al. 2015)."""
-
-    trained: Trained
-    path: Path
-    temperature: float
-
-    def check(self, class_names: tuple[str, ...]) -> None:
-        """Raise `InputError` unless it knows these classes, in this order."""
-        if self.trained.class_names != class_names:
-            wanted = f"those of the data: {', '.join(class_names)}"
-            raise InputError(self.path, f"classes {', '.join(self.trained.class_names)}", wanted)
-
-    def labels(self, storage: Storage) -> Tensor:
-        """Probabilities `(clouds, classes)` of the clouds as `storage` keeps them."""
-        return self.probabilities(storage.decode().points.detach())
-
-    def probabilities(self, points: Tensor) -> Tensor:
-        """Of clouds `(N, P, 3)`, `(N, classes)`."""
-        if self.trained.protocol.recipe.normalise:
-            points = normalise(points)
-        return (predict(self.trained.network, points) / self.temperature).softmax(1)
-
-    def describe(self) -> dict[str, JsonValue]:
-        """What an artefact says of it: no folders."""
-        return {"teacher": self.path.name, "sha256": sha256_file(self.path), "temperature": self.temperature}
-
-
-def read_teacher(config: LabelledConfig) -> Teacher | None:
-    """The teacher that a configuration names.
+def teacher_of(config: LabelledConfig) -> Teacher | None:
+    """The teacher that labels a set, if its configuration names one.
 
     Raises:
         InputError: one that is missing, not wanted or not readable; a temperature without one.
     """
-    if config.teacher is None:
+    if not config.teacher:
         if config.labels == "teacher":
             raise InputError("labels", "'teacher' and no --teacher", "a network written by pcdistill train")
         if config.temperature != 1:
             raise InputError("temperature", f"{config.temperature} and no --teacher", "both or neither")
         return None
     if config.labels == "hard":
-        raise InputError("teacher", f"{config.teacher} with hard labels", "--labels teacher (or, distilling, learned)")
-    return Teacher(load_network(config.teacher), config.teacher, config.temperature)
+        found = f"{', '.join(map(str, config.teacher))} with hard labels"
+        raise InputError("teacher", found, "--labels teacher (or, distilling, learned)")
+    return read_teacher(config.teacher, config.temperature)
+
+
+def _labels_of(teacher: Teacher, storage: Storage) -> Tensor:
+    """Probabilities `(clouds, classes)` of the clouds as `storage` keeps them."""
+    return teacher.probabilities(storage.decode().points.detach())
 
 
 def _check_expansion(expansion: Expansion | None, clouds: PointClouds) -> None:
@@ -286,7 +265,7 @@ def _soften(storage: Storage, config: DistillConfig, teacher: Teacher | None) ->
     if teacher is None:
         storage.soften(smoothed(storage.labels, len(storage.class_names), OWN), learn=True)
         return {"labels": {"kind": config.labels, "own": OWN}}
-    storage.soften(teacher.labels(storage), learn=config.labels == "learned")
+    storage.soften(_labels_of(teacher, storage), learn=config.labels == "learned")
     return {"labels": {"kind": config.labels, **teacher.describe()}}
 
 
@@ -355,7 +334,7 @@ def run_distill(config: DistillConfig) -> Artefact:
     protocol(config.protocol), selectors[config.init]
     if config.rate and kind_of(config).rate is Storage.rate:
         raise InputError("rate", f"of storage {kind_of(config).name}", "storage coded: its size depends on its points")
-    make_objective(config), read_teacher(config)
+    make_objective(config), teacher_of(config)
     check_writable(config.output)
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
     with _training_set(config) as real, _log(config.log, config.resume) as on_step:
@@ -369,7 +348,7 @@ def distill_artefact(
     real: CloudSource, config: DistillConfig, checkpoint: Path | None = None, on_step: OnStep | None = None
 ) -> Artefact:
     """`real` condensed as configured, in memory; `config.data` only names it and `config.output` is not written."""
-    plan, objective, teacher = protocol(config.protocol), make_objective(config), read_teacher(config)
+    plan, objective, teacher = protocol(config.protocol), make_objective(config), teacher_of(config)
     expansion = config.expansion(config.seed)
     if teacher is not None:
         teacher.check(real.class_names)
@@ -395,7 +374,7 @@ def distill_artefact(
     )
     done = distill(real, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
     if teacher is not None and config.labels == "teacher":
-        storage.soften(teacher.labels(storage))  # they belong to the clouds as they are now
+        storage.soften(_labels_of(teacher, storage))  # they belong to the clouds as they are now
     snapshots = done.snapshots
     if start.nbytes is not None and storage.nbytes > start.nbytes:
         kept = _within(storage, start, start.nbytes)
@@ -463,6 +442,7 @@ def open_source(
         if points is not None:
             raise InputError(name, "an artefact with --points", "a data set")
         clouds, dataset = artefact.training_clouds, artefact.metadata.dataset
+        plan = artefact.taught(plan)
     else:
         plan, dataset = protocol(protocol_name or "tuned"), name
         clouds = load(name, "train", root=root, points=points or plan.test_points)
@@ -470,6 +450,25 @@ def open_source(
         networks[network]
         plan = plan.model_copy(update={"network": network})
     return Source(clouds, artefact, dataset, plan)
+
+
+def taught(source: Source, config: TaughtConfig) -> tuple[Source, Online | None]:
+    """The source with the loss that is configured, and the teacher's lesson if there is one.
+
+    Raises:
+        InputError: a teacher that cannot be read or knows other classes, or or settings of soft labels without any.
+    """
+    plan = source.protocol.changed(**config.loss())
+    source = source._replace(protocol=plan)
+    if not config.teacher:
+        if config.loss() and source.clouds.labels.ndim == 1:
+            raise InputError(
+                " and ".join(config.loss()), "given, but labels are hard", "--teacher, or a set with soft labels"
+            )
+        return source, None
+    teacher = read_teacher(config.teacher, plan.recipe.temperature)
+    teacher.check(source.clouds.class_names)
+    return source, Online(teacher)
 
 
 def stored_protocol(artefact: Artefact, place: object) -> Protocol:
@@ -495,6 +494,9 @@ def run_train(config: TrainConfig) -> list[float]:
     if source.protocol.grid is not None:
         found = f"{source.protocol.name}, which chooses among recipes"
         raise InputError("protocol", found, "one with a recipe of its own, as tuned")
+    source, lesson = taught(source, config)
+    if config.steps is not None:
+        source = source._replace(protocol=source.protocol.changed(steps=config.steps))
     network = build(source.protocol.network, source.clouds.num_classes, config.seed)
     total = source.protocol.recipe.total_steps(len(source.clouds))
     with progress("training", total) as report:
@@ -504,12 +506,13 @@ def run_train(config: TrainConfig) -> list[float]:
             source.protocol.recipe,
             config.seed,
             lambda step, loss: report(step, f"loss {loss:.4g}"),
+            lesson,
         )
     save_network(
         config.output,
         Trained(
             network, source.clouds.class_names, source.protocol, set_name(source.dataset),
-            source.clouds.points_per_cloud, config.seed,
+            source.clouds.points_per_cloud, config.seed, {} if lesson is None else lesson.teacher.describe(),
         ),
     )  # fmt: skip
     return losses
@@ -523,8 +526,6 @@ def check_evaluation(config: EvaluateConfig) -> None:
     """
     if config.ranking and (config.per_class or not config.plain):
         raise InputError("ranking", "with views, networks, an output or classes", "none of them")
-    if config.teacher is not None and not config.ranking:
-        raise InputError("teacher", f"{config.teacher} and no --ranking", "both or neither")
     try:
         torch.empty(1, device=config.device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -546,13 +547,13 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
         test = test_set(config, trained.dataset)
         test = as_tested(test, trained.class_names, trained.protocol, trained.points)
         return Evaluation((), (score(trained.network, test),), 0.0, class_names=test.class_names)
-    source = source_to_train_on(config, config.network)
+    source, lesson = taught(source_to_train_on(config, config.network), config)
     test = test_set(config, source.dataset)
     source, validation = held_out(source, config)
     total = planned_steps(source.protocol, len(source.clouds), config.seeds)
     with progress("training", total) as report:
         seeds = range(config.seeds)
-        return evaluate(source.clouds, test, source.protocol, seeds, report, validation, config.device)
+        return evaluate(source.clouds, test, source.protocol, seeds, report, validation, config.device, lesson)
 
 
 class Ranked(NamedTuple):
@@ -576,10 +577,8 @@ def run_ranking(config: EvaluateConfig) -> Ranked:
     held_out(source, config)  # refuses artefacts that know what a grid is chosen on
     real = load(config.data or source.dataset, "train", root=config.root, points=plan.test_points)
     label = None
-    if config.teacher is not None:
-        told = source.artefact.metadata.selection.get("labels")
-        temperature = told.get("temperature") if isinstance(told, dict) else None
-        teacher = Teacher(load_network(config.teacher), config.teacher, float(str(temperature or 1.0)))
+    if config.teacher:
+        teacher = read_teacher(config.teacher, source.protocol.recipe.temperature)
         teacher.check(real.class_names)
         label = teacher.probabilities
     with progress("scoring", len(ARMS)) as report:
@@ -610,14 +609,10 @@ def source_to_train_on(config: EvaluateConfig, network: str | None) -> Source:
     """The source, with its protocol changed as configured; one with another recipe is called NAME*, like that."""
     source = open_source(config.source, config.root, config.protocol, network)
     plan, recipe = source.protocol, source.protocol.recipe
-    changes: dict[str, object] = {}
     if config.steps is not None:
-        changes["steps"] = config.steps
+        plan = plan.changed(steps=config.steps)
     if config.train_rotation not in (None, recipe.augmentation.rotate):
-        changes["augmentation"] = recipe.augmentation.model_copy(update={"rotate": config.train_rotation})
-    if changes:
-        changed = recipe.model_copy(update={**changes, "name": recipe.name.removesuffix("*") + "*"})
-        plan = plan.model_copy(update={"recipe": changed, "name": plan.name.removesuffix("*") + "*"})
+        plan = plan.changed(augmentation=recipe.augmentation.model_copy(update={"rotate": config.train_rotation}))
     return source._replace(protocol=plan.model_copy(update={"thin": plan.thin or config.thin}))
 
 

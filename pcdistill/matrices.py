@@ -117,7 +117,10 @@ def run_matrix(config: EvaluateConfig, say: Say = lambda _: None) -> list[Record
 
 def _of_fresh(config: EvaluateConfig, network: str | None) -> list[Record]:
     """Records of networks that are trained here, of one kind."""
-    source, validation = jobs.held_out(jobs.source_to_train_on(config, network), config)
+    source, lesson = jobs.taught(jobs.source_to_train_on(config, network), config)
+    if lesson is not None and any(view.dataset for view in parse_views(config.views)):
+        raise InputError("views", "of other data sets, with --teacher", "views of the same classes")
+    source, validation = jobs.held_out(source, config)
     made = source.clouds if source.artefact is None else source.artefact
     tests, seeds, plan = _tests(config, source.dataset), range(config.seeds), source.protocol
     parts_of(source.clouds, tests.clean, tests.views, plan, tests.others)  # refuses what does not fit
@@ -125,16 +128,17 @@ def _of_fresh(config: EvaluateConfig, network: str | None) -> list[Record]:
     def of_missing(missing: Sequence[View]) -> Scored:
         parts = parts_of(source.clouds, tests.clean, missing, plan, tests.others)
         # The plan itself, unless it has a grid.
-        choice = chosen(plan, source.clouds, validation, seeds[:1], device=config.device)
+        choice = chosen(plan, source.clouds, validation, seeds[:1], device=config.device, lesson=lesson)
         total = sum(choice.protocol.recipe.total_steps(len(part.training)) for part in parts) * len(seeds)
         with progress(f"{plan.network} of {jobs.set_name(config.source)}", total) as report:
-            for view, found in evaluate_views(parts, choice.protocol, seeds, report, config.device):
+            for view, found in evaluate_views(parts, choice.protocol, seeds, report, config.device, lesson):
                 yield view, replace(found, choice=choice if plan.grid is not None else None)
 
     seed = made.metadata.seed if isinstance(made, Artefact) else 0
     trained_on = source.clouds.fingerprint() if source.artefact is None else sha256_file(config.source)
+    told = [] if lesson is None else lesson.teacher.describe()
     chosen_on = None if validation is None else validation.fingerprint()
-    facts = _facts(config, tests, plan, [trained_on, chosen_on, list(seeds)])
+    facts = _facts(config, tests, plan, [trained_on, chosen_on, list(seeds), told])
     return _records(config, source.dataset, facts, tests, plan, of_missing, partial(as_run, made, seed=seed))
 
 

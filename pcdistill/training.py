@@ -3,17 +3,19 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
+from typing import Protocol as Interface
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import PointClouds
 from pcdistill.environment import memory
 from pcdistill.errors import InputError
 from pcdistill.geometry import normalise
+from pcdistill.losses import SoftLoss, label_losses
 from pcdistill.models import Network, Stack, build, seeded
 from pcdistill.registry import nearest
 
@@ -35,6 +37,9 @@ class Recipe(BaseModel):
         schedule: `onecycle` (Smith & Topin 2018: rises from lr / 25 to lr over 30 % of the steps, then
             falls to zero, cosine) or `halfway` (one tenth of lr from the middle on).
         label_smoothing: as in Szegedy et al. 2016; applied to hard labels only.
+        temperature: that soft labels are given at, and the student's logits divided by.
+        soft_loss: under soft labels: `kl`, or `mse` between logits (`losses`).
+        hard: weight of the hard label's loss where labels are soft; that of the soft label's is the rest.
         normalise: centre every training cloud and scale it to the unit sphere first.
         ema: decay per step of the averaged weights that are returned (at step s at most s / (9 + s));
             0 returns the last weights.
@@ -58,6 +63,9 @@ class Recipe(BaseModel):
     schedule: Literal["onecycle", "halfway"] = "onecycle"
     augmentation: Augmentation = Augmentation()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    soft_loss: SoftLoss = "kl"
+    hard: float = Field(default=0.0, ge=0, le=1)
     normalise: bool = False
     ema: float = Field(default=0.0, ge=0, lt=1)
     bf16: bool = False
@@ -152,6 +160,14 @@ class Protocol(BaseModel):
     thin: bool = False
     grid: Grid | None = None
 
+    def changed(self, **changes: object) -> "Protocol":
+        """The protocol with fields of its recipe changed; both are then called `name*`. Itself if nothing changes."""
+        recipe = self.recipe
+        if all(getattr(recipe, field) == value for field, value in changes.items()):
+            return self
+        renamed = {**recipe.model_dump(), **changes, "name": recipe.name.removesuffix("*") + "*"}
+        return self.model_copy(update={"recipe": Recipe(**renamed), "name": self.name.removesuffix("*") + "*"})
+
 
 def protocol(name: str, network: str = "pointnet", test_points: int = 1024) -> Protocol:
     """The protocol around the recipe called `name`.
@@ -165,8 +181,40 @@ def protocol(name: str, network: str = "pointnet", test_points: int = 1024) -> P
     )
 
 
+class Batch(NamedTuple):
+    """What networks are shown at a step, and told of it."""
+
+    points: Tensor  # (B, N, 3), augmented
+    labels: Tensor  # (B,) class indices, or (B, C) probabilities
+    classes: Tensor  # (B,) class that each cloud stands for
+    step: int  # from 0
+    total: int  # steps of the training
+
+
+# The batch that is trained on, given the one that was drawn and the networks in training, each with its share of it.
+Teach = Callable[[Batch, Sequence[Network]], Batch]
+
+
+class Lesson(Interface):
+    """Who changes what networks are shown or told while they are trained; see `teaching`."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether it looks at the network in training: then networks are trained one by one."""
+        ...
+
+    def begin(self, seeds: Sequence[int]) -> Teach:
+        """What is called at every step of one training of the networks with these seeds."""
+        ...
+
+
 def train(
-    network: Network, clouds: PointClouds, recipe: Recipe, seed: int, on_step: OnStep | None = None
+    network: Network,
+    clouds: PointClouds,
+    recipe: Recipe,
+    seed: int,
+    on_step: OnStep | None = None,
+    lesson: Lesson | None = None,
 ) -> list[float]:
     """Train `network` in place and leave it in evaluation mode.
 
@@ -176,6 +224,7 @@ def train(
         recipe: how.
         seed: of order, augmentation and dropout.
         on_step: called after each step with its number, from 1, and the loss.
+        lesson: a teacher's; without one labels are those of `clouds`.
 
     Returns:
         The training loss of every step.
@@ -184,7 +233,7 @@ def train(
         InputError: a single cloud (batch norm needs two), or a loss that is not finite.
     """
     report = None if on_step is None else lambda step, losses: on_step(step, losses[0])
-    return [losses[0] for losses in _fit([network], clouds, recipe, [seed], report)]
+    return [losses[0] for losses in _fit([network], clouds, recipe, [seed], report, lesson)]
 
 
 def _fit(
@@ -193,15 +242,16 @@ def _fit(
     recipe: Recipe,
     seeds: Sequence[int],
     on_step: Callable[[int, list[float]], None] | None,
+    lesson: Lesson | None = None,
 ) -> list[list[float]]:
     """Train networks at once, each as its seed says; the losses of every step. See `train`."""
     if len(clouds) < 2:
         raise InputError("training set", "1 cloud", "at least 2")
     device = next(networks[0].parameters()).device
     points = (normalise(clouds.points) if recipe.normalise else clouds.points).to(device)
-    labels = clouds.labels.to(device)
+    labels, classes = clouds.labels.to(device), clouds.hard_labels.to(device)
     total, size = recipe.total_steps(len(clouds)), points.shape[1]
-    smoothing = recipe.label_smoothing if clouds.labels.ndim == 1 else 0.0
+    teach = None if lesson is None else lesson.begin(seeds)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     batches = [_batches(len(clouds), recipe, generator) for generator in generators]
     for network in networks:
@@ -214,11 +264,16 @@ def _fit(
         for step in range(total):
             index = torch.stack([next(own) for own in batches]).to(device)
             draw = recipe.augmentation.draw(index.shape[1], size, *generators)
-            seen = apply(points[index.flatten()], draw).view(*index.shape, size, 3)
-            logits = stack.logits(seen, generators).flatten(0, 1)
-            each = nn.functional.cross_entropy(
-                logits, labels[index.flatten()], label_smoothing=smoothing, reduction="none"
-            )
+            flat = index.flatten()
+            batch = Batch(apply(points[flat], draw), labels[flat], classes[flat], step, total)
+            if teach is not None:
+                batch = teach(batch, stack.networks)
+            seen = batch.points.view(*index.shape, *batch.points.shape[1:])
+            each = label_losses(
+                stack.logits(seen, generators).flatten(0, 1), batch.labels, batch.classes,
+                smoothing=recipe.label_smoothing, soft=recipe.soft_loss, temperature=recipe.temperature,
+                hard=recipe.hard,
+            )  # fmt: skip
             losses = each.view(index.shape).mean(1)
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * _lr_factor(recipe.schedule, step, total)
@@ -245,6 +300,7 @@ def train_networks(
     seeds: Sequence[int],
     on_progress: OnProgress | None = None,
     device: str = "cpu",
+    lesson: Lesson | None = None,
 ) -> list[Network]:
     """Fresh networks, one per seed, trained on the same clouds; in evaluation mode.
 
@@ -258,13 +314,15 @@ def train_networks(
         on_progress: called along the way.
         device: where the networks, and with them clouds and labels, are kept; random numbers are drawn on the
             processor everywhere, so that they are the same.
+        lesson: as in `train`.
 
     Raises:
         InputError: as `train`.
     """
     fresh = [build(name, clouds.num_classes, seed).to(device) for seed in seeds]
     total = recipe.total_steps(len(clouds))
-    at_once = stack_size(fresh[0], clouds, recipe, len(seeds))
+    follows = lesson is not None and lesson.follows
+    at_once = 1 if follows else stack_size(fresh[0], clouds, recipe, len(seeds))
     for first in range(0, len(seeds), at_once):
         part = slice(first, first + at_once)
 
@@ -274,7 +332,7 @@ def train_networks(
                 note = f"network {named} of {len(seeds)}, loss {sum(losses) / len(losses):.4g}"
                 on_progress(first * total + step * len(losses), note)
 
-        _fit(fresh[part], clouds, recipe, seeds[part], report)
+        _fit(fresh[part], clouds, recipe, seeds[part], report, lesson)
     return fresh
 
 

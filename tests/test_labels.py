@@ -191,7 +191,8 @@ def test_a_teachers_labels_are_of_the_final_clouds(tiny_file: Path, tmp_path: Pa
     start = run_distill(config.model_copy(update={"steps": 0}))
     assert (made.clouds.labels - start.clouds.labels).abs().max() > 0.02
     assert made.metadata.selection["labels"] == {
-        "kind": "teacher", "teacher": "net.safetensors", "sha256": sha256_file(teacher), "temperature": 0.05,
+        "kind": "teacher", "teacher": "net.safetensors", "sha256": sha256_file(teacher),
+        "network": "pointnet-small", "temperature": 0.05,
     }  # fmt: skip
     assert "folder" not in made.metadata.to_json()
     assert made.bytes_per_class == 2 * (48 + 3)
@@ -206,7 +207,7 @@ def test_learned_labels_start_from_the_teacher_or_the_class(tiny_file: Path, tmp
     assert not torch.equal(moved.clouds.labels, start.clouds.labels)
     assert torch.equal(Artefact.load(still.output).clouds.labels, moved.clouds.labels)
 
-    taught = run_distill(still.model_copy(update={"teacher": teacher, "temperature": 0.1}))
+    taught = run_distill(still.model_copy(update={"teacher": (teacher,), "temperature": 0.1}))
     assert (taught.clouds.labels - teaching(teacher, taught.clouds.points, 0.1)).abs().max() < 0.01
     labels = taught.metadata.selection["labels"]
     assert isinstance(labels, dict)
@@ -227,7 +228,7 @@ def test_a_selection_may_be_labelled_by_a_teacher(tiny_file: Path, tmp_path: Pat
     made = run_select(config)
     assert (made.metadata.clouds_per_class, made.bytes_per_class) == (2, 2 * (48 + 3))
     assert (made.clouds.labels - teaching(teacher, made.clouds.points, 1.0)).abs().max() < 0.01
-    hard = run_select(config.model_copy(update={"labels": "hard", "teacher": None}))
+    hard = run_select(config.model_copy(update={"labels": "hard", "teacher": ()}))
     assert torch.equal(hard.clouds.points, made.clouds.points)
     assert hard.metadata.selection == {"method": "medoid", "features": "raw", "seed": 0}
     found = run_evaluate(EvaluateConfig(source=str(config.output), data=str(tiny_file), seeds=1))

@@ -19,7 +19,7 @@ from pcdistill.evaluation.scores import mean_std, peak_mib
 from pcdistill.evaluation.sweep import Evaluation, evaluate
 from pcdistill.files import atomic
 from pcdistill.storage import Artefact
-from pcdistill.training import OnProgress, Protocol
+from pcdistill.training import Lesson, OnProgress, Protocol
 
 
 class Record(BaseModel):
@@ -145,6 +145,7 @@ def measure(
     seconds: float | None = None,
     on_progress: OnProgress | None = None,
     validation: PointClouds | None = None,
+    lesson: Lesson | None = None,
 ) -> Run:
     """Train networks on an artefact's clouds (expanded if it says so), or on a whole set, and test them.
 
@@ -155,14 +156,16 @@ def measure(
         seed: that `made` was made with; its networks have the seeds `100 * seed`, `100 * seed + 1`, ...
         networks: how many.
         seconds: that making took; by default what the artefact says.
-        on_progress, validation: as in `evaluate`.
+        on_progress, validation, lesson: as in `evaluate`.
 
     Raises:
         InputError: as `evaluate`.
     """
     clouds = made.training_clouds if isinstance(made, Artefact) else made
     train_seeds = [100 * seed + number for number in range(networks)]
-    return as_run(made, evaluate(clouds, test, plan, train_seeds, on_progress, validation), seed, seconds)
+    plan = made.taught(plan) if isinstance(made, Artefact) else plan
+    found = evaluate(clouds, test, plan, train_seeds, on_progress, validation, lesson=lesson)
+    return as_run(made, found, seed, seconds)
 
 
 def as_run(made: Artefact | PointClouds, found: Evaluation, seed: int, seconds: float | None = None) -> Run:

@@ -12,7 +12,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.geometry import farthest_point_sample, gather_points
 from pcdistill.models import Network
-from pcdistill.training import OnProgress, Protocol, predict, train_networks
+from pcdistill.training import Lesson, OnProgress, Protocol, predict, train_networks
 
 ECE_BINS = 15
 
@@ -95,6 +95,7 @@ def trained_scores(
     seeds: Sequence[int],
     on_progress: OnProgress | None = None,
     device: str = "cpu",
+    lesson: Lesson | None = None,
 ) -> tuple[Scores, ...]:
     """Train one fresh network per seed by the protocol's recipe as it is, and test it; `evaluate` without a grid.
 
@@ -102,7 +103,7 @@ def trained_scores(
         InputError: classes differ, or too few test points.
     """
     test = as_tested(test, clouds.class_names, protocol, clouds.points_per_cloud)
-    networks = train_networks(protocol.network, clouds, protocol.recipe, seeds, on_progress, device)
+    networks = train_networks(protocol.network, clouds, protocol.recipe, seeds, on_progress, device, lesson)
     return tuple(score(network, test) for network in networks)
 
 

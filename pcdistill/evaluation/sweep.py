@@ -11,7 +11,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.data import last_split
 from pcdistill.errors import InputError
 from pcdistill.evaluation.scores import Scores, as_tested, test_digest, trained_scores
-from pcdistill.training import OnProgress, Protocol
+from pcdistill.training import Lesson, OnProgress, Protocol
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ def chosen(
     seeds: Sequence[int],
     on_progress: OnProgress | None = None,
     device: str = "cpu",
+    lesson: Lesson | None = None,
 ) -> Choice:
     """The recipe of a protocol's grid with which networks trained on `clouds` do best on `validation`.
 
@@ -115,7 +116,7 @@ def chosen(
         clouds: the training set, none of them of `validation`: `split` gives both.
         validation: real clouds of the same classes, never the test set.
         seeds: of the networks that every recipe is tried with.
-        on_progress, device: as in `evaluate`.
+        on_progress, device, lesson: as in `evaluate`.
 
     Raises:
         InputError: a grid and no validation clouds, or as `evaluate`; a recipe by which training diverges counts as
@@ -134,7 +135,7 @@ def chosen(
         steps = plan.recipe.total_steps(len(clouds))
         report = later(on_progress, done, f"trying lr {plan.recipe.lr:g}, ")
         try:
-            scores = trained_scores(clouds, validation, plan, seeds, report, device)
+            scores = trained_scores(clouds, validation, plan, seeds, report, device, lesson)
             accuracy = tuple(one.accuracy for one in scores)
         except InputError as error:
             failures.append(error)
@@ -155,6 +156,7 @@ def evaluate(
     on_progress: OnProgress | None = None,
     validation: PointClouds | None = None,
     device: str = "cpu",
+    lesson: Lesson | None = None,
 ) -> Evaluation:
     """Train one fresh network per seed on `clouds` and test it on `test`, as `protocol` says.
 
@@ -163,7 +165,7 @@ def evaluate(
         test: clouds of the same classes, at least `protocol.test_points` points each.
         protocol: recipe, network and test resolution.
         seeds: of weights, order and augmentation, one run each.
-        on_progress, device: as in `train_networks`.
+        on_progress, device, lesson: as in `train_networks`.
         validation: what the recipe is chosen on, with the first seed, if the protocol has a grid (`sweep.split`).
 
     Raises:
@@ -173,9 +175,9 @@ def evaluate(
     start = time.perf_counter()
     choice = None
     if protocol.grid is not None:
-        choice = chosen(protocol, clouds, validation, seeds[:1], on_progress, device)
+        choice = chosen(protocol, clouds, validation, seeds[:1], on_progress, device, lesson)
         protocol, on_progress = choice.protocol, later(on_progress, choice.steps, "")
-    runs = trained_scores(clouds, test, protocol, seeds, on_progress, device)
+    runs = trained_scores(clouds, test, protocol, seeds, on_progress, device, lesson)
     seconds = time.perf_counter() - start
     return Evaluation(tuple(seeds), runs, seconds, choice, test.class_names, test_digest(test, protocol))
 

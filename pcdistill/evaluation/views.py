@@ -21,7 +21,7 @@ from pcdistill.evaluation.sweep import Evaluation
 from pcdistill.geometry import MODELNET_C, POINTCLOUD_C, SEVERITIES, corrupt, corruptions, random_rotations, rotate
 from pcdistill.models import Network, Output
 from pcdistill.registry import nearest
-from pcdistill.training import OnProgress, Protocol, train_networks
+from pcdistill.training import Lesson, OnProgress, Protocol, train_networks
 
 RESOLUTIONS = (64, 128, 256, 512, 1024, 2048)
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -176,6 +176,7 @@ def evaluate_views(
     seeds: Sequence[int],
     on_progress: OnProgress | None = None,
     device: str = "cpu",
+    lesson: Lesson | None = None,
 ) -> Iterator[tuple[View, Evaluation]]:
     """Train fresh networks, one per seed, for every part, and score them on its views: one after the other.
 
@@ -184,7 +185,7 @@ def evaluate_views(
         protocol: recipe, network, resolution and thinning.
         seeds: of weights, order and augmentation.
         on_progress: called with the training steps done, of all parts together.
-        device: as in `train_networks`.
+        device, lesson: as in `train_networks`.
     """
     before = 0
     for part in parts:
@@ -194,7 +195,7 @@ def evaluate_views(
             if on_progress is not None:
                 on_progress(before + done, note)
 
-        networks = train_networks(protocol.network, part.training, protocol.recipe, seeds, report, device)
+        networks = train_networks(protocol.network, part.training, protocol.recipe, seeds, report, device, lesson)
         trained, before = time.perf_counter() - start, before + total
         for view, test in part.views:
             report(total, f"view {view.name}")

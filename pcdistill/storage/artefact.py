@@ -19,6 +19,7 @@ from pcdistill.expansion import Expansion, expand
 from pcdistill.files import atomic
 from pcdistill.storage.base import Arrays, Budget, Storage, storages
 from pcdistill.storage.container import is_sealed, read, seal, unseal
+from pcdistill.training import Protocol
 
 ARRAYS = "arrays/"
 EXPANSION = "metadata 'expansion'"
@@ -184,6 +185,20 @@ class Artefact:
     def training_clouds(self) -> PointClouds:
         """What networks are trained on: `clouds`, expanded if the metadata say so. Made anew at every call."""
         return self.clouds if self.expansion is None else expand(self.clouds, self.expansion)
+
+    def taught(self, plan: Protocol) -> Protocol:
+        """`plan` with its student at the temperature of the teacher's labels, if there are such.
+
+        Raises:
+            InputError: a temperature that is no positive number.
+        """
+        told = self.metadata.selection.get("labels")
+        if not isinstance(told, dict) or told.get("kind") != "teacher":
+            return plan
+        temperature = told.get("temperature", 1.0)
+        if not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
+            raise InputError("metadata 'selection'", f"labels of temperature {temperature!r:.80}", "a positive number")
+        return plan.changed(temperature=float(temperature))
 
     @property
     def budget(self) -> Budget:

@@ -1,0 +1,28 @@
+"""What networks are told while they are trained (`training.Lesson`)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pcdistill.models import Network
+from pcdistill.teaching.teacher import Teacher
+from pcdistill.training import Batch, Teach
+
+
+class Online(NamedTuple):
+    """The teacher labels every cloud as the student sees it, augmented.
+
+    Beyer et al. ("Knowledge distillation: a good teacher is patient and consistent", CVPR 2022): one view for both.
+    It costs no byte of the set, but the teacher has to be there, and passes every cloud of every step.
+    """
+
+    teacher: Teacher
+
+    @property
+    def follows(self) -> bool:
+        return False
+
+    def begin(self, seeds: Sequence[int]) -> Teach:
+        def teach(batch: Batch, students: Sequence[Network]) -> Batch:
+            return batch._replace(labels=self.teacher.probabilities(batch.points))
+
+        return teach

@@ -1,0 +1,76 @@
+"""Trained networks that label clouds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor
+
+from pcdistill.errors import InputError
+from pcdistill.files import sha256_file
+from pcdistill.geometry import normalise
+from pcdistill.trained import Trained, load_network
+from pcdistill.training import predict
+
+
+class Teacher(NamedTuple):
+    """One network or an ensemble that labels clouds with probabilities (Hinton et al. 2015).
+
+    Attributes:
+        members: the networks, of the same classes.
+        temperature: that their logits are divided by.
+        names: of their files.
+        digests: SHA-256 of these; empty for networks that were not read from one.
+    """
+
+    members: tuple[Trained, ...]
+    temperature: float = 1.0
+    names: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.members[0].class_names
+
+    def check(self, class_names: tuple[str, ...]) -> None:
+        """Raise `InputError` unless every member knows these classes, in this order."""
+        for number, member in enumerate(self.members):
+            if member.class_names != class_names:
+                place = self.names[number] if self.names else "teacher"
+                wanted = f"those of the data: {', '.join(class_names)}"
+                raise InputError(place, f"classes {', '.join(member.class_names)}", wanted)
+
+    def logits(self, points: Tensor) -> Tensor:
+        """Of clouds `(N, P, 3)`, `(members, N, classes)`."""
+        seen = {False: points}
+        if any(member.protocol.recipe.normalise for member in self.members):
+            seen[True] = normalise(points)
+        return torch.stack([predict(one.network, seen[one.protocol.recipe.normalise]) for one in self.members])
+
+    def probabilities(self, points: Tensor) -> Tensor:
+        """Of clouds `(N, P, 3)`, `(N, classes)`: the softmax of logits over the temperature, averaged over members."""
+        return (self.logits(points) / self.temperature).softmax(2).mean(0)
+
+    def describe(self) -> dict[str, JsonValue]:
+        """What an artefact, a record or a student's file says of it: no folders."""
+        return {
+            "teacher": ", ".join(self.names),
+            "sha256": ", ".join(self.digests),
+            "network": ", ".join(member.protocol.network for member in self.members),
+            "temperature": self.temperature,
+        }
+
+
+def read_teacher(paths: Sequence[Path], temperature: float) -> Teacher:
+    """The teacher made of networks in files, at least one.
+
+    Raises:
+        InputError: not such files, or networks of different classes.
+    """
+    members = tuple(load_network(path) for path in paths)
+    digests = tuple(sha256_file(path) for path in paths)
+    teacher = Teacher(members, temperature, tuple(path.name for path in paths), digests)
+    teacher.check(members[0].class_names)
+    return teacher
