@@ -19,7 +19,7 @@ EVERY: dict[str, dict[str, Any]] = {
     "select": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "stream": True, "method": "random", "features": "pointnet", "protocol": "published", "seed": 7,
-        "labels": "teacher", "teacher": "net.safetensors", "temperature": 2.0, "expand": {"mirror": True, "mixup": 2},
+        "labels": "teacher", "teacher": ["net.safetensors"], "temperature": 2.0, "expand": {"mirror": True, "mixup": 2},
         "storage": "other", "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured",
     },
     "distill": {
@@ -28,7 +28,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "batch": 2,
         "networks": 3, "surrogate": "pointnet", "snapshots": 2, "protocol": "published", "seed": 7, "resume": True,
         "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
-        "labels": "learned", "teacher": "net.safetensors", "temperature": 2.0, "expand": {"densify": 64, "jitter": 1},
+        "labels": "learned", "teacher": ["net.safetensors"], "temperature": 2.0, "expand": {"densify": 64, "jitter": 1},
         "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured", "rate": 0.5,
     },
     "experts": {
@@ -37,13 +37,14 @@ EVERY: dict[str, dict[str, Any]] = {
     },
     "train": {
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
-        "protocol": "published", "seed": 7,
+        "protocol": "published", "seed": 7, "teacher": ["a.safetensors", "b.safetensors"], "temperature": 3.0,
+        "soft_loss": "mse", "hard": 0.5, "steps": 9,
     },
     "evaluate": {
         "source": "a.h5", "data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
         "networks": ["pointnet", "pointnet-small"], "views": ["so3", "gaussian:3"], "train_rotation": "z", "steps": 3,
         "thin": True, "seeds": 1, "output": "out", "per_class": True, "json": True, "device": "meta", "ranking": True,
-        "teacher": "net.safetensors",
+        "teacher": ["net.safetensors"], "temperature": 3.0, "soft_loss": "mse", "hard": 0.5,
     },
     "view": {
         "source": "a.h5", "png": "a.png", "window": True, "root": "data", "split": "test", "columns": 2,

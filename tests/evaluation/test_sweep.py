@@ -105,7 +105,7 @@ def test_recipes_are_tried_where_networks_are_trained(few: PointClouds, monkeypa
     real = sweep.trained_scores
 
     def watched(*given: Any) -> Any:
-        devices.append(given[-1])
+        devices.append(given[5])
         return real(*given)
 
     monkeypatch.setattr(sweep, "trained_scores", watched)
