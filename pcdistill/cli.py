@@ -25,6 +25,8 @@ from pcdistill.config import (
     DistillConfig,
     EvaluateConfig,
     ExpertsConfig,
+    ExportConfig,
+    PredictConfig,
     ReportConfig,
     SelectConfig,
     ShowConfig,
@@ -34,9 +36,11 @@ from pcdistill.config import (
 )  # fmt: skip
 from pcdistill.data import catalog, info, load, write_hdf5
 from pcdistill.demo import run_demo
+from pcdistill.deploy import run_export, run_latency, run_predict
 from pcdistill.environment import versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import mean_std
+from pcdistill.export import card_in
 from pcdistill.files import check_writable
 from pcdistill.matching.base import merged
 from pcdistill.matrices import per_class, run_matrix
@@ -119,6 +123,9 @@ def show_data(config: DataConfig) -> None:
 
 def show_artefact(config: ShowConfig) -> None:
     """`pcdistill show`."""
+    if config.source.suffix in jobs.NETWORK_FILES:
+        _show_network(config)
+        return
     artefact = Artefact.load(config.source)
     facts = artefact.metadata.model_dump(mode="json")
     sizes = artefact.sizes(config.source)
@@ -149,6 +156,17 @@ def show_artefact(config: ShowConfig) -> None:
         print(f"  expansion  {json.dumps(facts['expansion'])}: up to {artefact.expansion.times} clouds for each")
     if artefact.losses:
         print(f"  loss       {artefact.losses[0]:.4g} -> {artefact.losses[-1]:.4g} in {len(artefact.losses)} steps")
+
+
+def _show_network(config: ShowConfig) -> None:
+    """The model card of a network."""
+    card = card_in(config.source).model_dump(mode="json")
+    facts = {"file_bytes": config.source.stat().st_size, **card}
+    if config.json_:
+        print(json.dumps(facts))
+        return
+    for key, value in facts.items():
+        print(f"  {key:12} {value if not isinstance(value, dict | list) else json.dumps(value)}")
 
 
 def select(config: SelectConfig) -> None:
@@ -229,6 +247,38 @@ def _ranking(config: EvaluateConfig) -> None:
     )
 
 
+def export(config: ExportConfig) -> None:
+    """`pcdistill export`."""
+    done = run_export(config)
+    card = done.card
+    tuned = ", fine-tuned under rounding" if card.tuned else ""
+    print(f"wrote {config.output}: {done.nbytes:,} bytes, {card.parameters:,} parameters in {card.precision}{tuned}")
+    print(f"  float32 logits differ by at most {card.parity:.1g} from the network's")
+    if card.difference is not None:
+        print(f"  rounding to int8 moves logits by {card.difference:.2g} on average")
+
+
+def guess(config: PredictConfig) -> None:
+    """`pcdistill predict`."""
+    guesses = run_predict(config)
+    speed = run_latency(config) if config.latency else None
+    if config.json_:
+        timed = {} if speed is None else {"latency": speed._asdict()}
+        print(json.dumps({"guesses": [each._asdict() for each in guesses], **timed}))
+        return
+    width = max((len(each.file) for each in guesses), default=0)
+    for each in guesses:
+        likely = list(each.probabilities.items())[: config.top]
+        shares = "   ".join(f"{name} {100 * share:.1f} %" for name, share in likely)
+        print(f"{each.file:{width}}   {shares}")
+    if speed is not None:
+        print(f"{speed.points} points on one thread: {speed.p50_ms:.2f} ms (p50), {speed.p99_ms:.2f} ms (p99)")
+        print(
+            f"file {speed.nbytes:,} bytes; peak memory {speed.peak_mib:.0f} MiB, of which Python and the runtime "
+            f"take {speed.runtime_mib:.0f}"
+        )
+
+
 def view(config: ViewConfig) -> None:
     """`pcdistill view`."""
     source = jobs.open_view(config)
@@ -276,6 +326,8 @@ COMMANDS: dict[str, tuple[type[Config], Callable[[Any], None]]] = {
     "experts": (ExpertsConfig, experts),
     "train": (TrainConfig, train),
     "evaluate": (EvaluateConfig, evaluate),
+    "export": (ExportConfig, export),
+    "predict": (PredictConfig, guess),
     "view": (ViewConfig, view),
     "show": (ShowConfig, show_artefact),
     "compare": (CompareConfig, compare),

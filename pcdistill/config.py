@@ -371,7 +371,9 @@ class TrainConfig(TaughtConfig):
 class EvaluateConfig(TaughtConfig):
     """Train networks on an artefact or a whole data set and measure their test accuracy, or a trained network's."""
 
-    source: Annotated[str, Positional, Field(description="artefact, data set, or trained network (.safetensors)")]
+    source: Annotated[
+        str, Positional, Field(description="artefact, data set, or trained network (.safetensors, .onnx)")
+    ]
     data: Annotated[str | None, Field(description="data set to test on (default: the one it was made from)")] = None
     root: Root = None
     network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
@@ -438,10 +440,50 @@ class ViewConfig(Config):
     initial: Annotated[bool, Field(description="show where each distilled cloud started (needs snapshots)")] = False
 
 
-class ShowConfig(Config):
-    """Print what is in an artefact."""
+class ExportConfig(Config):
+    """Write a trained network for a device: ONNX (.onnx), in float32 or int8, or ExecuTorch (.pte)."""
 
-    source: Annotated[Path, Positional, Field(description="artefact")]
+    source: Annotated[Path, Positional, Field(description="trained network (.safetensors)")]
+    output: Annotated[Path, Field(description="file to write; .onnx or .pte")]
+    int8: Annotated[bool, Field(description="round weights and activations to 8 bits (.onnx)")] = False
+    tune: Annotated[
+        bool, Field(description="fine-tune the network under that rounding first (quantisation-aware training)")
+    ] = False
+    clouds: Annotated[
+        str | None,
+        Field(description="artefact or data set that the network was trained on: the rounding is fitted to it"),
+    ] = None
+    root: Root = None
+    seed: Seed = 0
+
+
+class PredictConfig(Config):
+    """Say what objects are: class probabilities of clouds or meshes in files."""
+
+    model: Annotated[Path, Positional, Field(description="network (.onnx or .safetensors)")]
+    files: Annotated[
+        tuple[Path, ...], Positional, Field(description="OFF, OBJ, STL, PLY, PCD, XYZ, NPY or NPZ, an object each")
+    ] = ()
+    points: Annotated[
+        int | None, Field(ge=1, description="points of every object that are looked at (default: the protocol's)")
+    ] = None
+    up_axis: Annotated[Literal["z", "y"], Field(description="up axis of the files")] = "z"
+    top: Annotated[int, Field(ge=1, description="classes printed of every file, the most probable")] = 3
+    latency: Annotated[bool, Field(description="measure time and memory of an .onnx file at one thread")] = False
+    json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.files and not self.latency:
+            raise InputError("predict", "no files", "clouds or meshes, or --latency")
+        return self
+
+
+class ShowConfig(Config):
+    """Print what is in an artefact, a trained network or an exported one."""
+
+    source: Annotated[Path, Positional, Field(description="artefact, or network (.safetensors, .onnx)")]
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
 
 

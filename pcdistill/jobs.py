@@ -37,6 +37,7 @@ from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, as_tested, evaluate, planned_steps, score, split
 from pcdistill.evaluation.ranking import ARMS, Compression, Ranking, compression, rank
 from pcdistill.expansion import Expansion
+from pcdistill.export import load_model
 from pcdistill.files import cache_root, check_writable
 from pcdistill.matching import Objective, objectives
 from pcdistill.matching.base import merged
@@ -47,11 +48,13 @@ from pcdistill.selection import network_descriptor, raw_descriptor, select, sele
 from pcdistill.storage import Artefact, Budget, Metadata, Storage, storages, utc_now
 from pcdistill.storage.labels import smoothed
 from pcdistill.teaching import Online, Teacher, read_teacher
-from pcdistill.trained import Trained, load_network, save_network
+from pcdistill.trained import Trained, save_network
 from pcdistill.training import Protocol, protocol, train
 
 # Probability of the own class that learned labels start from without a teacher, before it is rounded to a byte.
 OWN = 0.9
+
+NETWORK_FILES = (".safetensors", ".onnx")
 
 # Clouds per step that the steps of objectives are meant for.
 STEP_CLOUDS = 480
@@ -542,7 +545,7 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
     if not config.plain:
         raise InputError("run_evaluate", "views, networks or output", "none of them (see matrices.run_matrix)")
     check_evaluation(config)
-    if config.source.endswith(".safetensors"):
+    if config.source.endswith(NETWORK_FILES):
         trained = network_to_test(config)
         test = test_set(config, trained.dataset)
         test = as_tested(test, trained.class_names, trained.protocol, trained.points)
@@ -622,7 +625,7 @@ def network_to_test(config: EvaluateConfig) -> Trained:
     Raises:
         InputError: not one, or settings for training given.
     """
-    trained = load_network(Path(config.source))
+    trained = load_model(Path(config.source))
     if config.network not in (None, trained.protocol.network) or config.protocol is not None:
         raise InputError(config.source, "a trained network with --network or --protocol", "neither")
     if config.networks or config.steps is not None or config.train_rotation is not None:

@@ -99,7 +99,7 @@ def run_matrix(config: EvaluateConfig, say: Say = lambda _: None) -> list[Record
     jobs.check_evaluation(config)
     for name in config.networks:
         networks[name]  # refused before the first is trained
-    if config.source.endswith(".safetensors"):
+    if config.source.endswith(jobs.NETWORK_FILES):
         found = _of_trained(config)
     else:
         found = [record for network in config.networks or (config.network,) for record in _of_fresh(config, network)]

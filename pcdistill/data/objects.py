@@ -26,11 +26,12 @@ class Mesh:
     faces: NDArray[np.int64]
 
 
-def read_object(path: Path, points: int | None, seed: int, name: str) -> NDArray[np.float32]:
+def read_object(path: Path, points: int | None, seed: int, name: str, *, fewer: bool = False) -> NDArray[np.float32]:
     """The object in `path` as `(P, 3)` float32, mean at the origin, largest norm 1; axes as stored.
 
     A mesh is sampled at `points` (default 1024) places, uniform over its area. Of a cloud a random
-    subset of `points` is kept (None: all, in stored order). Randomness depends on `seed` and `name`.
+    subset of `points` is kept (None: all, in stored order); one of less is refused, or, with `fewer`, taken whole.
+    Randomness depends on `seed` and `name`.
 
     Raises:
         InputError: naming the file, if it cannot be read, has no area or extent, or too few points.
@@ -40,7 +41,8 @@ def read_object(path: Path, points: int | None, seed: int, name: str) -> NDArray
     if isinstance(found, Mesh):
         cloud = sample_surface(found, MESH_POINTS if points is None else points, rng, path)
     else:
-        cloud = _subset(found, points, rng, path)
+        few = fewer and points is not None and 0 < len(found) < points
+        cloud = _subset(found, None if few else points, rng, path)
     normalised: NDArray[np.float32] = unit_sphere(cloud[None], path)[0]
     return normalised
 

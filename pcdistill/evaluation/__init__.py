@@ -14,7 +14,7 @@ from pcdistill.evaluation.records import (
     write_record,
     write_records,
 )
-from pcdistill.evaluation.scores import Scores, as_tested, calibration_error, hits, mean_std, peak_mib, score
+from pcdistill.evaluation.scores import Scores, as_tested, calibration_error, hits, mean_std, peak_mib, score, thinned
 from pcdistill.evaluation.statistics import Difference, Outcomes, difference, mcnemar, outcomes, paired_bootstrap
 from pcdistill.evaluation.sweep import Choice, Evaluation, Trial, chosen, evaluate, planned_steps, split
 from pcdistill.evaluation.views import (
@@ -68,6 +68,7 @@ __all__ = [
     "shown",
     "split",
     "summed_up",
+    "thinned",
     "view_label",
     "write_record",
     "write_records",
