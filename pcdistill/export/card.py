@@ -1,7 +1,7 @@
 """The model card: what a file for a device says of itself."""
 
 import json
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -33,19 +33,19 @@ class Card(BaseModel):
         versions: of what made the file.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: str = FORMAT
     class_names: tuple[str, ...] = Field(min_length=1)
     protocol: Protocol
     dataset: str
-    points: int | None
+    points: int | None = Field(ge=1)
     seed: int | None
     taught: dict[str, JsonValue]
-    parameters: int
+    parameters: int = Field(ge=0)
     input: str = INPUT
     trained_on: dict[str, JsonValue] = Field(default_factory=dict)
-    precision: str = "float32"
+    precision: Literal["float32", "int8"] = "float32"
     tuned: bool = False
     parity: float | None = None
     difference: float | None = None
@@ -78,11 +78,16 @@ def read_card(text: str | None, place: object) -> Card:
     if len(text) > LONGEST:
         raise InputError(place, f"a model card of {len(text)} characters", f"at most {LONGEST}")
     try:
-        card = Card.model_validate(json.loads(text))
+        card = Card.model_validate(json.loads(text, parse_constant=_no_number))
     except (ValidationError, ValueError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "not JSON"}
-        found = ": ".join(["model card", *map(str, first["loc"]), str(first["msg"])])
-        raise InputError(place, found, "a file written by pcdistill export") from None
+        found = ": ".join([*map(str, first["loc"]), str(first["msg"])])
+        raise InputError(place, f"model card: {found[:120]}", "a file written by pcdistill export") from None
     if card.format != FORMAT:
         raise InputError(place, f"format {card.format!r:.80}", f"'{FORMAT}'")
     return card
+
+
+def _no_number(word: str) -> NoReturn:
+    """Python reads NaN and Infinity, which JSON does not have."""
+    raise ValueError(word)

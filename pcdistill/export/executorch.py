@@ -6,7 +6,7 @@ import torch
 
 from pcdistill.errors import InputError
 from pcdistill.export.folding import Folded
-from pcdistill.export.onnx import PARITY, _Logits, _quiet
+from pcdistill.export.onnx import PARITY, Logits, quiet
 from pcdistill.files import atomic
 
 LARGEST = 4096  # points, and clouds: ExecuTorch plans its memory for the largest input
@@ -33,8 +33,8 @@ def export_executorch(network: Folded, path: Path, points: int) -> tuple[int, fl
     except ImportError as error:
         raise InputError("executorch", f"not installed ({error})", "pip install 'pcdistill[executorch]'") from None
     size = {1: torch.export.Dim("points", min=2, max=LARGEST)}
-    with _quiet():
-        program = torch.export.export(_Logits(network), (torch.randn(1, 64, 3),), dynamic_shapes={"points": size})
+    with quiet():
+        program = torch.export.export(Logits(network), (torch.zeros(1, 64, 3),), dynamic_shapes={"points": size})
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         content: bytes = lowered.to_executorch().buffer
     method = Runtime.get().load_program(content).load_method("forward")

@@ -96,5 +96,5 @@ def _affine(layer: SharedLayer | nn.Linear) -> tuple[Tensor, Tensor]:
 
 
 def _filled(layer: nn.Module, weight: Tensor, bias: Tensor) -> nn.Module:
-    layer.load_state_dict({"weight": weight, "bias": bias})
+    layer.to(weight.dtype).load_state_dict({"weight": weight, "bias": bias})
     return layer

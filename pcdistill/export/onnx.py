@@ -1,6 +1,7 @@
 """ONNX files: written with a check against the network they were made from, rounded to int8, and read again."""
 
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from pcdistill.training import predict
 PARITY = 1e-4  # largest difference of logits that a float32 file is written with
 OPSET = 18
 CALIBRATION = 16  # clouds that are passed at once, of up to `MOST` in all
-MOST = 512
+MOST = 512  # clouds that ranges of activations are taken from
 
 
 class Exported(NamedTuple):
@@ -36,18 +37,29 @@ class Exported(NamedTuple):
 
 
 class OnnxNetwork(Network):
-    """An ONNX model as a network that can be tested; it cannot be trained."""
+    """An ONNX model as a network that can be tested; it cannot be trained.
 
-    def __init__(self, session: Any) -> None:
+    Raises:
+        InputError: when called, naming `place`, for a model that does not run or gives something else than logits.
+    """
+
+    def __init__(self, session: Any, place: object, classes: int) -> None:
         super().__init__()
-        self.session = session
+        self.session, self.place, self.classes = session, place, classes
 
     def forward(self, points: Tensor) -> Output:
-        (logits,) = self.session.run(["logits"], {"points": points.detach().numpy()})
-        return Output(torch.from_numpy(logits), torch.empty(len(points), 0))
+        try:
+            (found,) = self.session.run(["logits"], {"points": points.detach().numpy()})
+        except Exception as error:  # onnxruntime raises classes of its own
+            raise InputError(self.place, f"does not run ({_short(error)})", "a model that does") from None
+        logits = torch.from_numpy(found)
+        if logits.shape != (len(points), self.classes) or not logits.isfinite().all():
+            found = f"logits of shape {tuple(logits.shape)}, or that are not finite, for {len(points)} clouds"
+            raise InputError(self.place, found, f"{self.classes} finite ones for each")
+        return Output(logits, torch.empty(len(points), 0))
 
 
-class _Logits(nn.Module):
+class Logits(nn.Module):
     """Only what a device wants of a network."""
 
     def __init__(self, network: Network) -> None:
@@ -79,14 +91,15 @@ def export_onnx(
         plain = Path(folder) / "plain.onnx"
         _write_float32(network, plain)
         reference = network if card.tuned else trained.network
-        parity = _parity(plain, reference, trained.points or 128, path)
+        exported = OnnxNetwork(_session(plain.read_bytes(), path), path, len(card.class_names))
+        parity = _parity(exported, reference, trained.points or 128, path)
         card = card.model_copy(update={"parity": parity})
         made = plain
         if calibration is not None:
-            made = Path(folder) / "int8.onnx"
-            _write_int8(plain, made, calibration)
-            seen = calibration.points[:MOST]
-            gap = (predict(OnnxNetwork(_session(made.read_bytes(), path)), seen) - predict(reference, seen)).abs()
+            made, seen = Path(folder) / "int8.onnx", _spread(calibration.points)
+            _write_int8(plain, made, seen)
+            rounded = OnnxNetwork(_session(made.read_bytes(), path), path, len(card.class_names))
+            gap = (predict(rounded, seen) - predict(reference, seen)).abs()
             card = card.model_copy(update={"precision": "int8", "difference": gap.mean().item()})
         content = _with_card(made, card)
     with atomic(path) as temporary:
@@ -97,19 +110,17 @@ def export_onnx(
 def load_onnx(path: Path) -> Trained:
     """A network written by `export_onnx`, ready to be tested.
 
-    The file is not trusted: it is read whole, so that it can refer to no other file.
+    The file is not trusted: it is read whole, one that refers to another file is refused, and what it gives is checked.
 
     Raises:
         InputError: no such file, not an ONNX model, or without a card of this package.
     """
-    if not path.is_file():
-        raise InputError(path, "no such file", "an exported network")
-    session = _session(path.read_bytes(), path)
-    card = read_card(session.get_modelmeta().custom_metadata_map.get(KEY), path)
-    ends = [(one.name, len(one.shape)) for one in (*session.get_inputs(), *session.get_outputs())]
-    if ends != [("points", 3), ("logits", 2)]:
-        raise InputError(path, f"inputs and outputs {ends}", "points (batch, points, 3) and logits (batch, classes)")
-    network = OnnxNetwork(session).eval()
+    session, card = _opened(path)
+    ends = [(one.name, one.type, len(one.shape)) for one in (*session.get_inputs(), *session.get_outputs())]
+    if ends != [("points", "tensor(float)", 3), ("logits", "tensor(float)", 2)]:
+        found = ", ".join(f"{name} {kind}" for name, kind, _ in ends)[:120]
+        raise InputError(path, f"inputs and outputs {found}", "points (batch, points, 3) and logits (batch, classes)")
+    network = OnnxNetwork(session, path, len(card.class_names)).eval()
     return Trained(network, card.class_names, card.protocol, card.dataset, card.points, card.seed, card.taught)
 
 
@@ -121,9 +132,7 @@ def card_in(path: Path) -> Card:
     """
     if path.suffix != ".onnx":
         return card_of(load_network(path))
-    if not path.is_file():
-        raise InputError(path, "no such file", "an exported network")
-    return read_card(_session(path.read_bytes(), path).get_modelmeta().custom_metadata_map.get(KEY), path)
+    return _opened(path)[1]
 
 
 def load_model(path: Path) -> Trained:
@@ -141,14 +150,16 @@ def measure_latency(path: Path, points: int, runs: int = 200) -> dict[str, float
     `runtime_mib` is what the Python process with its runtime takes before the model is read.
 
     Raises:
-        InputError: the model does not run.
+        InputError: as `load_onnx`, or the model does not run.
     """
-    _library("onnxruntime")
+    load_onnx(path)
     script = Path(__file__).with_name("latency.py")
-    command = [sys.executable, "-I", str(script), str(path), str(points), str(runs)]
+    # Without the script's folder in the path, whose onnx.py is not the library.
+    command = [sys.executable, "-P", str(script), str(path), str(points), str(runs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise InputError(path, f"does not run ({done.stderr.strip().splitlines()[-1][:120]})", "a model that does")
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise InputError(path, f"does not run ({said[-1][:120]})", "a model that does")
     facts: dict[str, float] = json.loads(done.stdout)
     return facts
 
@@ -160,53 +171,90 @@ def _library(name: str) -> Any:
         raise InputError(name, f"not installed ({error})", "pip install 'pcdistill[export]'") from None
 
 
+def _opened(path: Path) -> tuple[Any, Card]:
+    """A file as a session of the runtime, and its card."""
+    if not path.is_file():
+        raise InputError(path, "no such file", "an exported network")
+    session = _session(path.read_bytes(), path)
+    return session, read_card(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+
+
 def _session(content: bytes, place: object) -> Any:
-    runtime = _library("onnxruntime")
+    """A model as the runtime carries it out.
+
+    The runtime would read tensors from whatever files below the current folder a model names: such are refused before.
+    """
+    onnx, runtime = _library("onnx"), _library("onnxruntime")
+    try:
+        model = onnx.load_from_string(content)
+    except Exception as error:  # protobuf's, whose place depends on its implementation
+        raise InputError(place, f"not an ONNX model ({_short(error)})") from None
+    if any(tensor.external_data or tensor.data_location for tensor in _tensors(model, onnx.TensorProto)):
+        raise InputError(place, "weights in another file", "a file written by pcdistill export")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
         return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises classes of its own for whatever is wrong with a file
-        raise InputError(place, f"not an ONNX model ({' '.join(str(error).split())[:120]})") from None
+        raise InputError(place, f"not an ONNX model ({_short(error)})") from None
+
+
+def _tensors(message: Any, kind: type) -> Iterator[Any]:
+    """All tensors in a protobuf message, however deep (protobuf reads no more than a hundred levels)."""
+    if isinstance(message, kind):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                yield from _tensors(part, kind)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
+
+
+def _spread(points: Tensor) -> Tensor:
+    """At most `MOST` clouds, evenly from all: they often stand class by class."""
+    return points[torch.linspace(0, len(points) - 1, min(MOST, len(points))).round().long()]
 
 
 def _write_float32(network: Network, path: Path) -> None:
     _library("onnxscript")
     size = {0: torch.export.Dim("batch"), 1: torch.export.Dim("points")}
-    with _quiet():
+    with quiet():
         try:
             torch.onnx.export(
-                _Logits(network).eval(), (torch.randn(2, 64, 3),), path, dynamo=True, opset_version=OPSET,
+                Logits(network).eval(), (torch.zeros(2, 64, 3),), path, dynamo=True, opset_version=OPSET,
                 dynamic_shapes={"points": size}, input_names=["points"], output_names=["logits"],
                 external_data=False, verbose=False,
             )  # fmt: skip
         except Exception as error:  # the exporter raises classes of its own
-            found = f"cannot be exported with any number of points ({' '.join(str(error).split())[:100]})"
+            found = f"cannot be exported with any number of points ({_short(error)})"
             raise InputError(type(network).__name__, found, "a PointNet, as pointnet-tiny") from None
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the exporter's remarks on missing packages and its own deprecations to itself."""
-    import logging
-
+    before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:
             yield
         finally:
-            logging.disable(logging.NOTSET)
+            logging.disable(before)
 
 
-def _parity(path: Path, network: Network, points: int, place: object) -> float:
+def _parity(exported: OnnxNetwork, network: Network, points: int, place: object) -> float:
     """Largest difference of logits over batches and numbers of points.
 
     Raises:
         InputError: above `PARITY`.
     """
-    exported, kept = OnnxNetwork(_session(path.read_bytes(), place)), network.bf16
+    kept = network.bf16
     network.bf16 = False  # which only finds the places of maxima, but may take another of two near ones
     generator, worst = torch.Generator().manual_seed(0), 0.0
     for shape in ((1, points), (5, points), (2, 2 * points), (1, max(1, points // 3))):
@@ -218,19 +266,19 @@ def _parity(path: Path, network: Network, points: int, place: object) -> float:
     return worst
 
 
-def _write_int8(plain: Path, path: Path, calibration: PointClouds) -> None:
+def _write_int8(plain: Path, path: Path, points: Tensor) -> None:
     """Static quantisation by onnxruntime: int8 weights per channel, int8 activations, ranges of the clouds given."""
     _library("onnx")
     quantization = _library("onnxruntime.quantization")
     prepared = plain.with_name("prepared.onnx")
-    batches = iter(calibration.points[:MOST].split(CALIBRATION))
+    batches = iter(points.split(CALIBRATION))
 
     class Clouds(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
         def get_next(self) -> dict[str, Any] | None:
             batch = next(batches, None)
             return None if batch is None else {"points": batch.detach().numpy()}
 
-    with _quiet():
+    with quiet():
         quantization.shape_inference.quant_pre_process(str(plain), str(prepared))
         quantization.quantize_static(
             str(prepared), str(path), Clouds(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
