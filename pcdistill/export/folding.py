@@ -66,7 +66,8 @@ def folded(network: PointNet) -> Folded:
 
 def can_be_folded(network: Network) -> bool:
     """Whether `folded` takes it: a PointNet with batch norm throughout."""
-    return isinstance(network, PointNet) and network.norm == "batch"
+    norms = [part for part in network.modules() if isinstance(part, PointNorm)]
+    return isinstance(network, PointNet) and all(norm.kind == "batch" for norm in norms)
 
 
 def _shared(layers: Iterable[nn.Module]) -> list[tuple[Tensor, Tensor]]:
