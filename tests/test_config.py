@@ -46,6 +46,14 @@ EVERY: dict[str, dict[str, Any]] = {
         "thin": True, "seeds": 1, "output": "out", "per_class": True, "json": True, "device": "meta", "ranking": True,
         "teacher": ["net.safetensors"], "temperature": 3.0, "soft_loss": "mse", "hard": 0.5,
     },
+    "export": {
+        "source": "net.safetensors", "output": "net.onnx", "int8": True, "tune": True, "clouds": "a.h5", "root": "data",
+        "seed": 7,
+    },
+    "predict": {
+        "model": "net.onnx", "files": ["a.off", "b.npy"], "points": 16, "up_axis": "y", "top": 2, "latency": True,
+        "json": True, "seed": 7,
+    },
     "view": {
         "source": "a.h5", "png": "a.png", "window": True, "root": "data", "split": "test", "columns": 2,
         "renderer": "builtin", "background": "dark", "initial": True,
