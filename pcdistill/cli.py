@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as stop:
         hint = " (the same command with --resume goes on from there)" if "saved" in str(stop) else ""
-        print(f"pcdistill: {stop or 'interrupted'}{hint}", file=sys.stderr)
+        print(f"pcdistill: {str(stop) or 'interrupted'}{hint}", file=sys.stderr)
         return 130
 
 

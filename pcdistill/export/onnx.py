@@ -113,13 +113,9 @@ def load_onnx(path: Path) -> Trained:
     The file is not trusted: it is read whole, one that refers to another file is refused, and what it gives is checked.
 
     Raises:
-        InputError: no such file, not an ONNX model, or without a card of this package.
+        InputError: no such file, not an ONNX model, without a card of this package, or of other inputs and outputs.
     """
     session, card = _opened(path)
-    ends = [(one.name, one.type, len(one.shape)) for one in (*session.get_inputs(), *session.get_outputs())]
-    if ends != [("points", "tensor(float)", 3), ("logits", "tensor(float)", 2)]:
-        found = ", ".join(f"{name} {kind}" for name, kind, _ in ends)[:120]
-        raise InputError(path, f"inputs and outputs {found}", "points (batch, points, 3) and logits (batch, classes)")
     network = OnnxNetwork(session, path, len(card.class_names)).eval()
     return Trained(network, card.class_names, card.protocol, card.dataset, card.points, card.seed, card.taught)
 
@@ -176,7 +172,15 @@ def _opened(path: Path) -> tuple[Any, Card]:
     if not path.is_file():
         raise InputError(path, "no such file", "an exported network")
     session = _session(path.read_bytes(), path)
-    return session, read_card(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+    try:
+        card = session.get_modelmeta().custom_metadata_map.get(KEY)
+        ends = [(one.name, one.type, len(one.shape)) for one in (*session.get_inputs(), *session.get_outputs())]
+    except UnicodeDecodeError:
+        raise InputError(path, "text that is not UTF-8", "a file written by pcdistill export") from None
+    if card is not None and ends != [("points", "tensor(float)", 3), ("logits", "tensor(float)", 2)]:
+        found = ", ".join(f"{name} {kind}" for name, kind, _ in ends)[:120]
+        raise InputError(path, f"inputs and outputs {found}", "points (batch, points, 3) and logits (batch, classes)")
+    return session, read_card(card, path)
 
 
 def _session(content: bytes, place: object) -> Any:

@@ -26,10 +26,10 @@ def values_of(seed: int, *shape: int) -> torch.Tensor:
 @given(seed=st.integers(0, 999), size=st.floats(1e-3, 1e3))
 def test_weights_are_rounded_as_the_runtime_rounds_them(seed: int, size: float) -> None:
     """Channel by channel by onnxruntime's own quantiser."""
-    weight = size * values_of(seed, 4, 6, 1)
+    weight, int8 = size * values_of(seed, 4, 6, 1), quantization.QuantType.QInt8.tensor_type
     found = RoundedWeight()(weight)
     for channel, rounded in zip(weight, found, strict=True):
-        zero, scale, codes = quantization.quantize_data(channel.numpy(), quantization.QuantType.QInt8, symmetric=True)
+        zero, scale, codes = quantization.quantize_data(channel.numpy(), int8, symmetric=True)
         expected = (codes.astype(np.float32) - zero) * scale
         np.testing.assert_allclose(rounded.numpy().ravel(), expected.ravel(), rtol=1e-5, atol=size * 1e-6)
     assert all(len(channel.unique()) > 1 for channel in found)
@@ -100,7 +100,7 @@ def coarse(network: Folded) -> Folded:
     made = copy.deepcopy(network)
     with torch.no_grad():
         for first, second in zip(made.shared, list(made.shared)[1:], strict=False):
-            factors = torch.logspace(-2, 2, first.weight.shape[0])
+            factors = torch.logspace(-1.5, 1.5, first.weight.shape[0])
             first.weight *= factors[:, None, None]  # type: ignore[operator]
             first.bias *= factors  # type: ignore[operator]
             second.weight /= factors[:, None]  # type: ignore[operator]
@@ -124,7 +124,7 @@ def test_fine_tuning_leaves_the_network_it_starts_from(made: Made, short: None) 
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in tuned.state_dict().items())
 
 
-def test_what_was_fine_tuned_loses_less_by_rounding(made: Made, short: None, tmp_path: Path) -> None:
+def test_what_was_fine_tuned_loses_less_by_rounding(made: Made, tmp_path: Path) -> None:
     """Against the logits of the network that was trained, which fine-tuning keeps to."""
     bad = coarse(plain(made))
     how = recipe("tuned", steps=2, batch=12)
@@ -136,4 +136,4 @@ def test_what_was_fine_tuned_loses_less_by_rounding(made: Made, short: None, tmp
         export_onnx(network, made.trained, tmp_path / f"{number}.onnx", card, made.clouds)
         rounded = predict(load_onnx(tmp_path / f"{number}.onnx").network, made.clouds.points).softmax(1)
         gaps.append((rounded - exact).abs().mean().item())
-    assert gaps[1] < 0.7 * gaps[0]
+    assert gaps[1] < 0.8 * gaps[0]
