@@ -199,7 +199,7 @@ def _session(content: bytes, place: object) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
-        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime raises classes of its own for whatever is wrong with a file
         raise InputError(place, f"not an ONNX model ({_short(error)})") from None
 
