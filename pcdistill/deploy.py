@@ -17,7 +17,6 @@ from pcdistill.errors import InputError
 from pcdistill.evaluation import thinned
 from pcdistill.export import (
     Exported,
-    Folded,
     card_of,
     export_executorch,
     export_onnx,
@@ -30,8 +29,8 @@ from pcdistill.export.executorch import LARGEST
 from pcdistill.export.folding import can_be_folded
 from pcdistill.export.quantise import TuneRecipe
 from pcdistill.files import check_writable
+from pcdistill.geometry import normalise
 from pcdistill.jobs import set_name
-from pcdistill.models import Network, PointNet
 from pcdistill.progress import progress
 from pcdistill.storage import Artefact
 from pcdistill.trained import Trained, load_network
@@ -58,21 +57,19 @@ def run_export(config: ExportConfig) -> Exported:
         raise InputError("clouds", f"{config.clouds} and no --int8", "both or neither")
     check_writable(config.output)
     trained = load_network(config.source)
-    network: Network = trained.network
-    if isinstance(network, PointNet) and can_be_folded(network):
-        network = folded(network)
-    elif rounds or suffix == ".pte":
-        found = f"a {trained.protocol.network}"
-        raise InputError(config.source, found, "a PointNet with batch norm, as pointnet-tiny, for int8 and .pte")
+    if not can_be_folded(trained.network):
+        if rounds or suffix == ".pte":
+            found = f"a {trained.protocol.network}"
+            raise InputError(config.source, found, "a PointNet with batch norm, as pointnet-tiny, for int8 and .pte")
+        return export_onnx(trained.network, trained, config.output, card_of(trained))
+    network = folded(trained.network)
     if suffix == ".pte":
-        assert isinstance(network, Folded)
         nbytes, parity = export_executorch(network, config.output, min(trained.points or POINTS, LARGEST))
         return Exported(nbytes, card_of(trained, parity=parity))
-    if config.clouds is None:
+    if not rounds:
         return export_onnx(network, trained, config.output, card_of(trained))
     clouds, facts = _clouds(config, trained)
     if config.tune:
-        assert isinstance(network, Folded)
         with progress("fine-tuning", TuneRecipe().steps) as report:
             recipe = trained.protocol.recipe
             network = fine_tuned(
@@ -161,4 +158,6 @@ def _clouds(config: ExportConfig, trained: Trained) -> tuple[PointClouds, dict[s
     if clouds.class_names != trained.class_names:
         found = f"classes {', '.join(clouds.class_names)}"
         raise InputError(name, found, f"those of the network: {', '.join(trained.class_names)}")
+    if trained.protocol.recipe.normalise:  # as it was trained on them
+        clouds = clouds.with_points(normalise(clouds.points))
     return clouds, told

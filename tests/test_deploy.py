@@ -131,6 +131,23 @@ def test_a_fine_tuned_file_says_so(run: Run, network: Path, tiny_file: Path, mon
     assert card.trained_on == told
 
 
+def test_ranges_are_those_of_clouds_as_the_network_saw_them(
+    run: Run, network: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe that normalises clouds: those of an artefact, three times as large, are brought back to size."""
+    trained = load_network(network)
+    plan = trained.protocol.model_copy(
+        update={"recipe": trained.protocol.recipe.model_copy(update={"normalise": True})}
+    )
+    save_network(Path("net.safetensors"), trained._replace(protocol=plan))
+    usual, seen = load(str(tiny_file), "train", points=128), []
+    monkeypatch.setattr("pcdistill.deploy.load", lambda *_, **__: usual.with_points(3 * usual.points))
+    monkeypatch.setattr("pcdistill.export.onnx._write_int8", lambda plain, path, points: seen.append(points))
+    with pytest.raises(FileNotFoundError):  # what would have been written
+        run("export", "net.safetensors", "--output", "net.onnx", "--int8", "--clouds", tiny_file, "--debug")
+    torch.testing.assert_close(seen[0].norm(dim=2).amax(1), torch.ones(24))
+
+
 def test_up_axis_number_of_points_and_seed(run: Run, network: Path, tiny_file: Path) -> None:
     cloud = load(str(tiny_file), "test").points[0].numpy()
     np.save("z.npy", cloud)

@@ -24,6 +24,9 @@ OPTIONAL = (
     "tensorboard",
     "ray",
     "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "executorch",
     "sklearn",
     "hypothesis",
 )

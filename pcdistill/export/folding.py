@@ -1,7 +1,7 @@
 """A trained PointNet without its norms, in the layers that runtimes of devices are fast on."""
 
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ def folded(network: PointNet) -> Folded:
     return made.eval()
 
 
-def can_be_folded(network: Network) -> bool:
+def can_be_folded(network: Network) -> TypeGuard[PointNet]:
     """Whether `folded` takes it: a PointNet with batch norm throughout."""
     norms = [part for part in network.modules() if isinstance(part, PointNorm)]
     return isinstance(network, PointNet) and all(norm.kind == "batch" for norm in norms)

@@ -197,7 +197,7 @@ def _session(content: bytes, place: object) -> Any:
         raise InputError(place, "weights in another file", "a file written by pcdistill export")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is wrong is raised
     try:
         return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime raises classes of its own for whatever is wrong with a file
