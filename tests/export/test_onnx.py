@@ -15,7 +15,6 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 
-from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.export import card_in, card_of, export_onnx, folded, load_model, load_onnx, measure_latency
 from pcdistill.export import onnx as exporting
@@ -280,12 +279,3 @@ def test_a_process_that_fails_is_one_line(
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(InputError, match=rf"net\.onnx: does not run {message}"):
         measure_latency(made.float32, 32, 20)
-
-
-def test_calibration_needs_clouds_of_the_network(made: Made, tmp_path: Path) -> None:
-    """As many points as calibration has need not be those of training."""
-    more = PointClouds(points_of(5, 99), torch.tensor([0, 1, 2, 0, 1]), made.trained.class_names)
-    network = folded(made.trained.network)  # type: ignore[arg-type]
-    done = export_onnx(network, made.trained, tmp_path / "net.onnx", card_of(made.trained), more)
-    assert done.nbytes == (tmp_path / "net.onnx").stat().st_size
-    assert load_onnx(tmp_path / "net.onnx").points == 64
