@@ -2,7 +2,7 @@
 # again when pyproject.toml changes. PYTHON=/path/to/python picks the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test reproduce-quick lint format clean
+.PHONY: help setup demo deploy-demo test reproduce-quick lint format clean
 
 ready := .venv/.ready
 
@@ -17,6 +17,9 @@ $(ready): pyproject.toml scripts/setup.sh
 
 demo: $(ready)  ## condense the built-in set and draw the result
 	@.venv/bin/pcdistill demo
+
+deploy-demo: $(ready)  ## from a condensed set to an int8 network that names meshes: two minutes
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" sh scripts/deploy_demo.sh
 
 test: $(ready)  ## run the tests
 	.venv/bin/pytest -n 2

@@ -16,6 +16,7 @@ from pcdistill.expansion import Expansion
 from pcdistill.losses import SoftLoss
 from pcdistill.matching import objectives
 from pcdistill.matching.base import merged
+from pcdistill.models import STUDENTS
 from pcdistill.registry import nearest
 from pcdistill.storage import CodedPoints, storages
 from pcdistill.storage.base import check_bits
@@ -361,11 +362,28 @@ class TrainConfig(TaughtConfig):
     network: Annotated[str | None, Field(description="network (default: the artefact's protocol's, else pointnet)")] = (
         None
     )
+    student: Annotated[
+        str | None,
+        Field(description="light network by its size: " + ", ".join(STUDENTS) + " (for --network pointnet-SIZE)"),
+    ] = None
     protocol: Annotated[str | None, Field(description="tuned or published (default: the artefact's, else tuned)")] = (
         None
     )
     steps: Annotated[int | None, Field(ge=1, description="of training, in place of the recipe's")] = None
     seed: Seed = 0
+
+    @property
+    def network_name(self) -> str | None:
+        """Registered name of what is trained, if it is given.
+
+        Raises:
+            InputError: a student of no known size, or beside a network.
+        """
+        if self.student is not None and self.network is not None:
+            raise InputError("student", f"{self.student} and network {self.network}", "one of the two")
+        if self.student is not None and self.student not in STUDENTS:
+            raise InputError("student", nearest(self.student, STUDENTS), "one of " + ", ".join(STUDENTS))
+        return self.network if self.student is None else f"pointnet-{self.student}"
 
 
 class EvaluateConfig(TaughtConfig):

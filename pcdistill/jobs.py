@@ -493,7 +493,7 @@ def run_train(config: TrainConfig) -> list[float]:
     if config.output.suffix != ".safetensors":
         raise InputError("output", str(config.output), "a name that ends in .safetensors")
     check_writable(config.output)
-    source = open_source(config.source, config.root, config.protocol, config.network, config.points)
+    source = open_source(config.source, config.root, config.protocol, config.network_name, config.points)
     if source.protocol.grid is not None:
         found = f"{source.protocol.name}, which chooses among recipes"
         raise InputError("protocol", found, "one with a recipe of its own, as tuned")

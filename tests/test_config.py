@@ -38,7 +38,7 @@ EVERY: dict[str, dict[str, Any]] = {
     "train": {
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
         "protocol": "published", "seed": 7, "teacher": ["a.safetensors", "b.safetensors"], "temperature": 3.0,
-        "soft_loss": "mse", "hard": 0.5, "steps": 9,
+        "soft_loss": "mse", "hard": 0.5, "steps": 9, "student": "tiny",
     },
     "evaluate": {
         "source": "a.h5", "data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",

@@ -383,12 +383,17 @@ def rotation(axis: int, angle: float) -> Array:
     return turned
 
 
+def mesh(family: Callable[[Rng], list[Array]], key: Sequence[int]) -> list[Array]:
+    """The object that the integers `key` name: triangles `(T, 3, 3)` of its parts, in no particular size."""
+    # A stream of its own: the object stays the same whatever the number of points sampled from it.
+    shaping = np.random.default_rng([*key, 0])
+    parts, turn = family(shaping), pose(shaping)
+    return [part @ turn.T for part in parts]
+
+
 def cloud(family: Callable[[Rng], list[Array]], points: int, key: Sequence[int]) -> Array:
     """`(points, 3)` of the object that the integers `key` name, centred, in the unit sphere, z up."""
-    # Two streams, so that the object stays the same whatever the number of points.
-    shaping, sampling = (np.random.default_rng([*key, stream]) for stream in (0, 1))
-    parts, turn = family(shaping), pose(shaping)
-    xyz = sample([part @ turn.T for part in parts], points, sampling)
+    xyz = sample(mesh(family, key), points, np.random.default_rng([*key, 1]))
     xyz -= xyz.mean(axis=0)
     xyz /= max(np.linalg.norm(xyz, axis=1).max(), 1e-12)  # A single point stays at the origin.
     return xyz

@@ -5,7 +5,7 @@ from pcdistill.models.dgcnn import DGCNN
 from pcdistill.models.point_transformer import PointTransformer
 from pcdistill.models.pointconv import PointConvNet
 from pcdistill.models.pointmlp import PointMLP
-from pcdistill.models.pointnet import PointNet
+from pcdistill.models.pointnet import STUDENTS, PointNet
 from pcdistill.models.pointnet2 import PointNet2
 from pcdistill.models.pointnet_full import PointNetFull
 from pcdistill.models.pointnext import PointNeXt
@@ -13,6 +13,7 @@ from pcdistill.models.stack import Stack
 
 __all__ = [
     "DGCNN",
+    "STUDENTS",
     "Dropout",
     "Network",
     "Output",
