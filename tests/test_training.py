@@ -48,7 +48,8 @@ def test_published_recipe_is_the_protocol_of_the_papers() -> None:
     assert RECIPES["published"].model_dump(exclude={"version"}) == {
         "name": "published", "steps": None, "epochs": 500, "batch": 8, "fill": False, "optimizer": "sgd", "lr": 0.01,
         "momentum": 0.9, "weight_decay": 5e-4, "schedule": "halfway", "augmentation": Augmentation().model_dump(),
-        "label_smoothing": 0.0, "normalise": True, "ema": 0.0, "bf16": False, "temperature": 1.0, "soft_loss": "kl", "hard": 0.0, "least_steps": 1, "most_steps": None,
+        "label_smoothing": 0.0, "normalise": True, "ema": 0.0, "bf16": False, "least_steps": 1, "most_steps": None,
+        "temperature": 1.0, "soft_loss": "kl", "hard": 0.0,
     }  # fmt: skip
     assert RECIPES["published"].total_steps(10) == 500 * 2
     assert RECIPES["published"].total_steps(9) == 500  # the ninth cloud joins the eight
