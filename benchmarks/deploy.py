@@ -7,8 +7,8 @@ Sets are those of `networks.py`, and so is the recipe: 600 steps, tested on the 
 Every seed's network is written three times by `pcdistill export`: in float32, rounded to int8 after training, and
 fine-tuned under that rounding first; ranges and fine-tuning see the condensed set alone. Times are of one cloud on one
 thread, in a process that holds nothing but the runtime, for the files of the first seed: each the median of
-`--repeats` processes of 200 runs. With `--taught` the teacher in `runs/teachers/DATASET.safetensors` labels every
-cloud that the student sees, at temperature 4; `--all` does both where there is one. Nothing here looks at the test set
+`--repeats` processes of 200 runs. With `--taught` the teacher of `teaching.py`, which has to be there, labels every
+cloud that the student sees; `--all` does both where there is one. Nothing here looks at the test set
 before the end. Writes `results/deploy.json`, a line per cell.
 """
 
@@ -45,7 +45,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS, TEACHERS = Path(__file__).parent / "results" / "deploy.json", ROOT / "runs" / "teachers"
 STUDENTS = tuple(name for name in ("pointnet-nano", "pointnet-tiny", "pointnet-light") if name in registered)
 SETS = (("krr", 1229), ("random", 12288))
-TEMPERATURE = 4.0
+TEMPERATURE, LOSS = 1.0, "mse"  # as teaching.py has them online
 LATENCY_POINTS = (128, 1024)
 
 
@@ -80,20 +80,18 @@ class Cell(NamedTuple):
 
     @property
     def teacher(self) -> Path:
-        return TEACHERS / f"{Path(self.dataset).stem}.safetensors"
+        return TEACHERS / f"{Path(self.dataset).stem}-pointnet-1500.safetensors"
 
     def plan(self) -> Protocol:
-        """The recipe of `networks.py`, at the teacher's temperature if there is one."""
+        """The recipe of `networks.py`, with the loss of a taught student if it is one."""
         plan = self.set.plan()
-        return plan.changed(temperature=TEMPERATURE) if self.taught else plan
+        return plan.changed(temperature=TEMPERATURE, soft_loss=LOSS) if self.taught else plan
 
 
 def cells() -> list[Cell]:
     """Every cell; taught ones where there is a teacher."""
-    plain = [
-        Cell(dataset, arm, network, size)
-        for dataset in ("shapes", "modelnet10") for arm, size in SETS for network in STUDENTS
-    ]  # fmt: skip
+    plain = [Cell("modelnet10", arm, network, size) for arm, size in SETS for network in STUDENTS]
+    plain.append(Cell("shapes", "krr", "pointnet-tiny", 768))
     return plain + [cell._replace(taught=True) for cell in plain if cell.teacher.exists()]
 
 

@@ -69,11 +69,11 @@ def test_a_taught_student_has_the_teacher_of_its_data_set(
     cell = deploy.Cell(str(tiny_file), "random", "pointnet-tiny", 120, 16, 6, 1, 2, 1)
     run_train(TrainConfig(source=str(tiny_file), output=tmp_path / "t.safetensors", points=16, network="pointnet-tiny"))
     deploy.TEACHERS.mkdir()
-    shutil.move(tmp_path / "t.safetensors", deploy.TEACHERS / "tiny.safetensors")
+    shutil.move(tmp_path / "t.safetensors", deploy.TEACHERS / "tiny-pointnet-1500.safetensors")
     real, _ = deploy.networks.splits(cell.set)
     made = deploy.networks.make(cell.set, real, 0)
     taught = cell._replace(taught=True)
-    assert taught.plan().recipe.temperature == deploy.TEMPERATURE
+    assert taught.plan().recipe.soft_loss == "mse"
     seen: list[float] = []
     monkeypatch.setattr(deploy, "student", lambda cell, made, seed, lesson: seen.append(lesson.teacher.temperature))
     with pytest.raises(AttributeError):  # there is no network
@@ -86,10 +86,10 @@ def test_every_listed_cell_survives_its_own_command_line(deploy: ModuleType, mon
     untaught = deploy.cells()
     assert not any(cell.taught for cell in untaught)
     deploy.TEACHERS.mkdir()
-    (deploy.TEACHERS / "modelnet10.safetensors").touch()
+    (deploy.TEACHERS / "modelnet10-pointnet-1500.safetensors").touch()
     listed, seen = deploy.cells(), []
     assert {cell.dataset for cell in listed if cell.taught} == {"modelnet10"}
-    assert len(listed) == 1.5 * len(untaught)
+    assert len(listed) == 2 * len(untaught) - 1
 
     def measure(cell: Any) -> None:
         seen.append(cell)
