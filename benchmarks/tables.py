@@ -32,6 +32,8 @@ NETWORKS = {
 }  # fmt: skip
 SETS = {"random": "random", "herding": "herding", "kcenter": "k-center", "medoid": "medoids", "krr": "distilled",
         "krr-pool": "distilled, pool", "whole": "whole set"}  # fmt: skip
+LABELS = ("hard", "static", "online")
+STUDENTS = {"pointnet-nano": "nano", "pointnet-tiny": "tiny", "pointnet-light": "light", "pointnet": "PointNet"}
 NOTHING = "Not measured yet.\n"
 Size = tuple[str, int, int, int | None]
 
@@ -129,6 +131,80 @@ def networks(records: list[Record], papers: list[dict[str, Any]], only: tuple[st
         return ""
     header = ["bytes per class", "trained on", *(NETWORKS[name] for name in columns)]
     return markdown_table(header, rows) + "\n" + _protocols(list(own.values()))
+
+
+def teaching(records: list[Record], student: str | None = "pointnet-tiny") -> str:
+    """Accuracy by labels, one row per set and student; of a row the best is bold.
+
+    Args:
+        records: of `teaching.py`.
+        student: the only one that is shown; None shows all others, and this one on the same sets.
+    """
+    own = {}
+    for record in records:
+        more = record.model_extra or {}
+        arm, size, labels = str(more["variant"]).split()
+        own[record.dataset, int(size), arm, record.network, labels] = record
+    light = {place[:3] for place in own if place[3] != "pointnet-tiny"}
+    places = dict.fromkeys(
+        place[:4] for place in own if (place[3] == student if student else place[:3] in light)
+    )  # fmt: skip
+    order = sorted(places, key=lambda p: (p[0], p[1] or 10**9, list(SETS).index(p[2]), list(STUDENTS).index(p[3])))
+    rows = []
+    for place in order:
+        found = {labels: own[(*place, labels)] for labels in LABELS if (*place, labels) in own}
+        best = max(record.accuracy_mean for record in found.values())
+        cells = []
+        for labels in LABELS:
+            cell = accuracy_cell(found[labels]) if labels in found else "–"
+            cells.append(f"**{cell}**" if labels in found and found[labels].accuracy_mean == best else cell)
+        first = next(iter(found.values()))
+        size = f"{NAMES.get(place[0], place[0])}, {_bytes(first)}"
+        rows.append([size, SETS[place[2]], *([] if student else [STUDENTS[place[3]]]), *cells])
+    if not rows:
+        return ""
+    header = ["bytes per class", "trained on", *([] if student else ["student"]), *LABELS]
+    return markdown_table(header, rows) + "\n" + _protocols([own[key] for key in own if key[:4] in places])
+
+
+def teachers(records: list[Record]) -> str:
+    """What teachers cost, by data set."""
+    rows = {}
+    for record in records:
+        more = record.model_extra or {}
+        if more.get("labels") == "online" and record.network == "pointnet-tiny" and record.dataset not in rows:
+            hard = next(
+                (one for one in records if one.dataset == record.dataset and one.network == record.network
+                 and (one.model_extra or {})["labels"] == "hard"), record,
+            )  # fmt: skip
+            rows[record.dataset] = [
+                NAMES.get(record.dataset, record.dataset), f"{more['teacher_seconds']:.0f}",
+                f"{more['teacher_gflops']:,.0f}", f"{more['labelling_gflops']:,.0f}",
+                f"{more['student_gflops']:,.0f}", f"{hard.train_seconds:.0f}", f"{record.train_seconds:.0f}",
+            ]  # fmt: skip
+    header = ["data", "teacher, s", "teacher, GFLOP", "labels online, GFLOP", "student, GFLOP", "student, s",
+              "student taught online, s"]  # fmt: skip
+    return markdown_table(header, list(rows.values())) if rows else ""
+
+
+def deployed(lines: dict[str, Any]) -> str:
+    """Files for devices: size, accuracy and time."""
+    rows = []
+    for line in lines.values():
+        cells = [
+            f"{100 * line['spread'][kind]['mean']:.1f} ± {100 * line['spread'][kind]['std']:.1f}"
+            for kind in ("float32", "int8", "tuned")
+        ]
+        times = [f"{line['latency']['int8']['1024'][name]:.2f}" for name in ("p50_ms", "p99_ms")]
+        sizes = [f"{line['file_bytes'][kind] / 1000:.0f}" for kind in ("float32", "int8")]
+        rows.append([
+            NAMES.get(line["dataset"], line["dataset"]) + f", {SETS[line['arm']]}, {line['bytes_per_class']:,.0f}",
+            line["network"].removeprefix("pointnet-") + (", taught" if line["taught"] else ""), *sizes, *cells,
+            " / ".join(times), f"{max(line['parity']):.0e}", f"{line['latency']['int8']['1024']['peak_mib']:.0f}",
+        ])  # fmt: skip
+    header = ["trained on, bytes per class", "student", "float32 kB", "int8 kB", "float32 %", "int8 %",
+              "int8, fine-tuned %", "ms, p50 / p99", "parity", "peak MiB"]  # fmt: skip
+    return markdown_table(header, sorted(rows)) if rows else ""
 
 
 def _of_size(own: dict[tuple[str, str], Record], columns: list[str]) -> list[list[str]]:
@@ -303,7 +379,7 @@ def filled(text: str, records: list[Record]) -> str:
     folder = HERE / "results"
     cost, codec, printed = (_read(folder / f"{name}.json") for name in ("cost", "codec", "published"))
     grown, crossed = folder / "growth.jsonl", read_records(folder / "networks.jsonl")
-    papers = printed.get("networks", [])
+    papers, taught = printed.get("networks", []), read_records(folder / "teaching.jsonl")
     tables = {
         "summary": summary(records, "tuned"),
         "published": summary(records, "published"),
@@ -316,6 +392,11 @@ def filled(text: str, records: list[Record]) -> str:
         "networks_short": networks(crossed, [one for one in papers if one["method"] == "SADM"], only=("1229", "12288"))
         or NOTHING,
         "robustness": robustness(read_records(folder / "robustness.jsonl")) or NOTHING,
+        "teaching": teaching(taught) or NOTHING,
+        "teaching_short": teaching([r for r in taught if " 1229 " in str((r.model_extra or {})["variant"])]) or NOTHING,
+        "students": teaching(taught, None) or NOTHING,
+        "teachers": teachers(taught) or NOTHING,
+        "deployed": deployed(_read(folder / "deploy.json")) or NOTHING,
         "speed": speed(_read(folder / "speed.json")) or NOTHING,
     }
     pattern = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
