@@ -34,6 +34,7 @@ SETS = {"random": "random", "herding": "herding", "kcenter": "k-center", "medoid
         "krr-pool": "distilled, pool", "whole": "whole set"}  # fmt: skip
 LABELS = ("hard", "static", "online")
 STUDENTS = {"pointnet-nano": "nano", "pointnet-tiny": "tiny", "pointnet-light": "light", "pointnet": "PointNet"}
+PRINTED = " Printed: on sets distilled with PointNet under the paper's own protocol, clouds per class not stated.\n"
 NOTHING = "Not measured yet.\n"
 Size = tuple[str, int, int, int | None]
 
@@ -130,7 +131,7 @@ def networks(records: list[Record], papers: list[dict[str, Any]], only: tuple[st
     if not rows:
         return ""
     header = ["bytes per class", "trained on", *(NETWORKS[name] for name in columns)]
-    return markdown_table(header, rows) + "\n" + _protocols(list(own.values()))
+    return markdown_table(header, rows) + "\n" + _protocols(list(own.values())).rstrip() + PRINTED
 
 
 def teaching(records: list[Record], student: str | None = "pointnet-tiny") -> str:
@@ -246,10 +247,7 @@ def _protocols(records: list[Record]) -> str:
     points = listed({str(record.points) if extra["thin"] else str(extra["test_points"])
                      for record, extra in zip(records, extras, strict=True)})  # fmt: skip
     runs = listed({str(len(record.accuracy)) for record in records})
-    return (
-        f"Protocol {protocols}, {steps} steps; training and test clouds of {points} points; n = {runs}. "
-        "Printed: on sets distilled with PointNet under the paper's own protocol, clouds per class not stated.\n"
-    )
+    return f"Protocol {protocols}, {steps} steps; training and test clouds of {points} points; n = {runs}.\n"
 
 
 def robustness(records: list[Record]) -> str:
