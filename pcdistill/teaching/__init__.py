@@ -1,6 +1,7 @@
 """The teacher's knowledge: who teaches, what a student is told, and where."""
 
+from pcdistill.teaching.agreement import Agreement, Watched, agreement, before_training
 from pcdistill.teaching.lessons import Online
 from pcdistill.teaching.teacher import Teacher, read_teacher
 
-__all__ = ["Online", "Teacher", "read_teacher"]
+__all__ = ["Agreement", "Online", "Teacher", "Watched", "agreement", "before_training", "read_teacher"]

@@ -1,0 +1,51 @@
+"""Agreement of teacher and student, counted by hand and by SciPy; watching changes nothing."""
+
+import math
+
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcdistill.clouds import PointClouds
+from pcdistill.models import build
+from pcdistill.teaching import Online, Teacher, Watched, agreement
+from pcdistill.trained import Trained
+from pcdistill.training import protocol, recipe, train
+
+
+def test_counted_by_hand() -> None:
+    teacher = torch.tensor([[0.6, 0.3, 0.08, 0.02], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
+    student = torch.tensor([[0.5, 0.1, 0.3, 0.1], [0.7, 0.2, 0.06, 0.04]], dtype=torch.float64)
+    found = agreement(teacher, student, torch.tensor([0, 3]), top=2)
+    assert found.overlap == pytest.approx((1 / 2 + 0 / 2) / 2)  # {0, 1} and {0, 2}; {3, 2} and {0, 1}
+    assert found.mistakes == 0.5
+    assert (found.corrected, found.truth, found.shared) == (1.0, pytest.approx(0.4), 0.0)
+
+
+@given(seed=st.integers(0, 999), classes=st.integers(2, 7))
+def test_entropies_are_scipys(seed: int, classes: int) -> None:
+    teacher, student = torch.randn(2, 5, classes, generator=torch.Generator().manual_seed(seed)).double().softmax(2)
+    found = agreement(teacher, student, torch.zeros(5, dtype=torch.int64))
+    assert found.kl == pytest.approx(scipy.stats.entropy(teacher, student, axis=1).mean())
+    gap = scipy.stats.entropy(teacher, axis=1).mean() - scipy.stats.entropy(student, axis=1).mean()
+    assert found.entropy_gap == pytest.approx(gap)
+    assert 0 <= found.overlap <= 1
+    same = agreement(teacher, teacher, teacher.argmax(1))
+    assert (same.overlap, same.kl, same.mistakes) == (1, 0, 0)
+    assert math.isnan(same.corrected)
+
+
+def test_watching_changes_nothing(tiny_clouds: PointClouds) -> None:
+    member = build("pointnet-small", 3, 7).eval()
+    teacher = Teacher((Trained(member, tiny_clouds.class_names, protocol("tuned", "pointnet-small"), "tiny", 64),))
+    how = recipe("tuned", steps=5, batch=8)
+    notes: list = []  # type: ignore[type-arg]
+    alone, watched = (build("pointnet", 3, 0) for _ in range(2))  # with dropout and batch norm
+    train(alone, tiny_clouds, how, 0, lesson=Online(teacher))
+    train(watched, tiny_clouds, how, 0, lesson=Watched(Online(teacher), teacher, 2, notes))
+    for name, value in alone.state_dict().items():
+        assert torch.equal(watched.state_dict()[name], value), name
+    assert [(seed, step) for seed, step, _ in notes] == [(0, 0), (0, 2), (0, 4)]
+    assert notes[0][2].kl != notes[1][2].kl
