@@ -21,7 +21,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.models import STUDENTS, Network, build, networks
 from pcdistill.teaching.agreement import Agreement
-from pcdistill.training import Lesson, OnStep, Protocol, Recipe, train
+from pcdistill.training import Lesson, OnStep, Recipe, train
 
 # What is rank-correlated with the student's accuracy.
 MEASURES = ("teacher_accuracy", *Agreement._fields)
@@ -36,21 +36,22 @@ class Rung(BaseModel):
         steps: that its networks were trained, together; an assistant's include those of its own teacher.
         temperature: that its logits are divided by.
         teacher_accuracy: on held-out training clouds.
-        before: agreement (at temperature 1) with a student that was briefly trained on hard labels, on its inputs.
+        before: agreement (at temperature 1) with a student that was briefly trained on hard labels, on its inputs;
+            None where that is undefined.
         train_seconds, train_gflops: of its training.
         label_seconds, label_gflops: of labelling every cloud of one student's training.
         nbytes: of its files.
         student_accuracy: on held-out clouds, one per seed; empty where no student was trained.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     teacher: str
     files: tuple[str, ...]
     steps: int
     temperature: float
     teacher_accuracy: float
-    before: dict[str, float]
+    before: dict[str, float | None]
     train_seconds: float
     train_gflops: float
     label_seconds: float
@@ -64,8 +65,9 @@ class Rung(BaseModel):
         return sum(self.student_accuracy) / len(self.student_accuracy) if self.student_accuracy else float("nan")
 
     def measure(self, name: str) -> float:
-        """One of `MEASURES`."""
-        return self.teacher_accuracy if name == "teacher_accuracy" else self.before[name]
+        """One of `MEASURES`; NaN where it is undefined."""
+        value = self.teacher_accuracy if name == "teacher_accuracy" else self.before[name]
+        return float("nan") if value is None else value
 
 
 def snapshot_steps(total: int, shares: Sequence[float]) -> tuple[int, ...]:
@@ -171,7 +173,7 @@ def best(rungs: Sequence[Rung], cheap: bool = False) -> Rung:
     """
 
     def merit(rung: Rung) -> tuple[float, float]:
-        return (rung.before["overlap"] if cheap else rung.mean, -rung.label_gflops)
+        return (rung.measure("overlap") if cheap else rung.mean, -rung.label_gflops)
 
     return max(rungs, key=merit)
 
