@@ -60,7 +60,7 @@ class Task(NamedTuple):
     def teaching(self) -> Protocol:
         """How teachers are trained."""
         plan = protocol(self.config.protocol).changed(steps=self.config.steps)
-        return plan.model_copy(update={"thin": True})
+        return plan.model_copy(update={"thin": True, "test_points": self.plan.test_points})
 
     def file(self, name: str) -> Path:
         """Of a network in the folder of teachers."""
@@ -278,8 +278,8 @@ def _joined(task: Task, singles: Sequence[Rung], brief: Network) -> list[Rung]:
         label = f"{Path(first.files[0]).stem}-to-{middle}"
         teacher = read_teacher([task.file(first.files[0])], 1.0)
         steps = (task.config.steps,)
-        seconds = _trained(task, label, middle, steps, teacher)
-        found.append(_rung(task, f"{first.teacher} > {middle}", (f"{label}-{steps[0]}",), seconds, brief, first))
+        taken = _trained(task, label, middle, steps, teacher)
+        found.append(_rung(task, f"{first.teacher} > {middle}", (f"{label}-{steps[0]}",), taken, brief, first))
     return found
 
 

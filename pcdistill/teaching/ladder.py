@@ -1,10 +1,10 @@
-"""Which teacher: snapshots along the training of several networks, and what is known of each before a student is taught.
+"""Which teacher: snapshots along the training of several networks, and what is known of each beforehand.
 
 A stronger network is not always the better teacher, and one that was stopped early may teach better than itself at the
-end (Cho & Hariharan, "On the efficacy of knowledge distillation", ICCV 2019); for labels of condensed sets Qin et al. ("A
-label is worth a thousand images in dataset distillation", NeurIPS 2024) found early snapshots best. An assistant of a size in
-between may stand between a large teacher and a small student (Mirzadeh et al., "Improved knowledge distillation via
-teacher assistant", AAAI 2020).
+end (Cho & Hariharan, "On the efficacy of knowledge distillation", ICCV 2019); for labels of condensed sets Qin et al.
+("A label is worth a thousand images in dataset distillation", NeurIPS 2024) found early snapshots best. An assistant of
+a size in between may stand between a large teacher and a small student (Mirzadeh et al., "Improved knowledge
+distillation via teacher assistant", AAAI 2020).
 """
 
 from collections.abc import Mapping, Sequence
