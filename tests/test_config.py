@@ -113,7 +113,7 @@ def flags(command: str, values: dict[str, Any]) -> list[str]:
         elif isinstance(value, dict):
             words += ["--" + key, *assignments(value)]
         elif isinstance(value, list):
-            words += ["--" + key, *value]
+            words += ["--" + key, *map(str, value)]
         else:
             words += ["--" + key.replace("_", "-"), str(value)]
     return words

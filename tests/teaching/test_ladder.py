@@ -61,7 +61,7 @@ def test_snapshots_are_the_training_on_its_way(tiny_clouds: PointClouds) -> None
     whole = build("pointnet", 3, 3)
     train(whole, tiny_clouds, how, 3)
     assert torch.equal(predict(kept[6], tiny_clouds.points), predict(whole, tiny_clouds.points))
-    assert not torch.equal(kept[2].head[0].weight, kept[6].head[0].weight)  # type: ignore[index]
+    assert not torch.equal(predict(kept[2], tiny_clouds.points), predict(kept[6], tiny_clouds.points))
     assert not kept[2].training
 
 
@@ -92,9 +92,10 @@ def test_products_are_counted(tiny_clouds: PointClouds) -> None:
 
 @pytest.mark.parametrize("name", ["dgcnn", "pointnet2"])
 def test_networks_with_neighbours_are_counted_too(name: str, tiny_clouds: PointClouds) -> None:
-    one, two = (pass_gflops(name, 3, tiny_clouds.points[:count], False) for count in (1, 2))
-    assert two == pytest.approx(2 * one)
-    assert one > 0
+    """The same for every cloud; what is left are products of weights alone."""
+    one, two, three = (pass_gflops(name, 3, tiny_clouds.points[:count], False) for count in (1, 2, 3))
+    assert three - two == pytest.approx(two - one)
+    assert two - one > 0.9 * one > 0
 
 
 def test_an_assistant_stands_between() -> None:
@@ -142,7 +143,7 @@ def given(chosen_set: Path, tiny_file: Path, output: Path, **more: Any) -> Teach
         "source": str(chosen_set), "data": str(tiny_file), "output": output, "student": "nano", "steps": 4,
         "teachers": ("pointnet-small", "pointnet-tiny"), "snapshots": (0.5, 1.0), "temperatures": (1.0, 3.0),
     }  # fmt: skip
-    return TeachConfig(**{**facts, **more})
+    return TeachConfig.checked({**facts, **more})
 
 
 def steady(folder: Path) -> list[dict[str, Any]]:
