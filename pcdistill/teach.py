@@ -238,10 +238,10 @@ def _rung(
     test = as_tested(task.held, task.clouds.class_names, task.teaching(), task.real.points_per_cloud)
     recipe = task.plan.recipe
     seen, count = recipe.batch * recipe.total_steps(len(task.clouds)), len(task.clouds.class_names)
-    one, batch = task.real.points[:1], task.teaching().recipe.batch
+    some, batch = task.real.points[:8], task.teaching().recipe.batch
     kinds = [member.protocol.network for member in teacher.members]
     lengths = [int(name.rpartition("-")[2]) for name in names]
-    training = [batch * step * pass_gflops(kind, count, one, True) for kind, step in zip(kinds, lengths, strict=True)]
+    training = [batch * step * pass_gflops(kind, count, some, True) for kind, step in zip(kinds, lengths, strict=True)]
     above = 0.0
     if under is not None:
         above = under.train_gflops + batch * sum(lengths) * under.label_gflops / seen
@@ -255,7 +255,7 @@ def _rung(
         train_seconds=sum(seconds[name] for name in names) + (under.train_seconds if under else 0),
         train_gflops=sum(training) + above,
         label_seconds=each * seen,
-        label_gflops=seen * sum(pass_gflops(kind, count, one, False) for kind in kinds),
+        label_gflops=seen * sum(pass_gflops(kind, count, some, False) for kind in kinds),
         nbytes=sum(path.stat().st_size for path in files),
     )
 

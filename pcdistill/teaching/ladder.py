@@ -133,17 +133,17 @@ def own_inputs(clouds: PointClouds, recipe: Recipe, seed: int, least: int = 512)
 
 
 def pass_gflops(name: str, classes: int, points: Tensor, backward: bool) -> float:
-    """Of a pass of clouds `(B, P, 3)` through a network, in 10^9 operations, and back.
+    """Of a pass of one cloud through a network, and back: 10^9 operations, the mean over clouds `(B, P, 3)`.
 
     Counted on the separate layers, which have the products that the network is defined by; the fused ones
-    (`models.fused`) leave some out. What is not a product is not counted.
+    (`models.fused`) leave some out. What is not a product is not counted. Networks with balls of neighbours cost more on some clouds.
     """
     network = build(name, classes, 0).eval()
     with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
         logits = network.classify(network.pooled(points))
         if backward:
             logits.sum().backward()
-    return float(counter.get_total_flops()) / 1e9
+    return float(counter.get_total_flops()) / len(points) / 1e9
 
 
 def size(name: str, classes: int) -> int:

@@ -86,16 +86,16 @@ def test_own_inputs_are_augmented_clouds(tiny_clouds: PointClouds) -> None:
 def test_products_are_counted(tiny_clouds: PointClouds) -> None:
     """Two operations a product: three shared layers at 64 points, and the head."""
     products = 64 * (3 * 64 + 64 * 128 + 128 * 256) + 256 * 128 + 128 * 3
-    assert pass_gflops("pointnet-small", 3, tiny_clouds.points[:2], False) == pytest.approx(2 * 2 * products / 1e9)
+    assert pass_gflops("pointnet-small", 3, tiny_clouds.points[:2], False) == pytest.approx(2 * products / 1e9)
     assert pass_gflops("pointnet-small", 3, tiny_clouds.points[:2], True) > 4 * products / 1e9
 
 
 @pytest.mark.parametrize("name", ["dgcnn", "pointnet2"])
 def test_networks_with_neighbours_are_counted_too(name: str, tiny_clouds: PointClouds) -> None:
-    """The same for every cloud; what is left are products of weights alone."""
-    one, two, three = (pass_gflops(name, 3, tiny_clouds.points[:count], False) for count in (1, 2, 3))
-    assert three - two == pytest.approx(two - one)
-    assert two - one > 0.9 * one > 0
+    """In pointnet2 it depends on how many neighbours the balls of a cloud hold."""
+    few, all_of_them = (pass_gflops(name, 3, tiny_clouds.points[:count], False) for count in (8, 24))
+    assert few == pytest.approx(all_of_them, rel=0.3)
+    assert pass_gflops(name, 3, tiny_clouds.points[:8], True) > 1.5 * few > 0
 
 
 def test_an_assistant_stands_between() -> None:
