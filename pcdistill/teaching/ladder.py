@@ -136,7 +136,8 @@ def pass_gflops(name: str, classes: int, points: Tensor, backward: bool) -> floa
     """Of a pass of one cloud through a network, and back: 10^9 operations, the mean over clouds `(B, P, 3)`.
 
     Counted on the separate layers, which have the products that the network is defined by; the fused ones
-    (`models.fused`) leave some out. What is not a product is not counted. Networks with balls of neighbours cost more on some clouds.
+    (`models.fused`) leave some out. What is not a product is not counted. Networks with balls of neighbours cost
+    more on some clouds.
     """
     network = build(name, classes, 0).eval()
     with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
