@@ -5,11 +5,11 @@
     python benchmarks/ladder.py --all                      # every cell, those with a record left out
 
 Sets are those of `networks.py` at 0.1 float32 clouds per class, for the choice made of the first four fifths of train
-only. The ladder is that of `pcdistill teach` (kept in `runs/ladder`): a student per rung, by
-the set's own protocol, `tuned`; those tested follow that of `networks.py`, with thinned clouds. For the test split the chosen
-and the strongest teacher are trained on all of train, to the same step of the same schedule, and teach at the chosen
-temperature (the strongest one at the first). An ensemble is trained member by member; where an assistant was chosen,
-the best rung without one is taken. Records go to `results/ladder.jsonl`, the choice with its rank correlations.
+only. The ladder is that of `pcdistill teach` (kept in `runs/ladder`): a student per rung, by the set's own protocol,
+`tuned`; those tested follow that of `networks.py`, with thinned clouds. For the test split the chosen and the strongest
+teacher are trained on all of train, to the same step of the same schedule, and teach at the chosen temperature (the
+strongest one at the first). An ensemble is trained member by member; where an assistant was chosen, the best rung
+without one is taken. Records go to `results/ladder.jsonl`, the choice with its rank correlations.
 Nothing here looks at the test set before the choice stands.
 """
 
