@@ -374,8 +374,9 @@ def _plot(found: Ladder, task: Task, say: Say) -> None:
     levels = [Curve("hard labels", [], [sum(found.hard) / len(found.hard)], [])]
     title = f"{task.dataset}, student {task.plan.network}, T = {task.config.temperatures[0]:g}"
     draw = partial(
-        accuracy_plot, curves, levels, title=title, note=f"Held out: {task.split}.", axis="teacher's accuracy"
-    )
+        accuracy_plot, curves, levels, title=title, note=f"Held out: {task.split}.",
+        axis="teacher's accuracy in per cent", log=all(rung.teacher_accuracy > 0 for rung in found.rungs),
+    )  # fmt: skip
     for picture in (task.config.output / "plot.png", task.config.output / "plot.svg"):
         try:
             with atomic(picture) as temporary:
