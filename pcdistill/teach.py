@@ -127,7 +127,8 @@ def prepared(config: TeachConfig) -> Task:
         wanted = f"those of {config.source}: {', '.join(source.clouds.class_names)}"
         raise InputError("data", f"classes {', '.join(whole.class_names)}", wanted)
     real, held = last_split(whole, HELD_OUT)
-    clouds = real if source.artefact is None else source.clouds
+    given = real if source.artefact is None else source.clouds
+    clouds = PointClouds(given.points, given.hard_labels, given.class_names, given.provenance)  # stored soft ones rest
     split = f"the last {HELD_OUT:.0%} of every class of train"
     if source.artefact is not None:
         rule = source.artefact.metadata.source.get("split_rule")
