@@ -30,6 +30,7 @@ from pcdistill.config import (
     ReportConfig,
     SelectConfig,
     ShowConfig,
+    TeachConfig,
     TrainConfig,
     ViewConfig,
     read_toml,
@@ -48,6 +49,7 @@ from pcdistill.references import cite
 from pcdistill.registry import nearest
 from pcdistill.report import run_report
 from pcdistill.storage import Artefact
+from pcdistill.teach import run_teach
 from pcdistill.viewing import gallery, open_window
 
 
@@ -193,6 +195,11 @@ def train(config: TrainConfig) -> None:
     print(f"wrote {config.output}: {len(losses)} steps, loss {losses[-1]:.4g}")
 
 
+def teach(config: TeachConfig) -> None:
+    """`pcdistill teach`."""
+    run_teach(config, print)
+
+
 def evaluate(config: EvaluateConfig) -> None:
     """`pcdistill evaluate`."""
     if config.ranking:
@@ -325,6 +332,7 @@ COMMANDS: dict[str, tuple[type[Config], Callable[[Any], None]]] = {
     "distill": (DistillConfig, distill),
     "experts": (ExpertsConfig, experts),
     "train": (TrainConfig, train),
+    "teach": (TeachConfig, teach),
     "evaluate": (EvaluateConfig, evaluate),
     "export": (ExportConfig, export),
     "predict": (PredictConfig, guess),

@@ -386,6 +386,41 @@ class TrainConfig(TaughtConfig):
         return self.network if self.student is None else f"pointnet-{self.student}"
 
 
+class TeachConfig(Config):
+    """Find the teacher that suits a student and a set: a ladder of networks, snapshots and temperatures."""
+
+    source: Annotated[str, Positional, Field(description="artefact, or data set, that the student is trained on")]
+    output: Annotated[Path, Field(description="folder for teachers, records, table, plot and the chosen teacher")]
+    data: Annotated[
+        str | None, Field(description="data set that teachers are trained on (default: the one it was made from)")
+    ] = None
+    root: Root = None
+    student: Annotated[str, Field(description="light network by its size: " + ", ".join(STUDENTS))] = "tiny"
+    teachers: Annotated[tuple[str, ...], Field(min_length=1, description="networks to try")] = (
+        "pointnet-nano", "pointnet-tiny", "pointnet", "dgcnn",
+    )  # fmt: skip
+    snapshots: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1)], ...],
+        Field(min_length=1, description="shares of a teacher's training after which it is kept"),
+    ] = (0.05, 0.1, 0.2, 0.5, 1.0)
+    temperatures: Annotated[
+        tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...],
+        Field(min_length=1, description="first that of all snapshots; the best three are tried at the others"),
+    ] = (1.0, 2.0, 4.0)
+    steps: Annotated[int, Field(ge=1, description="of every teacher's training")] = 600
+    seeds: Annotated[int, Field(ge=1, description="students per teacher and temperature")] = 1
+    protocol: Annotated[str, Field(description="that teachers are trained by: tuned or published")] = "tuned"
+    cheap: Annotated[
+        bool, Field(description="choose by agreement with a student on hard labels; train no other student")
+    ] = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.student not in STUDENTS:
+            raise InputError("student", nearest(self.student, STUDENTS), "one of " + ", ".join(STUDENTS))
+        return self
+
+
 class EvaluateConfig(TaughtConfig):
     """Train networks on an artefact or a whole data set and measure their test accuracy, or a trained network's."""
 

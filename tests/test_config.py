@@ -40,6 +40,10 @@ EVERY: dict[str, dict[str, Any]] = {
         "protocol": "published", "seed": 7, "teacher": ["a.safetensors", "b.safetensors"], "temperature": 3.0,
         "soft_loss": "mse", "hard": 0.5, "steps": 9, "student": "tiny",
     },
+    "teach": {
+        "source": "a.h5", "output": "there", "data": "set", "root": "data", "student": "nano", "teachers": ["pointnet"],
+        "snapshots": [0.5, 1.0], "temperatures": [3.0], "steps": 9, "seeds": 2, "protocol": "published", "cheap": True,
+    },
     "evaluate": {
         "source": "a.h5", "data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
         "networks": ["pointnet", "pointnet-small"], "views": ["so3", "gaussian:3"], "train_rotation": "z", "steps": 3,
@@ -109,7 +113,7 @@ def flags(command: str, values: dict[str, Any]) -> list[str]:
         elif isinstance(value, dict):
             words += ["--" + key, *assignments(value)]
         elif isinstance(value, list):
-            words += ["--" + key, *value]
+            words += ["--" + key, *map(str, value)]
         else:
             words += ["--" + key.replace("_", "-"), str(value)]
     return words
