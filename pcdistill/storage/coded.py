@@ -30,6 +30,7 @@ class CodedPoints(StoredPoints):
     """
 
     name = "coded"
+    codes_labels = True
 
     def __init__(self, points: Tensor, labels: Tensor, bits: int, class_names: tuple[str, ...]) -> None:
         if bits in FLOATS:
