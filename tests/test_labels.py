@@ -1,6 +1,7 @@
 """Soft labels on their way: learned by the loop, given by a teacher, through objectives, jobs and the command line."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from pcdistill.distill import DistillSettings, Interrupted, distill
 from pcdistill.errors import InputError
 from pcdistill.files import sha256_file
 from pcdistill.geometry import normalise
-from pcdistill.jobs import run_distill, run_evaluate, run_select, run_train
+from pcdistill.jobs import Start, _within, run_distill, run_evaluate, run_select, run_train
 from pcdistill.matching import BankConfig, KernelRidgeRegression, Objective
-from pcdistill.storage import Artefact, StoredPoints
+from pcdistill.storage import Artefact, Budget, CodedPoints, StoredPoints
 from pcdistill.storage.labels import smoothed
 from pcdistill.trained import load_network
 from pcdistill.training import predict, recipe, train
@@ -270,17 +271,49 @@ def test_a_budget_holds_the_coded_labels_of_a_teacher(
 def test_a_distilled_budget_holds_the_coded_labels_of_the_final_clouds(
     many: Path, tmp_path: Path, teacher: Path
 ) -> None:
-    """Thrown about by the learning rate, clouds take more bytes and other labels; where one of a class is left, too."""
-    for room in (3 * 200, 200):
-        config = distilling(
-            many, tmp_path / "a.h5", clouds_per_class=None, bytes=room, points=16, bits=5, labels="teacher",
-            teacher=teacher, temperature=0.05, lr=0.3,
+    """Thrown about by the learning rate, clouds take more bytes and other labels."""
+
+    def config(**size: Any) -> DistillConfig:
+        return distilling(
+            many, tmp_path / "a.h5", points=32, bits=5, labels="teacher", teacher=teacher, temperature=0.05,
+            lr=0.3, storage="coded", **size,
         )  # fmt: skip
-        run_distill(config)
-        made = Artefact.load(config.output)
+
+    least = run_distill(config(clouds_per_class=1, steps=0)).storage.nbytes
+    for room in (3 * 200, least + 4):
+        run_distill(config(clouds_per_class=None, bytes=room, steps=5))
+        made = Artefact.load(tmp_path / "a.h5")
         assert made.metadata.layout["soft_labels"] == 2
         assert made.storage.nbytes <= room
         assert (made.clouds.labels - teaching(teacher, made.clouds.points, 0.05)).abs().max() < 0.06
+
+
+def test_labels_follow_clouds_that_move_back_until_they_fit(random_clouds: Callable[..., PointClouds]) -> None:
+    """One cloud of every class, thrown about; its label says how far its points lie from the middle."""
+    near = random_clouds(3, 1, 40)
+    start = Start(near.with_points(near.points / 50), Budget(1, 40, 8), CodedPoints, 0)
+    storage = CodedPoints.from_clouds(start.clouds, start.budget)
+
+    def follow() -> None:
+        spread = storage.decode().points.detach().norm(dim=2).mean(1)
+        storage.soften(torch.stack([spread, spread / 2, 1 - 1.5 * spread], 1).clamp_min(0.01).softmax(1))
+
+    follow()
+    room = storage.nbytes + 20
+    with torch.no_grad():
+        storage.points.copy_(near.points)
+    follow()
+    thrown = storage.label_logits
+    assert storage.nbytes > room
+    assert _within(storage, start, room, follow).tolist() == [0, 1, 2]
+    assert storage.nbytes <= room
+    found = storage.label_logits
+    follow()
+    assert found is not None
+    assert thrown is not None
+    assert storage.label_logits is not None
+    assert torch.equal(found, storage.label_logits)
+    assert not torch.equal(found, thrown)
 
 
 @pytest.mark.parametrize(
