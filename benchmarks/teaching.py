@@ -3,8 +3,8 @@
     python benchmarks/teaching.py modelnet10 krr online --bytes 1229
     python benchmarks/teaching.py --all            # every cell of the tables, those with a record left out
 
-Sets are those of `networks.py` (kept in `runs/networks`). `static` labels are stored with the set, at a byte per cloud
-and class, and the last clouds of every class make room for them, so that the set has the bytes of the hard one;
+Sets are those of `networks.py` (kept in `runs/networks`). `static` labels are stored with the set, coded
+where the set is, and the last clouds of every class make room for them, so that the set has the bytes of the hard one;
 `online` labels cost no byte of the set, but the teacher must be there. The teacher is a PointNet, trained on the
 whole training set at the points of the sets (kept in `runs/teachers`); its seconds and FLOPs, and those of labelling,
 stand in the record. Loss and temperature were chosen on validation (docs/notebook.md, section 11). Records go to

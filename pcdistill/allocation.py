@@ -32,6 +32,7 @@ BITS = (4, 5, 6, 7, 8)
 FULL = 0.99
 
 Choose = Callable[[tuple[int, ...], int], PointClouds]  # clouds per class, points -> clouds, class by class
+Soften = Callable[[Storage], object]  # gives a storage the soft labels that it will have
 
 
 class Shape(NamedTuple):
@@ -69,7 +70,7 @@ def fill(
     choose: Choose,
     *,
     sharing: Sharing = "even",
-    extra_bytes: int = 0,
+    soften: Soften | None = None,
 ) -> Filled:
     """As many clouds as fit into `nbytes`, measured on the arrays that the artefact will hold.
 
@@ -80,7 +81,7 @@ def fill(
         kind: of storage.
         choose: gives the clouds.
         sharing: see `counts_at`.
-        extra_bytes: of every cloud that the storage does not count yet, as of soft labels.
+        soften: gives soft labels, if there are to be any: how many bytes they take is known only then.
 
     Raises:
         InputError: not even one cloud of every class fits.
@@ -90,7 +91,8 @@ def fill(
         if sharing != "even":
             raise InputError("sharing", f"{sharing} in storage {kind.name}", "even")
         sizes = [min(sizes)] * len(sizes)
-    one = Budget(1, shape.points, shape.bits, kind.side_bytes + extra_bytes)
+    extra = kind.side_bytes + (0 if soften is None else len(sizes))
+    one = Budget(1, shape.points, shape.bits, extra)
     tried: dict[tuple[int, ...], int] = {}
     best: Filled | None = None
     level, fits, fails = max(1.0, nbytes / len(sizes) / one.cloud_bytes), 0.0, math.inf
@@ -99,7 +101,10 @@ def fill(
         if counts not in tried:
             budget = replace(one, clouds_per_class=counts[0] if len(set(counts)) == 1 else counts)
             clouds = choose(counts, shape.points)
-            tried[counts] = kind.from_clouds(clouds, budget).nbytes + extra_bytes * len(clouds)
+            storage = kind.from_clouds(clouds, budget)
+            if soften is not None:
+                soften(storage)
+            tried[counts] = storage.nbytes
             if tried[counts] <= nbytes and (best is None or len(clouds) > len(best.clouds)):
                 best = Filled(budget, clouds)
         size = tried[counts]
@@ -215,7 +220,7 @@ def measured(
     plan: Protocol,
     *,
     sharing: Sharing = "even",
-    extra_bytes: int = 0,
+    soften: Soften | None = None,
     seed: int = 0,
 ) -> list[Trial]:
     """Shapes by the validation accuracy of a network trained on what they make of the budget, the best first.
@@ -229,7 +234,7 @@ def measured(
         kind: of storage.
         choose: makes a `Choose` of the clouds that are left to choose from.
         plan: of the trials, one network each; its recipe as it is, whatever its grid.
-        sharing, extra_bytes: see `fill`.
+        sharing, soften: see `fill`; the networks of the trials see the classes.
         seed: of the networks.
 
     Raises:
@@ -241,7 +246,7 @@ def measured(
     trials: list[Trial] = []
     for shape in shapes:
         try:
-            filled = fill(train, nbytes, shape, kind, chosen, sharing=sharing, extra_bytes=extra_bytes)
+            filled = fill(train, nbytes, shape, kind, chosen, sharing=sharing, soften=soften)
         except InputError:
             if shape == shapes[-1] and not trials:
                 raise

@@ -217,7 +217,7 @@ SIZES = ("clouds_per_class", "bytes_per_class", "bytes", "ppc", "ratio")
 
 
 class LabelledConfig(BudgetConfig):
-    """How the clouds of a set are labelled; soft labels take a byte per cloud and class."""
+    """How the clouds of a set are labelled; soft labels take a byte per cloud and class, or are coded."""
 
     labels: Annotated[
         Literal["hard", "learned", "teacher"],

@@ -83,7 +83,7 @@ def run_select(config: SelectConfig) -> Artefact:
 def coreset_artefact(real: CloudSource, config: SelectConfig) -> Artefact:
     """A coreset of `real` as configured, in memory; `config.data` only names it and `config.output` is not written."""
     plan, teacher = protocol(config.protocol), teacher_of(config)
-    start = _begin(real, config, config.method, plan, config.features, config.seed)
+    start = _begin(real, config, config.method, config.features, teacher)
     expansion = config.expansion(config.seed)
     return _coreset(real, start, plan, config.seed, config.data, teacher, expansion, config.method)
 
@@ -114,6 +114,8 @@ def select_artefact(
     expansion: Expansion | None = None,
 ) -> Artefact:
     """A coreset of `real` as an artefact in memory; soft labels by a teacher and an expansion, if there are any."""
+    if teacher is not None:
+        teacher.check(real.class_names)
     clouds = chooser(real, method, features, seed)(budget.counts(len(real.class_names)), budget.points)
     start = Start(clouds, budget, storages[storage], None)
     return _coreset(real, start, plan, seed, dataset, teacher, expansion, method)
@@ -124,8 +126,6 @@ def _coreset(
     expansion: Expansion | None, method: str,
 ) -> Artefact:  # fmt: skip
     _check_expansion(expansion, start.clouds)
-    if teacher is not None:
-        teacher.check(real.class_names)
     storage = start.kind.from_clouds(start.clouds, start.budget)
     selection = _selection(start.clouds)
     if teacher is not None:
@@ -169,32 +169,37 @@ def chooser(real: CloudSource, method: str, features: str, seed: int) -> Choose:
     return choose
 
 
-def _begin(real: CloudSource, config: LabelledConfig, method: str, plan: Protocol, features: str, seed: int) -> Start:
+def _begin(
+    real: CloudSource, config: SelectConfig | DistillConfig, method: str, features: str, teacher: Teacher | None
+) -> Start:
     """The clouds to begin with, as many as the budget of `config` holds.
 
     Raises:
-        InputError: not even one cloud of every class.
+        InputError: not even one cloud of every class; or a teacher of other classes.
     """
-    choose, kind = chooser(real, method, features, seed), kind_of(config)
+    if teacher is not None:
+        teacher.check(real.class_names)
+    choose, kind, seed = chooser(real, method, features, config.seed), kind_of(config), config.seed
+    soften = None if config.labels == "hard" else partial(_soften, config=config, teacher=teacher)
     classes = len(real.class_names)
     nbytes = config.total_bytes(classes, len(real.labels) * real.points_per_cloud * 12)
-    soft = classes if config.labels != "hard" else 0
     if nbytes is None:
         points, bits = config.points or POINTS, config.bits or BITS
-        budget = Budget(config.clouds_per_class or 0, points, bits, kind.side_bytes + soft)
+        extra = kind.side_bytes + (0 if soften is None else classes)
+        budget = Budget(config.clouds_per_class or 0, points, bits, extra)
         return Start(choose(budget.counts(classes), budget.points), budget, kind, None)
     shapes = _shapes(real, config, nbytes, kind)
     if len(shapes) > 1 and config.auto == "measured":
         if not isinstance(real, PointClouds):
             raise InputError("auto", "measured, with --stream", "a set in memory")
         trials = measured(
-            real, nbytes, shapes[:TRIED], kind, lambda train: chooser(train, method, features, seed), plan,
-            sharing=config.sharing, extra_bytes=soft, seed=seed,
+            real, nbytes, shapes[:TRIED], kind, lambda train: chooser(train, method, features, seed),
+            protocol(config.protocol), sharing=config.sharing, soften=soften, seed=seed,
         )  # fmt: skip
         shapes = [trials[0].shape]
     for shape in shapes:
         try:
-            filled = fill(real, nbytes, shape, kind, choose, sharing=config.sharing, extra_bytes=soft)
+            filled = fill(real, nbytes, shape, kind, choose, sharing=config.sharing, soften=soften)
             return Start(filled.clouds, filled.budget, kind, nbytes)
         except InputError:
             if shape == shapes[-1]:
@@ -261,8 +266,8 @@ def _described(expansion: Expansion | None) -> dict[str, JsonValue] | None:
     return None if expansion is None else expansion.model_dump(mode="json")
 
 
-def _soften(storage: Storage, config: DistillConfig, teacher: Teacher | None) -> dict[str, JsonValue]:
-    """Give `storage` the labels that distilling starts from; what an artefact says of them."""
+def _soften(storage: Storage, config: LabelledConfig, teacher: Teacher | None) -> dict[str, JsonValue]:
+    """Give `storage` the labels that it starts from; what an artefact says of them."""
     if config.labels == "hard":
         return {}
     if teacher is None:
@@ -353,10 +358,8 @@ def distill_artefact(
     """`real` condensed as configured, in memory; `config.data` only names it and `config.output` is not written."""
     plan, objective, teacher = protocol(config.protocol), make_objective(config), teacher_of(config)
     expansion = config.expansion(config.seed)
-    if teacher is not None:
-        teacher.check(real.class_names)
     started = time.perf_counter()
-    start = _begin(real, config, config.init, plan, "raw", config.seed)
+    start = _begin(real, config, config.init, "raw", teacher)
     selecting = time.perf_counter() - started
     _check_expansion(expansion, start.clouds)
     storage = start.kind.from_clouds(start.clouds, start.budget)
@@ -376,11 +379,15 @@ def distill_artefact(
         seed=config.seed,
     )
     done = distill(real, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
-    if teacher is not None and config.labels == "teacher":
-        storage.soften(_labels_of(teacher, storage))  # they belong to the clouds as they are now
+
+    def follow() -> None:
+        if config.labels == "teacher":
+            _soften(storage, config, teacher)  # they belong to the clouds as they are now
+
+    follow()
     snapshots = done.snapshots
     if start.nbytes is not None and storage.nbytes > start.nbytes:
-        kept = _within(storage, start, start.nbytes)
+        kept = _within(storage, start, start.nbytes, follow)
         snapshots = [snapshot[kept] for snapshot in snapshots]
         storage = storage.kept(kept)
         if snapshots:
@@ -406,10 +413,10 @@ def step_clouds(classes: int) -> int:
     return max(STEP_CLOUDS, 40 * classes)
 
 
-def _within(storage: Storage, start: Start, nbytes: int) -> Tensor:
+def _within(storage: Storage, start: Start, nbytes: int, follow: Callable[[], None]) -> Tensor:
     """Indices of the clouds to keep in `nbytes`; where one of every class is too much, all move back to the start.
 
-    They move by halves until they fit, as they did at the start.
+    They move by halves until they fit, as they did at the start; `follow` gives them their labels again.
     """
     try:
         return trimmed(storage, nbytes)
@@ -419,6 +426,7 @@ def _within(storage: Storage, start: Start, nbytes: int) -> Tensor:
             with torch.no_grad():
                 for name, value in first.items():
                     learned[name].lerp_(value, share)
+            follow()
             if storage.nbytes <= nbytes:
                 break
         return torch.arange(len(storage))

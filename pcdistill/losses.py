@@ -9,7 +9,8 @@ from torch.nn.functional import cross_entropy
 SoftLoss = Literal["kl", "mse"]
 
 # Share of a cloud's most probable class that a probability of exactly zero stands for where its logarithm is needed.
-# Stored labels are rounded to 255 levels: a quarter of the smallest one.
+# Stored labels are rounded to 255 levels, of which it is a quarter of the smallest; it is below what rounds to the
+# smallest of the 16 levels of coded labels, too (0.25 / 225).
 FLOOR = 0.25 / 255
 
 

@@ -14,7 +14,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.config import DistillConfig, SelectConfig
 from pcdistill.errors import InputError
 from pcdistill.jobs import chooser, run_distill, run_select
-from pcdistill.storage import Artefact, Budget, ImplicitClouds, storages
+from pcdistill.storage import Artefact, Budget, ImplicitClouds, Storage, storages
 from pcdistill.training import protocol, recipe
 
 CODED, POINTS = storages["coded"], storages["points"]
@@ -88,13 +88,17 @@ def test_unequal_shares_are_filled(sharing: allocation.Sharing, nbytes: int) -> 
 
 
 def test_raw_budgets_hold_as_many_clouds_as_fit() -> None:
-    """16 points x 3 coordinates x 8 bits are 48 bytes; ten more of every cloud."""
+    """16 points x 3 coordinates x 8 bits are 48 bytes; soft labels three more."""
     real = uneven((20, 20, 20))
     choose = chooser(real, "random", "raw", 0)
+
+    def soften(storage: Storage) -> None:
+        storage.soften(torch.full((len(storage), 3), 1 / 3))
+
     for nbytes, clouds in ((3 * 48, 1), (3 * 95, 1), (3 * 96, 2), (3 * 480, 10)):
         assert fill(real, nbytes, Shape(16, 8), POINTS, choose).budget.clouds_per_class == clouds
-    assert fill(real, 3 * 580, Shape(16, 8), POINTS, choose, extra_bytes=10).budget.clouds_per_class == 10
-    assert fill(real, 3 * 579, Shape(16, 8), POINTS, choose, extra_bytes=10).budget.clouds_per_class == 9
+    assert fill(real, 3 * 510, Shape(16, 8), POINTS, choose, soften=soften).budget.clouds_per_class == 10
+    assert fill(real, 3 * 509, Shape(16, 8), POINTS, choose, soften=soften).budget.clouds_per_class == 9
 
 
 def test_a_budget_below_one_cloud_is_refused() -> None:

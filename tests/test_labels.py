@@ -11,13 +11,14 @@ from torch import Tensor
 from pcdistill.cli import main
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.config import DistillConfig, EvaluateConfig, SelectConfig, TrainConfig
-from pcdistill.data import shapes
+from pcdistill.data import shapes, write_hdf5
 from pcdistill.distill import DistillSettings, Interrupted, distill
 from pcdistill.errors import InputError
 from pcdistill.files import sha256_file
-from pcdistill.jobs import run_distill, run_evaluate, run_select, run_train
+from pcdistill.geometry import normalise
+from pcdistill.jobs import Start, _within, run_distill, run_evaluate, run_select, run_train
 from pcdistill.matching import BankConfig, KernelRidgeRegression, Objective
-from pcdistill.storage import Artefact, StoredPoints
+from pcdistill.storage import Artefact, Budget, CodedPoints, StoredPoints
 from pcdistill.storage.labels import smoothed
 from pcdistill.trained import load_network
 from pcdistill.training import predict, recipe, train
@@ -233,6 +234,86 @@ def test_a_selection_may_be_labelled_by_a_teacher(tiny_file: Path, tmp_path: Pat
     assert hard.metadata.selection == {"method": "medoid", "features": "raw", "seed": 0}
     found = run_evaluate(EvaluateConfig(source=str(config.output), data=str(tiny_file), seeds=1))
     assert 0 <= found.runs[0].accuracy <= 1
+
+
+@pytest.fixture
+def many(tiny_clouds: PointClouds, tmp_path: Path) -> Path:
+    """A set of 160 clouds per class, noisy copies of `tiny_clouds`, as a file."""
+    noise = torch.randn(20, *tiny_clouds.points.shape, generator=torch.Generator().manual_seed(0)) / 20
+    points = (tiny_clouds.points + noise).flatten(0, 1)
+    clouds = PointClouds(normalise(points), tiny_clouds.labels.repeat(20), CLASSES)
+    path = tmp_path / "many.h5"
+    write_hdf5(clouds, tiny_clouds, path)
+    return path
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 4.0])
+def test_a_budget_holds_the_coded_labels_of_a_teacher(
+    temperature: float, many: Path, tmp_path: Path, teacher: Path
+) -> None:
+    """What labels take is known only once clouds are chosen, and the budget is used all the same."""
+    room, output = 3 * 800, tmp_path / "a.h5"
+    config = SelectConfig(
+        data=str(many), output=output, bytes=room, points=16, bits=5, labels="teacher", teacher=teacher,
+        temperature=temperature, method="random",
+    )  # fmt: skip
+    run_select(config)
+    made = Artefact.load(output)
+    assert made.metadata.layout["soft_labels"] == 2
+    assert 0.95 * room < made.storage.nbytes <= room
+    assert made.sizes(output).training_bytes == made.storage.nbytes
+    labels = made.storage.arrays()["labels"]
+    assert 0 < labels.nbytes < 3 * len(made.clouds)
+    assert (made.clouds.labels - teaching(teacher, made.clouds.points, temperature)).abs().max() < 0.06
+
+
+def test_a_distilled_budget_holds_the_coded_labels_of_the_final_clouds(
+    many: Path, tmp_path: Path, teacher: Path
+) -> None:
+    """Thrown about by the learning rate, clouds take more bytes and other labels."""
+
+    def config(**size: Any) -> DistillConfig:
+        return distilling(
+            many, tmp_path / "a.h5", points=32, bits=5, labels="teacher", teacher=teacher, temperature=0.05,
+            lr=0.3, storage="coded", **size,
+        )  # fmt: skip
+
+    least = run_distill(config(clouds_per_class=1, steps=0)).storage.nbytes
+    for room in (3 * 200, least + 4):
+        run_distill(config(clouds_per_class=None, bytes=room, steps=5))
+        made = Artefact.load(tmp_path / "a.h5")
+        assert made.metadata.layout["soft_labels"] == 2
+        assert made.storage.nbytes <= room
+        assert (made.clouds.labels - teaching(teacher, made.clouds.points, 0.05)).abs().max() < 0.06
+
+
+def test_labels_follow_clouds_that_move_back_until_they_fit() -> None:
+    """One cloud of every class, thrown about; its label says how far its points lie from the middle."""
+    points = 2 * torch.rand(3, 40, 3, generator=torch.Generator().manual_seed(0)) - 1
+    thrown_about = PointClouds(points, torch.arange(3), CLASSES)
+    start = Start(thrown_about.with_points(thrown_about.points / 50), Budget(1, 40, 8), CodedPoints, 0)
+    storage = CodedPoints.from_clouds(start.clouds, start.budget)
+
+    def follow() -> None:
+        spread = storage.decode().points.detach().norm(dim=2).mean(1)
+        storage.soften(torch.stack([spread, spread / 2, 1 - 1.5 * spread], 1).clamp_min(0.01).softmax(1))
+
+    follow()
+    room = storage.nbytes + 20
+    with torch.no_grad():
+        storage.points.copy_(thrown_about.points)
+    follow()
+    thrown = storage.label_logits
+    assert storage.nbytes > room
+    assert _within(storage, start, room, follow).tolist() == [0, 1, 2]
+    assert storage.nbytes <= room
+    found = storage.label_logits
+    follow()
+    assert found is not None
+    assert thrown is not None
+    assert storage.label_logits is not None
+    assert torch.equal(found, storage.label_logits)
+    assert not torch.equal(found, thrown)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from pcdistill.evaluation.scores import mean_std
 from pcdistill.evaluation.sweep import evaluate, split
 from pcdistill.expansion import expand
 from pcdistill.selection import select
-from pcdistill.storage import Artefact, storages
+from pcdistill.storage import Artefact, Storage, storages
 from pcdistill.training import RECIPES, OnProgress, Protocol
 
 Label = Callable[[Tensor], Tensor]  # points (N, P, 3) -> probabilities (N, C)
@@ -195,11 +195,13 @@ def random_twin(artefact: Artefact, real: PointClouds, seed: int, label: Label |
     def choose(counts: tuple[int, ...], points: int) -> PointClouds:
         return select(real, "random", counts, features=unseen, points=points, seed=seed)
 
-    soft = 0 if label is None else real.num_classes
-    filled = fill(real, artefact.storage.nbytes, Shape(facts.points, facts.bits), kind, choose, extra_bytes=soft)
+    def soften(storage: Storage) -> None:
+        if label is not None:
+            storage.soften(label(storage.decode().points.detach()))
+
+    filled = fill(real, artefact.storage.nbytes, Shape(facts.points, facts.bits), kind, choose, soften=soften)
     storage = kind.from_clouds(filled.clouds, filled.budget)
-    if label is not None:
-        storage.soften(label(storage.decode().points.detach()))
+    soften(storage)
     with torch.no_grad():
         clouds = storage.decode()
     return clouds if artefact.expansion is None else expand(clouds, artefact.expansion)

@@ -24,12 +24,14 @@ class CodedPoints(StoredPoints):
 
     Nothing is lost but the order of the points in a cloud; without gradients, clouds decode in the order that a reader
     of the artefact finds. How many bytes a set takes depends on the set.
+    Fixed soft labels are entropy-coded as well (`storage.label_coding`); learned ones take a byte per cloud and class.
 
     Raises:
         InputError: when made with 16 or 32 bits, which are floating point.
     """
 
     name = "coded"
+    codes_labels = True
 
     def __init__(self, points: Tensor, labels: Tensor, bits: int, class_names: tuple[str, ...]) -> None:
         if bits in FLOATS:

@@ -60,15 +60,13 @@ def encode_sets(codes: Ints, classes: Ints, bits: int) -> Bytes:
             shift = 3 * bits - depth - 1
             first, last = ((2 * boxes + half) << shift for half in (1, 2))
             upper: Ints = np.searchsorted(flat, last) - np.searchsorted(flat, first)
-            coder.encode(upper.astype(np.int32), _MODEL, weights)
+            coder.encode(upper.astype(np.int32), MODEL, weights)
             return upper
 
         return split
 
     _walk(classes, points, bits, reader)
-    stream: Bytes = np.frombuffer(coder.get_compressed().astype("<u4").tobytes(), np.uint8)
-    least = -(-clouds * points // (4 * POINTS_PER_BYTE)) * 4
-    return np.pad(stream, (0, max(0, least - len(stream))))
+    return written(coder, clouds * points)
 
 
 def decode_sets(stream: Bytes, classes: Ints, points: int, bits: int) -> Ints:
@@ -82,13 +80,10 @@ def decode_sets(stream: Bytes, classes: Ints, points: int, bits: int) -> Ints:
     if len(stream) % 4 or len(classes) * points > POINTS_PER_BYTE * len(stream):
         wanted = f"whole words, at least {-(-len(classes) * points // POINTS_PER_BYTE)} bytes"
         raise InputError("codes", f"{len(stream)} bytes for {len(classes)} clouds of {points} points", wanted)
-    coder = constriction.stream.queue.RangeDecoder(np.frombuffer(stream.tobytes(), "<u4").astype(np.uint32))
+    read = reading(stream, "codes")
 
     def split(boxes: Ints, counts: Ints, depth: int, weights: Reals) -> Ints:
-        try:
-            upper: Ints = np.asarray(coder.decode(_MODEL, weights), np.int64)
-        except AssertionError:  # how this library says that no symbol fits
-            raise InputError("codes", "a damaged stream", "one that an encoder wrote") from None
+        upper = read(weights)
         if (upper > counts).any():
             raise InputError("codes", "a damaged stream", "one that an encoder wrote")
         return upper
@@ -101,14 +96,35 @@ def canonical_order(codes: Ints, bits: int) -> Ints:
     return np.argsort(_interleaved(codes, bits), axis=1, kind="stable")
 
 
-_MODEL = constriction.stream.model.Categorical(perfect=False)
+MODEL = constriction.stream.model.Categorical(perfect=False)
+
+
+def written(coder: constriction.stream.queue.RangeEncoder, symbols: int) -> Bytes:
+    """The stream of a coder that has coded `symbols`, or points: no shorter than `POINTS_PER_BYTE` allows."""
+    stream: Bytes = np.frombuffer(coder.get_compressed().astype("<u4").tobytes(), np.uint8)
+    least = -(-symbols // (4 * POINTS_PER_BYTE)) * 4
+    return np.pad(stream, (0, max(0, least - len(stream))))
+
+
+def reading(stream: Bytes, place: str) -> Callable[[Reals], Ints]:
+    """A function that reads as many symbols as it gets rows of weights; `place` is what its errors name."""
+    coder = constriction.stream.queue.RangeDecoder(np.frombuffer(stream.tobytes(), "<u4").astype(np.uint32))
+
+    def read(weights: Reals) -> Ints:
+        try:
+            found: Ints = np.asarray(coder.decode(MODEL, weights), np.int64)
+        except AssertionError:  # how this library says that no symbol fits
+            raise InputError(place, "a damaged stream", "one that an encoder wrote") from None
+        return found
+
+    return read
 
 
 def _walk(classes: Ints, points: int, bits: int, splitter: Callable[[Ints], Split]) -> Ints:
     """Go through the boxes of all clouds as coder and reader do; sorted keys `(N, points)`."""
     keys = np.empty((len(classes), points), np.int64)
     density = _Density(int(classes.max()) + 1)
-    for block in _blocks(classes):
+    for block in blocks(classes):
         split = splitter(block)
         boxes, counts = np.arange(len(block)), np.full(len(block), points)
         for depth in range(3 * bits):
@@ -127,7 +143,7 @@ def _walk(classes: Ints, points: int, bits: int, splitter: Callable[[Ints], Spli
     return keys
 
 
-def _blocks(classes: Ints) -> Iterator[Ints]:
+def blocks(classes: Ints) -> Iterator[Ints]:
     """Indices of clouds that are coded together: 1, 2, 4, 8, 8, ... of every class, those left of classes with more."""
     ranks = np.empty(len(classes), np.int64)
     for label in np.unique(classes):

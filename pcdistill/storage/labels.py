@@ -1,7 +1,7 @@
-"""Soft labels at one byte per cloud and class, learned as logits through the rounding."""
+"""Soft labels, rounded: a byte per cloud and class, or levels that are entropy-coded. Learned through the rounding."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -10,9 +10,8 @@ from torch import Tensor
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.storage.base import Arrays, Storage
+from pcdistill.storage.label_coding import LEVELS, decode_levels, encode_levels
 
-TOP = 255  # code of the most probable class of every cloud
-FLOOR = 0.25 / TOP  # share of the most probable class that stands for code 0: finite as a logit, and rounds to 0
 LABEL_PACE = 10.0
 """Learning rate of logits in units of that of coordinates.
 
@@ -32,75 +31,122 @@ def smoothed(labels: Tensor, classes: int, own: float) -> Tensor:
     return shared.scatter(1, labels[:, None], own)
 
 
-def to_logits(probabilities: Tensor) -> Tensor:
-    """Finite logits `(N, C)` float32, zero for the most probable class, whose codes are those of `probabilities`."""
-    shares = probabilities.detach().to(torch.float32)
-    return (shares / shares.amax(1, keepdim=True)).clamp_min(FLOOR).log()
+class Rounding(NamedTuple):
+    """Codes of probabilities as shares of the cloud's largest: round(top · share^(1 / power)).
+
+    Attributes:
+        top: code of the most probable class of every cloud.
+        power: 1 for equal steps of probability; 2 for steps that grow with it, as small ones are many and say much.
+    """
+
+    top: int
+    power: int
+
+    @property
+    def floor(self) -> float:
+        """Share that stands for code 0: finite as a logit, and rounds to 0."""
+        return float((0.25 / self.top) ** self.power)
+
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Finite logits `(N, C)` float32, zero for the likeliest class, whose codes are those of `probabilities`."""
+        shares = probabilities.detach().to(torch.float32)
+        return (shares / shares.amax(1, keepdim=True)).clamp_min(self.floor).log()
+
+    def codes(self, logits: Tensor) -> Tensor:
+        """Codes `(N, C)` uint8; the largest of every cloud is `top`."""
+        exact = logits.detach()
+        shares: Tensor = ((exact - exact.amax(1, keepdim=True)) / self.power).exp()
+        return (shares * self.top).round().to(torch.uint8)
+
+    def probabilities(self, codes: Tensor) -> Tensor:
+        """Codes to the `power`, over the sum of a cloud's, float32."""
+        values = codes.to(torch.float32) ** self.power
+        return values / values.sum(1, keepdim=True)
+
+    def through(self, logits: Tensor) -> Tensor:
+        """Probabilities exactly as they will be read back, with the gradient of the softmax (straight through)."""
+        stored = self.probabilities(self.codes(logits)).to(logits.dtype)
+        if not (logits.requires_grad and torch.is_grad_enabled()):
+            return stored
+        soft = logits.softmax(1)
+        return stored + (soft - soft.detach())
+
+    def restored(self, codes: np.ndarray[Any, Any]) -> Tensor:
+        """Logits of stored codes `(N, C)`, which are not trusted.
+
+        Raises:
+            InputError: a cloud whose largest code is not `top` (all zeros among them).
+        """
+        largest = codes.max(axis=1)
+        if (largest != self.top).any():
+            at = int((largest != self.top).argmax())
+            raise InputError("labels", f"largest code {largest[at]} of cloud {at}", f"{self.top} in every cloud")
+        return self.logits(torch.from_numpy(codes.astype(np.float32)) ** self.power)
 
 
-def to_codes(logits: Tensor) -> Tensor:
-    """Codes `(N, C)` uint8 in proportion to the probabilities; the largest of every cloud is 255."""
-    exact = logits.detach()
-    shares: Tensor = (exact - exact.amax(1, keepdim=True)).exp()
-    return (shares * TOP).round().to(torch.uint8)
+BYTES, CODED = 1, 2  # what a layout says of how labels are kept
+ROUNDINGS = {BYTES: Rounding(255, 1), CODED: Rounding(LEVELS - 1, 2)}
 
 
-def to_probabilities(codes: Tensor) -> Tensor:
-    """Codes over the sum of a cloud's codes, float32."""
-    values = codes.to(torch.float32)
-    return values / values.sum(1, keepdim=True)
-
-
-def labels_through(logits: Tensor) -> Tensor:
-    """Probabilities exactly as they will be read back, with the gradient of the softmax (straight through)."""
-    stored = to_probabilities(to_codes(logits)).to(logits.dtype)
-    if not (logits.requires_grad and torch.is_grad_enabled()):
-        return stored
-    soft = logits.softmax(1)
-    return stored + (soft - soft.detach())
-
-
-def from_codes(stored: np.ndarray[Any, Any] | None, clouds: int, classes: int) -> Tensor:
-    """Logits of stored codes, which are not trusted.
+def stored_bytes(stored: np.ndarray[Any, Any] | None, clouds: int, classes: int) -> np.ndarray[Any, Any]:
+    """Codes of labels that are kept as bytes.
 
     Raises:
-        InputError: missing, of another type or shape, or a cloud whose largest code is not 255 (all zeros among them).
+        InputError: missing, or of another type or shape.
     """
     wanted = f"uint8 of shape ({clouds}, {classes})"
     if stored is None:
         raise InputError("labels", "missing", wanted)
     if stored.dtype != np.uint8 or stored.shape != (clouds, classes):
         raise InputError("labels", f"{stored.dtype} of shape {stored.shape}", wanted)
-    largest = stored.max(axis=1)
-    if (largest != TOP).any():
-        at = int((largest != TOP).argmax())
-        raise InputError("labels", f"largest code {largest[at]} of cloud {at}", f"{TOP} in every cloud")
-    return to_logits(torch.from_numpy(stored.astype(np.float32)))
+    return stored
+
+
+def stored_levels(stored: np.ndarray[Any, Any] | None, classes: Tensor, names: int) -> np.ndarray[Any, Any]:
+    """Codes of labels that are coded, of clouds that stand under `classes`.
+
+    Raises:
+        InputError: missing, of another type, or no stream of as many levels.
+    """
+    if stored is None or stored.dtype != np.uint8 or stored.ndim != 1:
+        found = "missing" if stored is None else f"{stored.dtype} of shape {stored.shape}"
+        raise InputError("labels", found, "uint8 of one dimension")
+    return decode_levels(stored, classes.numpy(), names)
 
 
 class SoftStorage(Storage):
-    """A storage that may keep soft labels: a byte per cloud and class beside whatever it keeps of coordinates.
+    """A storage that may keep soft labels beside whatever it keeps of coordinates.
+
+    Learned ones take a byte per cloud and class, so that their size is known before they are. Those that are fixed are
+    coded, in a storage that codes (`codes_labels`).
 
     Attributes:
         label_logits: `(N, C)` with soft labels, else None; learned if it requires a gradient.
+        label_kind: `BYTES` or `CODED`, as read from a file or chosen by `soften`.
     """
 
+    codes_labels: ClassVar[bool] = False
     label_logits: Tensor | None = None
+    label_kind: int = BYTES
 
     def soften(self, labels: Tensor, *, learn: bool = False) -> None:
         wanted = (len(self), len(self.class_names))
         if labels.shape != wanted:
             raise InputError("soft labels", f"shape {tuple(labels.shape)}", f"{wanted}")
         checked = PointClouds(torch.zeros(len(self), 1, 3), labels, self.class_names, {"source": "soft labels"}).labels
-        self.label_logits = to_logits(checked).requires_grad_(learn)
+        self.label_kind = CODED if self.codes_labels and not learn else BYTES
+        self.label_logits = ROUNDINGS[self.label_kind].logits(checked).requires_grad_(learn)
 
     def soft_arrays(self) -> Arrays:
         """What is kept of soft labels: nothing where there are none."""
-        return {} if self.label_logits is None else {"labels": to_codes(self.label_logits).numpy()}
+        if self.label_logits is None:
+            return {}
+        codes = ROUNDINGS[self.label_kind].codes(self.label_logits).numpy()
+        return {"labels": codes if self.label_kind == BYTES else encode_levels(codes, self.labels.numpy())}
 
     def soft_layout(self) -> dict[str, int]:
         """What the layout says of them."""
-        return {} if self.label_logits is None else {"soft_labels": 1}
+        return {} if self.label_logits is None else {"soft_labels": self.label_kind}
 
     def soft_learned(self) -> dict[str, Tensor]:
         """Their logits, if they are learned."""
@@ -108,19 +154,30 @@ class SoftStorage(Storage):
         return {} if logits is None or not logits.requires_grad else {"labels": logits}
 
     def restore_soft(self, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int]) -> None:
-        """Take over the soft labels of a layout that has them; trusts neither."""
-        if "soft_labels" in layout:
-            self.label_logits = from_codes(arrays.get("labels"), len(self), len(self.class_names))
+        """Take over the soft labels of a layout that has them; trusts neither.
+
+        Raises:
+            InputError: a kind of labels that this storage does not keep, or labels that do not fit.
+        """
+        kind, stored, names = layout.get("soft_labels"), arrays.get("labels"), len(self.class_names)
+        if kind is None:
+            return
+        if type(kind) is not int or kind not in (BYTES, CODED) or (kind == CODED and not self.codes_labels):
+            wanted = "1 or 2, or no such field" if self.codes_labels else "1, or no such field"
+            raise InputError("layout 'soft_labels'", repr(kind), wanted)
+        codes = stored_bytes(stored, len(self), names) if kind == BYTES else stored_levels(stored, self.labels, names)
+        self.label_kind, self.label_logits = kind, ROUNDINGS[kind].restored(codes)
+
+    def keep_soft(self, other: "SoftStorage", index: Tensor) -> None:
+        """Take over the soft labels that `other`, of the same kind of storage, has of the clouds at `index`."""
+        if other.label_logits is not None:
+            learn = other.label_logits.requires_grad
+            self.label_kind, self.label_logits = other.label_kind, other.label_logits.detach()[index]
+            self.label_logits.requires_grad_(learn)
 
     def labelled(self, points: Tensor, chosen: Tensor | slice) -> PointClouds:
         """`points` of the `chosen` clouds with their labels, differentiable in soft ones."""
         soft = self.label_logits
-        labels = self.labels[chosen] if soft is None else labels_through(soft[chosen])
+        labels = self.labels[chosen] if soft is None else ROUNDINGS[self.label_kind].through(soft[chosen])
         classes = None if soft is None else self.labels[chosen]
         return PointClouds(points, labels, self.class_names, {"source": f"storage '{self.name}'"}, classes)
-
-
-def check_soft(layout: Mapping[str, int]) -> None:
-    """Raise `InputError` unless a layout, which is not trusted, says of soft labels what a writer would."""
-    if type(layout.get("soft_labels", 1)) is not int or layout.get("soft_labels", 1) != 1:
-        raise InputError("layout 'soft_labels'", repr(layout["soft_labels"]), "1, or no such field")

@@ -13,7 +13,7 @@ from torch import Tensor
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.storage.base import Arrays, Budget, check_bits, check_counts
-from pcdistill.storage.labels import LABEL_PACE, SoftStorage, check_soft
+from pcdistill.storage.labels import LABEL_PACE, SoftStorage
 from pcdistill.storage.points import FLOATS
 from pcdistill.storage.quantise import decode, encode, pack, round_through, unpack
 
@@ -176,7 +176,6 @@ class PartedStorage(SoftStorage):
     def from_arrays(
         cls, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int], class_names: tuple[str, ...]
     ) -> Self:
-        check_soft(layout)
         sizes: dict[str, int] = {}
         for field in ("bits", "points", "clouds", *cls.fields):
             value = layout.get(field)

@@ -18,7 +18,7 @@ from pcdistill.storage.base import (
     storages,
     stored_labels,
 )
-from pcdistill.storage.labels import LABEL_PACE, SoftStorage, check_soft
+from pcdistill.storage.labels import LABEL_PACE, SoftStorage
 from pcdistill.storage.quantise import decode, encode, pack, round_through, unpack
 
 FLOATS = {16: np.float16, 32: np.float32}
@@ -50,9 +50,7 @@ class StoredPoints(SoftStorage):
 
     def kept(self, index: Tensor) -> Self:
         storage = type(self)(self.points[index], self.labels[index], self.bits, self.class_names)
-        if self.label_logits is not None:
-            learn = self.label_logits.requires_grad
-            storage.label_logits = self.label_logits.detach()[index].requires_grad_(learn)
+        storage.keep_soft(self, index)
         return storage
 
     @classmethod
@@ -111,7 +109,6 @@ def checked_layout(layout: Mapping[str, int]) -> tuple[int, int]:
     Raises:
         InputError: naming the field that is missing or out of range.
     """
-    check_soft(layout)
     for field in ("bits", "points"):
         if type(layout.get(field)) is not int:
             raise InputError(f"layout '{field}'", repr(layout.get(field)), "an integer")

@@ -102,6 +102,20 @@ def test_the_decoder_of_coded_sets(
         assert tuple(decoded["class_names"]) == clouds.class_names
 
 
+@pytest.mark.parametrize("counts", [(5, 5, 5), (1, 21, 4), (2,)])
+def test_the_decoder_of_coded_labels(
+    make_artefact: Callable[..., Artefact], tmp_path: Path, counts: tuple[int, ...]
+) -> None:
+    made = uneven(make_artefact, "coded", counts, 20, 6)
+    random = torch.Generator().manual_seed(0)
+    made.storage.soften((3 * torch.randn(sum(counts), len(counts), generator=random)).softmax(1))
+    Artefact(made.storage, made.metadata.model_copy(update={"layout": made.storage.layout()})).save(tmp_path / "a.h5")
+    run("labels", tmp_path / "a.h5", tmp_path / "clouds.npz")
+    with np.load(tmp_path / "clouds.npz", allow_pickle=False) as decoded:
+        assert decoded["labels"].dtype == np.float32
+        assert decoded["labels"].tobytes() == Artefact.load(tmp_path / "a.h5").clouds.labels.numpy().tobytes()
+
+
 def test_the_decoder_of_classes_that_differ(make_artefact: Callable[..., Artefact], tmp_path: Path) -> None:
     uneven(make_artefact, "points", (1, 3, 4), 20, 8).save(tmp_path / "a.h5")
     run("decode", tmp_path / "a.h5", tmp_path / "clouds.npz")
