@@ -1,6 +1,7 @@
 """The teacher's knowledge: who teaches, what a student is told, and where."""
 
 from pcdistill.teaching.lessons import Online
+from pcdistill.teaching.onpolicy import OnPolicy, OnPolicyOptions
 from pcdistill.teaching.teacher import Teacher, read_teacher
 
-__all__ = ["Online", "Teacher", "read_teacher"]
+__all__ = ["OnPolicy", "OnPolicyOptions", "Online", "Teacher", "read_teacher"]
