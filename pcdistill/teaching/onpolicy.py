@@ -191,7 +191,7 @@ class OnPolicy:
         hard = batch.labels.ndim == 1
         labels = one_hot(batch.labels, found.shape[1]).to(found) if hard else batch.labels.clone()
         labels[wanted] = found.to(labels)
-        return batch._replace(labels=labels, told=wanted if hard else None)
+        return batch._replace(labels=labels, told=wanted if hard and not wanted.all() else None)
 
     def _ask(self, points: Tensor) -> Tensor:
         start = time.perf_counter()
