@@ -316,8 +316,16 @@ def test_the_same_seed_teaches_the_same(tiny_clouds: PointClouds, kind: str, cho
     assert len(losses[0]) == 4
 
 
-def test_without_warmth_and_labels_it_is_online(tiny_clouds: PointClouds) -> None:
-    """Warm to the end, no cloud is ever chosen, and order and augmentation are those of any other lesson."""
+@pytest.mark.parametrize("kind", ["augment", "mix"])
+def test_every_seed_draws_its_own(tiny_clouds: PointClouds, experienced: Network, kind: str) -> None:
+    batch, teacher = batch_of(tiny_clouds), teaching(tiny_clouds)
+    one, again, other = (taught(batch, teacher, experienced, seed, kind=kind)[0].points for seed in (0, 0, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_warm_to_the_end_it_is_online(tiny_clouds: PointClouds) -> None:
+    """No cloud is ever chosen, and order and augmentation are those of any other lesson."""
     how, teacher = recipe("tuned", steps=4, batch=8), teaching(tiny_clouds)
     one, two = build("pointnet-tiny", 3, 0), build("pointnet-tiny", 3, 0)
     warm = OnPolicy(teacher, OnPolicyOptions(warm=1.0))
