@@ -20,7 +20,7 @@ from torch.nn.functional import log_softmax, one_hot
 
 from pcdistill.augment import Augmentation, apply
 from pcdistill.errors import InputError
-from pcdistill.geometry import gather_points, knn
+from pcdistill.geometry import gather_points, nearest_indices
 from pcdistill.models import Network
 from pcdistill.registry import nearest
 from pcdistill.teaching.teacher import Teacher
@@ -289,7 +289,7 @@ def moved(
 
 def normals(points: Tensor) -> Tensor:
     """Unit normals `(B, N, 3)` of points `(B, N, 3)`, signs open: the direction in which neighbours vary least."""
-    index = knn(points, points, min(NEIGHBOURS + 1, points.shape[1]))[1]
+    index = nearest_indices(points, points, min(NEIGHBOURS + 1, points.shape[1]))
     around = gather_points(points, index)
     around = around - around.mean(dim=2, keepdim=True)
     axes: Tensor = torch.linalg.eigh(around.transpose(2, 3) @ around).eigenvectors
