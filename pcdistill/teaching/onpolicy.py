@@ -7,6 +7,7 @@ given to clouds that the student is unsure of, made of those that were drawn, an
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -142,13 +143,9 @@ class OnPolicy:
 
     def _relabelled(self, batch: Batch, student: Network, places: int, generator: torch.Generator) -> Batch:
         """The teacher's labels for what the student is wrong about, and then unsure of."""
-        logits = _guesses(student, batch.points)
-        wrong = logits.argmax(1) != batch.classes
-        scores = entropy(logits) + wrong * torch.tensor(float(logits.shape[1])).log()  # no entropy is greater
-        if self.options.choose == "random":
-            scores = torch.rand(len(scores), generator=generator)
-        chosen = torch.zeros_like(wrong)
-        chosen[most(scores, places).to(chosen.device)] = True
+        best = most(self._scores(student, batch.points, generator, batch.classes), places)
+        chosen = torch.zeros(len(batch.points), dtype=torch.bool, device=batch.points.device)
+        chosen[best.to(chosen.device)] = True
         return self._labelled(batch, chosen)
 
     def _shown(self, batch: Batch, student: Network, places: int, generator: torch.Generator) -> Batch:
@@ -174,14 +171,18 @@ class OnPolicy:
             return Candidates(moved(student, clouds, far, ASCENTS, labels, self.teacher.temperature), classes)
         return Candidates(apply(clouds, STRONG.draw(count, points, generator)), classes)
 
-    def _scores(self, student: Network, points: Tensor, generator: torch.Generator) -> Tensor:
-        """How much candidates `(M, N, 3)` want to be chosen, `(M,)`."""
+    def _scores(
+        self, student: Network, points: Tensor, generator: torch.Generator, classes: Tensor | None = None
+    ) -> Tensor:
+        """How much clouds `(M, N, 3)` want to be chosen, `(M,)`; given `classes`, mistakes come first."""
         if self.options.choose == "random":
             return torch.rand(len(points), generator=generator)
         logits = _guesses(student, points)
-        if self.options.choose == "entropy":
+        if self.options.choose == "disagreement":
+            return disagreement(logits, self._ask(points), self.teacher.temperature)
+        if classes is None:
             return entropy(logits)
-        return disagreement(logits, self._ask(points), self.teacher.temperature)
+        return entropy(logits) + (logits.argmax(1) != classes) * math.log(logits.shape[1])  # no entropy is greater
 
     def _labelled(self, batch: Batch, wanted: Tensor) -> Batch:
         """The batch with the teacher's labels where they are `wanted`, `(B,)` bool."""
