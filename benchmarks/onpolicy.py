@@ -9,7 +9,8 @@ number of steps of as many clouds, under the teacher of `teaching.py`, which saw
 what the student is shown and told. `hard`: labels of the set. `online`: the teacher's for every cloud, off-policy.
 `unchosen`: a share of every batch is mixed clouds, any. `mix`: those among them that the student is least sure of.
 `relabel`: the teacher labels only what the student is wrong about or unsure of. `move`: clouds are moved to where it is
-less sure. What the teacher was asked stands in the record. Settings were chosen on validation, on ModelNet10 only
+less sure. What the teacher was asked stands in the record, what its training took in those of
+`teaching.py`. Settings were chosen on validation, on ModelNet10 only
 (docs/notebook.md, section 11). Records go to `results/onpolicy.jsonl`. Nothing here looks at the test set before the
 end.
 """
@@ -97,7 +98,7 @@ def measure(cell: Cell) -> Record:
     real, test = cross.splits(cell.of)
     side = "-validation" if cell.validation else ""
     plan, facts = cell.plan(), dict[str, Any](lesson=cell.lesson)
-    teacher, seconds = teaching.teacher_of(cell.dataset + side, real, TEMPERATURE)
+    teacher, _ = teaching.teacher_of(cell.dataset + side, real, TEMPERATURE)
     lesson = lesson_of(cell.lesson, teacher)
     runs = []
     for seed in range(cell.sets):
@@ -106,7 +107,7 @@ def measure(cell: Cell) -> Record:
         print(f"  seed {seed}: {[round(100 * a, 1) for a in runs[-1].accuracy]}", flush=True)
     students = cell.sets * cell.networks
     if lesson is not None:
-        facts |= {"teacher": lesson.describe(), "teacher_seconds": seconds}
+        facts["teacher"] = lesson.describe()
         shown = plan.recipe.batch * plan.recipe.total_steps(1)
         asked = lesson.calls.clouds / students if isinstance(lesson, OnPolicy) else shown
         facts["labelled_per_network"] = asked
