@@ -9,10 +9,9 @@ number of steps of as many clouds, under the teacher of `teaching.py`, which saw
 what the student is shown and told. `hard`: labels of the set. `online`: the teacher's for every cloud, off-policy.
 `unchosen`: a share of every batch is mixed clouds, any. `mix`: those among them that the student is least sure of.
 `relabel`: the teacher labels only what the student is wrong about or unsure of. `move`: clouds are moved to where it is
-less sure. What the teacher was asked stands in the record, what its training took in those of
-`teaching.py`. Settings were chosen on validation, on ModelNet10 only
-(docs/notebook.md, section 11). Records go to `results/onpolicy.jsonl`. Nothing here looks at the test set before the
-end.
+less sure. What the teacher was asked stands in the record, what its training took in those of `teaching.py`. Settings
+were chosen on validation, on ModelNet10 only (docs/notebook.md, section 11). Records go to `results/onpolicy.jsonl`.
+Nothing here looks at the test set before the end.
 """
 
 import argparse
