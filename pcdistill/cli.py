@@ -191,7 +191,7 @@ def experts(config: ExpertsConfig) -> None:
 
 def train(config: TrainConfig) -> None:
     """`pcdistill train`."""
-    losses = jobs.run_train(config)
+    losses = jobs.run_train(config, print)
     print(f"wrote {config.output}: {len(losses)} steps, loss {losses[-1]:.4g}")
 
 
@@ -219,12 +219,15 @@ def evaluate(config: EvaluateConfig) -> None:
         # A class without test clouds has no accuracy: null, as JSON has no NaN.
         runs = [{**vars(run), "per_class": [None if math.isnan(a) else a for a in run.per_class]} for run in found.runs]
         sweep = {} if found.choice is None else {"sweep": found.choice.facts()}
-        print(json.dumps({"seeds": found.seeds, "seconds": found.train_seconds, "runs": runs, **sweep}))
+        told = {} if found.labelled is None else {"labelled": found.labelled}
+        print(json.dumps({"seeds": found.seeds, "seconds": found.train_seconds, "runs": runs, **sweep, **told}))
         return
     print(f"accuracy           {_percent(found.accuracies)}")
     print(f"class accuracy     {_percent([run.class_accuracy for run in found.runs])}")
     print(f"calibration error  {_percent([run.ece for run in found.runs])}")
     print(f"networks           {len(found.runs)}, {found.train_seconds:.0f} s")
+    if found.labelled is not None:
+        print(f"teacher            {found.labelled['clouds']:,} clouds labelled in {found.labelled['seconds']:.1f} s")
     if found.choice is not None:
         chosen, tried = found.choice.protocol.recipe, len(found.choice.trials)
         print(f"recipe             lr {chosen.lr:g}, {chosen.steps} steps: best of {tried} on held-out training clouds")

@@ -20,6 +20,7 @@ from pcdistill.models import STUDENTS
 from pcdistill.registry import nearest
 from pcdistill.storage import CodedPoints, storages
 from pcdistill.storage.base import check_bits
+from pcdistill.teaching import OnPolicyOptions
 
 Positional = Field(json_schema_extra={"positional": True})
 
@@ -137,6 +138,28 @@ class TaughtConfig(Config):
     hard: Annotated[
         float | None, Field(ge=0, le=1, description="weight of the hard label beside a soft one (default: 0)")
     ] = None
+    policy: Annotated[
+        dict[str, Any],
+        Field(
+            description="let the teacher label clouds that the student is unsure of, a share of every batch: "
+            "kind=mix (or relabel, augment, move) choose=entropy share=0.5 warm=0.2 candidates=2 epsilon=0.05"
+        ),
+    ] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_policy(self) -> Self:
+        if self.policy and not self.teacher:
+            raise InputError("policy", "given, but no teacher", "--teacher")
+        self.on_policy()
+        return self
+
+    def on_policy(self) -> OnPolicyOptions | None:
+        """What `policy` asks for; None if that is nothing.
+
+        Raises:
+            InputError: an unknown option or a value out of range.
+        """
+        return OnPolicyOptions.checked(self.policy) if self.policy else None
 
     def loss(self) -> dict[str, Any]:
         """What is given of the recipe's loss."""

@@ -38,7 +38,7 @@ EVERY: dict[str, dict[str, Any]] = {
     "train": {
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
         "protocol": "published", "seed": 7, "teacher": ["a.safetensors", "b.safetensors"], "temperature": 3.0,
-        "soft_loss": "mse", "hard": 0.5, "steps": 9, "student": "tiny",
+        "soft_loss": "mse", "hard": 0.5, "steps": 9, "student": "tiny", "policy": {"kind": "move", "warm": 0.5},
     },
     "teach": {
         "source": "a.h5", "output": "there", "data": "set", "root": "data", "student": "nano", "teachers": ["pointnet"],
@@ -49,6 +49,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "networks": ["pointnet", "pointnet-small"], "views": ["so3", "gaussian:3"], "train_rotation": "z", "steps": 3,
         "thin": True, "seeds": 1, "output": "out", "per_class": True, "json": True, "device": "meta", "ranking": True,
         "teacher": ["net.safetensors"], "temperature": 3.0, "soft_loss": "mse", "hard": 0.5,
+        "policy": {"kind": "relabel", "share": 0.25},
     },
     "export": {
         "source": "net.safetensors", "output": "net.onnx", "int8": True, "tune": True, "clouds": "a.h5", "root": "data",
