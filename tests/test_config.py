@@ -40,6 +40,11 @@ EVERY: dict[str, dict[str, Any]] = {
         "protocol": "published", "seed": 7, "teacher": ["a.safetensors", "b.safetensors"], "temperature": 3.0,
         "soft_loss": "mse", "hard": 0.5, "steps": 9, "student": "tiny",
     },
+    "adapt": {
+        "source": "net.safetensors", "memory": ["a.h5", "b.h5"], "new": "set", "output": "new.safetensors",
+        "root": "data", "how": "lora", "rank": 2, "steps": 9, "lr": 0.5, "shots": 3, "classes": ["bed", "sofa"],
+        "seed": 7,
+    },
     "evaluate": {
         "source": "a.h5", "data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
         "networks": ["pointnet", "pointnet-small"], "views": ["so3", "gaussian:3"], "train_rotation": "z", "steps": 3,
