@@ -15,8 +15,10 @@ import torch
 from pydantic.fields import FieldInfo
 
 from pcdistill import jobs
+from pcdistill.adapt import run_adapt
 from pcdistill.compare import run_compare
 from pcdistill.config import (
+    AdaptConfig,
     CiteConfig,
     CompareConfig,
     Config,
@@ -200,6 +202,15 @@ def teach(config: TeachConfig) -> None:
     run_teach(config, print)
 
 
+def adapt(config: AdaptConfig) -> None:
+    """`pcdistill adapt`."""
+    done = run_adapt(config)
+    print(f"wrote {config.output}: {len(done.trained.class_names)} classes, {done.added} of them new")
+    for name, part in (("memory", done.memory), ("new", done.new)):
+        if part is not None:
+            print(f"  {name:7} {part.clouds} clouds of {part.classes} classes, {100 * part.accuracy:.1f} % right")
+
+
 def evaluate(config: EvaluateConfig) -> None:
     """`pcdistill evaluate`."""
     if config.ranking:
@@ -336,6 +347,7 @@ COMMANDS: dict[str, tuple[type[Config], Callable[[Any], None]]] = {
     "experts": (ExpertsConfig, experts),
     "train": (TrainConfig, train),
     "teach": (TeachConfig, teach),
+    "adapt": (AdaptConfig, adapt),
     "evaluate": (EvaluateConfig, evaluate),
     "export": (ExportConfig, export),
     "predict": (PredictConfig, guess),

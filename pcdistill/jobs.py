@@ -564,7 +564,7 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
     check_evaluation(config)
     if config.source.endswith(NETWORK_FILES):
         trained = network_to_test(config)
-        test = test_set(config, trained.dataset)
+        test = among(test_set(config, trained.dataset), trained.class_names)
         test = as_tested(test, trained.class_names, trained.protocol, trained.points)
         return Evaluation((), (score(trained.network, test),), 0.0, class_names=test.class_names)
     source, lesson = taught(source_to_train_on(config, config.network), config)
@@ -665,6 +665,11 @@ def test_set(config: EvaluateConfig, dataset: str) -> PointClouds:
     if config.data is None and not known:
         raise InputError(config.source, f"made from '{dataset}', which is not here", "--data with the set to test on")
     return load(config.data or dataset, "test", root=config.root)
+
+
+def among(test: PointClouds, class_names: tuple[str, ...]) -> PointClouds:
+    """Test clouds labelled by a network's classes, which may be more, or in another order, as `adapt` leaves them."""
+    return test.with_classes(class_names) if set(test.class_names) <= set(class_names) else test
 
 
 def _metadata(real: CloudSource, dataset: str, storage: Storage, plan: Protocol, seed: int) -> Metadata:

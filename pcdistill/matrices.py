@@ -146,6 +146,7 @@ def _of_trained(config: EvaluateConfig) -> list[Record]:
     """Records of one network that was trained before."""
     trained = jobs.network_to_test(config)
     tests, plan = _tests(config, trained.dataset), trained.protocol
+    tests = tests._replace(clean=jobs.among(tests.clean, trained.class_names))
 
     def of_missing(missing: Sequence[View]) -> Scored:
         names, points = trained.class_names, trained.points

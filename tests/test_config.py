@@ -44,6 +44,11 @@ EVERY: dict[str, dict[str, Any]] = {
         "source": "a.h5", "output": "there", "data": "set", "root": "data", "student": "nano", "teachers": ["pointnet"],
         "snapshots": [0.5, 1.0], "temperatures": [3.0], "steps": 9, "seeds": 2, "protocol": "published", "cheap": True,
     },
+    "adapt": {
+        "source": "net.safetensors", "memory": ["a.h5", "b.h5"], "new": "set", "output": "new.safetensors",
+        "root": "data", "how": "lora", "rank": 2, "steps": 9, "lr": 0.5, "shots": 3, "classes": ["bed", "sofa"],
+        "seed": 7,
+    },
     "evaluate": {
         "source": "a.h5", "data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
         "networks": ["pointnet", "pointnet-small"], "views": ["so3", "gaussian:3"], "train_rotation": "z", "steps": 3,
