@@ -31,8 +31,8 @@ from pcdistill.clouds import PointClouds
 from pcdistill.config import DistillConfig, SelectConfig
 from pcdistill.data import load
 from pcdistill.environment import revision
-from pcdistill.evaluation import Record, of_classes, read_records, write_record
-from pcdistill.evaluation.scores import Scores, mean_std, score
+from pcdistill.evaluation import Record, hits, of_classes, read_records, write_record
+from pcdistill.evaluation.scores import Scores, mean_std, score, test_digest
 from pcdistill.evaluation.sweep import Evaluation
 from pcdistill.geometry import farthest_point_sample, gather_points
 from pcdistill.geometry.corruptions import corrupt
@@ -186,7 +186,7 @@ def together(sets: Sequence[PointClouds], class_names: tuple[str, ...]) -> Point
 def tested(made: Trained, old: Sequence[PointClouds], new: PointClouds, seconds: float) -> Found:
     """A network on all that it has seen; `old` is empty at the first stage."""
     every = score(made.network, together([*old, new], made.class_names))
-    right = evaluation.hits(every.right, sum(map(len, [*old, new]))).double()
+    right = hits(every.right, sum(map(len, [*old, new]))).double()
     before = sum(map(len, old))
     return Found(every, right[:before].mean().item(), right[before:].mean().item(), seconds)
 
@@ -203,7 +203,7 @@ def record(
     """Of one stage, all runs together."""
     shown = memory[0] if memory else test
     recipe = plan() if stage == 0 else plan().changed(steps=STEPS, lr=LEARNING_RATE)
-    digest = evaluation.test_digest(test, recipe)
+    digest = test_digest(test, recipe)
     run = evaluation.as_run(shown, Evaluation(
         tuple(range(cell.seeds)), tuple(one.scores for one in found), sum(one.seconds for one in found),
         class_names=test.class_names, test_set=digest,
@@ -296,9 +296,7 @@ def plot(records: Sequence[Record]) -> None:
                 means, spreads = zip(*(mean_std(one.accuracy) for one in own), strict=True)
                 curves.append(Curve(f"{arm}\n{kb:.0f} kB", sizes, means, spreads))
         if curves:
-            note = (
-                f"{STUDENT}, {POINTS} points; memory of all earlier classes at the last stage; spread over 3 trainings"
-            )
+            note = f"{STUDENT}, {POINTS} points; kB of memory at the last stage; spread over trainings"
             for ending in (".png", ".svg"):
                 path = RESULTS.with_name(f"incremental-{size}{ending}")
                 title = f"Ten classes after ten, {size} bytes per class remembered"
