@@ -1,7 +1,8 @@
 """The teacher's knowledge: who teaches, what a student is told, and where."""
 
 from pcdistill.teaching.agreement import Agreement, Watched, agreement, before_training
+from pcdistill.teaching.focus import Focus
 from pcdistill.teaching.lessons import Online
 from pcdistill.teaching.teacher import Teacher, read_teacher
 
-__all__ = ["Agreement", "Online", "Teacher", "Watched", "agreement", "before_training", "read_teacher"]
+__all__ = ["Agreement", "Focus", "Online", "Teacher", "Watched", "agreement", "before_training", "read_teacher"]
