@@ -15,8 +15,10 @@ import torch
 from pydantic.fields import FieldInfo
 
 from pcdistill import jobs
+from pcdistill.adapt import run_adapt
 from pcdistill.compare import run_compare
 from pcdistill.config import (
+    AdaptConfig,
     CiteConfig,
     CompareConfig,
     Config,
@@ -191,13 +193,22 @@ def experts(config: ExpertsConfig) -> None:
 
 def train(config: TrainConfig) -> None:
     """`pcdistill train`."""
-    losses = jobs.run_train(config)
+    losses = jobs.run_train(config, print)
     print(f"wrote {config.output}: {len(losses)} steps, loss {losses[-1]:.4g}")
 
 
 def teach(config: TeachConfig) -> None:
     """`pcdistill teach`."""
     run_teach(config, print)
+
+
+def adapt(config: AdaptConfig) -> None:
+    """`pcdistill adapt`."""
+    done = run_adapt(config)
+    print(f"wrote {config.output}: {len(done.trained.class_names)} classes, {done.added} of them new")
+    for name, part in (("memory", done.memory), ("new", done.new)):
+        if part is not None:
+            print(f"  {name:7} {part.clouds} clouds of {part.classes} classes, {100 * part.accuracy:.1f} % right")
 
 
 def evaluate(config: EvaluateConfig) -> None:
@@ -219,12 +230,15 @@ def evaluate(config: EvaluateConfig) -> None:
         # A class without test clouds has no accuracy: null, as JSON has no NaN.
         runs = [{**vars(run), "per_class": [None if math.isnan(a) else a for a in run.per_class]} for run in found.runs]
         sweep = {} if found.choice is None else {"sweep": found.choice.facts()}
-        print(json.dumps({"seeds": found.seeds, "seconds": found.train_seconds, "runs": runs, **sweep}))
+        told = {} if found.labelled is None else {"labelled": found.labelled}
+        print(json.dumps({"seeds": found.seeds, "seconds": found.train_seconds, "runs": runs, **sweep, **told}))
         return
     print(f"accuracy           {_percent(found.accuracies)}")
     print(f"class accuracy     {_percent([run.class_accuracy for run in found.runs])}")
     print(f"calibration error  {_percent([run.ece for run in found.runs])}")
     print(f"networks           {len(found.runs)}, {found.train_seconds:.0f} s")
+    if found.labelled is not None:
+        print(f"teacher            {found.labelled['clouds']:,} clouds labelled in {found.labelled['seconds']:.1f} s")
     if found.choice is not None:
         chosen, tried = found.choice.protocol.recipe, len(found.choice.trials)
         print(f"recipe             lr {chosen.lr:g}, {chosen.steps} steps: best of {tried} on held-out training clouds")
@@ -333,6 +347,7 @@ COMMANDS: dict[str, tuple[type[Config], Callable[[Any], None]]] = {
     "experts": (ExpertsConfig, experts),
     "train": (TrainConfig, train),
     "teach": (TeachConfig, teach),
+    "adapt": (AdaptConfig, adapt),
     "evaluate": (EvaluateConfig, evaluate),
     "export": (ExportConfig, export),
     "predict": (PredictConfig, guess),

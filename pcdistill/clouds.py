@@ -182,6 +182,23 @@ class PointClouds:
         """The same labels and names on other coordinates `(N, P', 3)`."""
         return replace(self, points=points)
 
+    def with_classes(self, class_names: Sequence[str]) -> "PointClouds":
+        """The same clouds among classes that hold all of theirs, in this order; soft labels are zero at new ones.
+
+        Raises:
+            InputError: a class of these clouds is not among them.
+        """
+        unknown = [name for name in self.class_names if name not in class_names]
+        if unknown:
+            place = str(self.provenance.get("name", "point clouds"))
+            raise InputError(place, f"classes {', '.join(unknown)}", f"some of {', '.join(class_names)}")
+        places = torch.tensor([class_names.index(name) for name in self.class_names])
+        labels = places[self.labels] if self.labels.ndim == 1 else self.labels.new_zeros(len(self), len(class_names))
+        if self.labels.ndim == 2:
+            labels[:, places] = self.labels
+        classes = None if self.classes is None else places[self.classes]
+        return replace(self, labels=labels, class_names=tuple(class_names), classes=classes)
+
     def fingerprint(self) -> str:
         """Hex SHA-256 over shapes, coordinates, labels and class names."""
         digest = hashlib.sha256(repr((tuple(self.points.shape), self.class_names)).encode())

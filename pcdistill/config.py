@@ -20,6 +20,8 @@ from pcdistill.models import STUDENTS
 from pcdistill.registry import nearest
 from pcdistill.storage import CodedPoints, storages
 from pcdistill.storage.base import check_bits
+from pcdistill.teaching import OnPolicyOptions
+from pcdistill.teaching.adaptation import How
 
 Positional = Field(json_schema_extra={"positional": True})
 
@@ -137,6 +139,28 @@ class TaughtConfig(Config):
     hard: Annotated[
         float | None, Field(ge=0, le=1, description="weight of the hard label beside a soft one (default: 0)")
     ] = None
+    policy: Annotated[
+        dict[str, Any],
+        Field(
+            description="let the teacher label clouds that the student is unsure of, a share of every batch: "
+            "kind=mix (or relabel, augment, move) choose=entropy share=0.5 warm=0.2 candidates=2 epsilon=0.05"
+        ),
+    ] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_policy(self) -> Self:
+        if self.policy and not self.teacher:
+            raise InputError("policy", "given, but no teacher", "--teacher")
+        self.on_policy()
+        return self
+
+    def on_policy(self) -> OnPolicyOptions | None:
+        """What `policy` asks for; None if that is nothing.
+
+        Raises:
+            InputError: an unknown option or a value out of range.
+        """
+        return OnPolicyOptions.checked(self.policy) if self.policy else None
 
     def loss(self) -> dict[str, Any]:
         """What is given of the recipe's loss."""
@@ -422,6 +446,29 @@ class TeachConfig(Config):
         if self.student not in STUDENTS:
             raise InputError("student", nearest(self.student, STUDENTS), "one of " + ", ".join(STUDENTS))
         return self
+
+
+class AdaptConfig(Config):
+    """Teach a trained network new classes, or a new domain, from few clouds and a memory of what it knows."""
+
+    source: Annotated[Path, Positional, Field(description="trained network (.safetensors)")]
+    memory: Annotated[
+        Networks, Field(description="artefact of classes that the network knows, or several: what it must not forget")
+    ] = ()
+    new: Annotated[str, Field(description="artefact or data set of new classes, or of known ones in a new domain")]
+    output: Annotated[Path, Field(description="network to write (.safetensors)")]
+    root: Root = None
+    how: Annotated[
+        How, Field(description="train the whole network, its head alone, or low-rank updates of its weights (lora)")
+    ] = "whole"
+    rank: Annotated[int | None, Field(ge=1, description="of low-rank updates (default: 4)")] = None
+    steps: Annotated[int, Field(ge=1, description="of training")] = 300
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False, description="learning rate")] = 2e-3
+    shots: Annotated[
+        int | None, Field(ge=1, description="new clouds of every class, drawn by the seed (default: all)")
+    ] = None
+    classes: Annotated[tuple[str, ...], Field(description="of the new set that are learned (default: all)")] = ()
+    seed: Seed = 0
 
 
 class EvaluateConfig(TaughtConfig):

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -47,7 +48,11 @@ from pcdistill.progress import progress
 from pcdistill.selection import network_descriptor, raw_descriptor, select, selectors
 from pcdistill.storage import Artefact, Budget, Metadata, Storage, storages, utc_now
 from pcdistill.storage.labels import smoothed
+<<<<<<< HEAD
 from pcdistill.teaching import Focus, Online, Teacher, read_teacher
+=======
+from pcdistill.teaching import Online, OnPolicy, Teacher, read_teacher
+>>>>>>> main
 from pcdistill.trained import Trained, save_network
 from pcdistill.training import Protocol, protocol, train
 
@@ -474,7 +479,7 @@ def open_source(
     return Source(clouds, artefact, dataset, plan)
 
 
-def taught(source: Source, config: TaughtConfig) -> tuple[Source, Online | None]:
+def taught(source: Source, config: TaughtConfig) -> tuple[Source, Online | OnPolicy | None]:
     """The source with the loss that is configured, and the teacher's lesson if there is one.
 
     Raises:
@@ -490,7 +495,8 @@ def taught(source: Source, config: TaughtConfig) -> tuple[Source, Online | None]
         return source, None
     teacher = read_teacher(config.teacher, plan.recipe.temperature)
     teacher.check(source.clouds.class_names)
-    return source, Online(teacher)
+    options = config.on_policy()
+    return source, Online(teacher) if options is None else OnPolicy(teacher, options)
 
 
 def stored_protocol(artefact: Artefact, place: object) -> Protocol:
@@ -507,8 +513,11 @@ def stored_protocol(artefact: Artefact, place: object) -> Protocol:
         raise InputError(place, f"metadata '{field}': {first['msg']}", "a protocol of this release") from None
 
 
-def run_train(config: TrainConfig) -> list[float]:
-    """Train a network and write its weights (safetensors) with what is needed to use them; returns the losses."""
+def run_train(config: TrainConfig, say: Callable[[str], None] = lambda _: None) -> list[float]:
+    """Train a network and write its weights (safetensors) with what is needed to use them; returns the losses.
+
+    What an on-policy teacher was asked is said.
+    """
     if config.output.suffix != ".safetensors":
         raise InputError("output", str(config.output), "a name that ends in .safetensors")
     check_writable(config.output)
@@ -534,9 +543,11 @@ def run_train(config: TrainConfig) -> list[float]:
         config.output,
         Trained(
             network, source.clouds.class_names, source.protocol, set_name(source.dataset),
-            source.clouds.points_per_cloud, config.seed, {} if lesson is None else lesson.teacher.describe(),
+            source.clouds.points_per_cloud, config.seed, {} if lesson is None else lesson.describe(),
         ),
     )  # fmt: skip
+    if isinstance(lesson, OnPolicy):
+        say(f"the teacher labelled {lesson.calls.clouds:,} clouds in {lesson.calls.seconds:.1f} s")
     return losses
 
 
@@ -548,6 +559,8 @@ def check_evaluation(config: EvaluateConfig) -> None:
     """
     if config.ranking and (config.per_class or not config.plain):
         raise InputError("ranking", "with views, networks, an output or classes", "none of them")
+    if config.ranking and config.policy:
+        raise InputError("ranking", "with --policy", "--teacher alone, who labels clouds before training")
     try:
         torch.empty(1, device=config.device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -566,7 +579,7 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
     check_evaluation(config)
     if config.source.endswith(NETWORK_FILES):
         trained = network_to_test(config)
-        test = test_set(config, trained.dataset)
+        test = among(test_set(config, trained.dataset), trained.class_names)
         test = as_tested(test, trained.class_names, trained.protocol, trained.points)
         return Evaluation((), (score(trained.network, test),), 0.0, class_names=test.class_names)
     source, lesson = taught(source_to_train_on(config, config.network), config)
@@ -575,7 +588,8 @@ def run_evaluate(config: EvaluateConfig) -> Evaluation:
     total = planned_steps(source.protocol, len(source.clouds), config.seeds)
     with progress("training", total) as report:
         seeds = range(config.seeds)
-        return evaluate(source.clouds, test, source.protocol, seeds, report, validation, config.device, lesson)
+        found = evaluate(source.clouds, test, source.protocol, seeds, report, validation, config.device, lesson)
+    return replace(found, labelled=asdict(lesson.calls)) if isinstance(lesson, OnPolicy) else found
 
 
 class Ranked(NamedTuple):
@@ -647,6 +661,8 @@ def network_to_test(config: EvaluateConfig) -> Trained:
     trained = load_model(Path(config.source))
     if config.network not in (None, trained.protocol.network) or config.protocol is not None:
         raise InputError(config.source, "a trained network with --network or --protocol", "neither")
+    if config.policy:
+        raise InputError(config.source, "a trained network with --policy", "a set to train on")
     if config.networks or config.steps is not None or config.train_rotation is not None:
         raise InputError(config.source, "a trained network with --networks, --steps or --train-rotation", "none")
     thin = trained.protocol.thin or config.thin
@@ -664,6 +680,11 @@ def test_set(config: EvaluateConfig, dataset: str) -> PointClouds:
     if config.data is None and not known:
         raise InputError(config.source, f"made from '{dataset}', which is not here", "--data with the set to test on")
     return load(config.data or dataset, "test", root=config.root)
+
+
+def among(test: PointClouds, class_names: tuple[str, ...]) -> PointClouds:
+    """Test clouds labelled by a network's classes, which may be more, or in another order, as `adapt` leaves them."""
+    return test.with_classes(class_names) if set(test.class_names) <= set(class_names) else test
 
 
 def _metadata(real: CloudSource, dataset: str, storage: Storage, plan: Protocol, seed: int) -> Metadata:

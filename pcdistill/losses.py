@@ -60,6 +60,7 @@ def label_losses(
     soft: SoftLoss = "kl",
     temperature: float = 1.0,
     hard: float = 0.0,
+    told: Tensor | None = None,
 ) -> Tensor:
     """The loss of every cloud under its label.
 
@@ -70,6 +71,7 @@ def label_losses(
         smoothing: of hard labels (Szegedy et al. 2016).
         soft, temperature: loss under soft labels, and the temperature that they are given at.
         hard: weight, beside soft labels, of the cross-entropy with `classes`; that of the soft loss is the rest.
+        told: `(B,)` bool, beside soft labels: clouds that these hold for; the others have their class only. None: all.
 
     Returns:
         `(B,)`.
@@ -77,7 +79,8 @@ def label_losses(
     if labels.ndim == 1:
         return cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
     taught = SOFT_LOSSES[soft](logits, labels, temperature)
-    if hard == 0:
+    if hard == 0 and told is None:
         return taught
     own = cross_entropy(logits, classes, label_smoothing=smoothing, reduction="none")
-    return hard * own + (1 - hard) * taught
+    both = hard * own + (1 - hard) * taught
+    return both if told is None else torch.where(told, both, own)

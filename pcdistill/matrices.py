@@ -136,7 +136,7 @@ def _of_fresh(config: EvaluateConfig, network: str | None) -> list[Record]:
 
     seed = made.metadata.seed if isinstance(made, Artefact) else 0
     trained_on = source.clouds.fingerprint() if source.artefact is None else sha256_file(config.source)
-    told = [] if lesson is None else lesson.teacher.describe()
+    told = [] if lesson is None else lesson.describe()
     chosen_on = None if validation is None else validation.fingerprint()
     facts = _facts(config, tests, plan, [trained_on, chosen_on, list(seeds), told])
     return _records(config, source.dataset, facts, tests, plan, of_missing, partial(as_run, made, seed=seed))
@@ -146,6 +146,7 @@ def _of_trained(config: EvaluateConfig) -> list[Record]:
     """Records of one network that was trained before."""
     trained = jobs.network_to_test(config)
     tests, plan = _tests(config, trained.dataset), trained.protocol
+    tests = tests._replace(clean=jobs.among(tests.clean, trained.class_names))
 
     def of_missing(missing: Sequence[View]) -> Scored:
         names, points = trained.class_names, trained.points

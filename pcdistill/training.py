@@ -189,6 +189,7 @@ class Batch(NamedTuple):
     classes: Tensor  # (B,) class that each cloud stands for
     step: int  # from 0
     total: int  # steps of the training
+    told: Tensor | None = None  # (B,) bool: whose probabilities hold; the others have their class only. None: all
 
 
 # The batch that is trained on, given the one that was drawn and the networks in training, each with its share of it.
@@ -272,7 +273,7 @@ def _fit(
             each = label_losses(
                 stack.logits(seen, generators).flatten(0, 1), batch.labels, batch.classes,
                 smoothing=recipe.label_smoothing, soft=recipe.soft_loss, temperature=recipe.temperature,
-                hard=recipe.hard,
+                hard=recipe.hard, told=batch.told,
             )  # fmt: skip
             losses = each.view(index.shape).mean(1)
             for group in optimizer.param_groups:

@@ -38,17 +38,23 @@ EVERY: dict[str, dict[str, Any]] = {
     "train": {
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
         "protocol": "published", "seed": 7, "teacher": ["a.safetensors", "b.safetensors"], "temperature": 3.0,
-        "soft_loss": "mse", "hard": 0.5, "steps": 9, "student": "tiny",
+        "soft_loss": "mse", "hard": 0.5, "steps": 9, "student": "tiny", "policy": {"kind": "move", "warm": 0.5},
     },
     "teach": {
         "source": "a.h5", "output": "there", "data": "set", "root": "data", "student": "nano", "teachers": ["pointnet"],
         "snapshots": [0.5, 1.0], "temperatures": [3.0], "steps": 9, "seeds": 2, "protocol": "published", "cheap": True,
+    },
+    "adapt": {
+        "source": "net.safetensors", "memory": ["a.h5", "b.h5"], "new": "set", "output": "new.safetensors",
+        "root": "data", "how": "lora", "rank": 2, "steps": 9, "lr": 0.5, "shots": 3, "classes": ["bed", "sofa"],
+        "seed": 7,
     },
     "evaluate": {
         "source": "a.h5", "data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
         "networks": ["pointnet", "pointnet-small"], "views": ["so3", "gaussian:3"], "train_rotation": "z", "steps": 3,
         "thin": True, "seeds": 1, "output": "out", "per_class": True, "json": True, "device": "meta", "ranking": True,
         "teacher": ["net.safetensors"], "temperature": 3.0, "soft_loss": "mse", "hard": 0.5,
+        "policy": {"kind": "relabel", "share": 0.25},
     },
     "export": {
         "source": "net.safetensors", "output": "net.onnx", "int8": True, "tune": True, "clouds": "a.h5", "root": "data",

@@ -3,7 +3,7 @@ fresh networks trained and tested.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,6 +60,7 @@ class Evaluation:
     choice: Choice | None = None  # of protocols with a grid
     class_names: tuple[str, ...] = ()
     test_set: str = ""  # `test_digest` of the clouds that it was tested on
+    labelled: Mapping[str, float] | None = None  # by an on-policy teacher: clouds, and the seconds that it took
 
     @property
     def accuracies(self) -> list[float]:

@@ -3,6 +3,17 @@
 from pcdistill.teaching.agreement import Agreement, Watched, agreement, before_training
 from pcdistill.teaching.focus import Focus
 from pcdistill.teaching.lessons import Online
+from pcdistill.teaching.onpolicy import OnPolicy, OnPolicyOptions
 from pcdistill.teaching.teacher import Teacher, read_teacher
 
-__all__ = ["Agreement", "Focus", "Online", "Teacher", "Watched", "agreement", "before_training", "read_teacher"]
+__all__ = [
+    "Agreement",
+    "OnPolicy",
+    "OnPolicyOptions",
+    "Online",
+    "Teacher",
+    "Watched",
+    "agreement",
+    "before_training",
+    "read_teacher",
+]

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pydantic import JsonValue
+
 from pcdistill.models import Network
 from pcdistill.teaching.teacher import Teacher
 from pcdistill.training import Batch, Teach
@@ -20,6 +22,10 @@ class Online(NamedTuple):
     @property
     def follows(self) -> bool:
         return False
+
+    def describe(self) -> dict[str, JsonValue]:
+        """What a record or a student's file says of it."""
+        return self.teacher.describe()
 
     def begin(self, seeds: Sequence[int]) -> Teach:
         def teach(batch: Batch, students: Sequence[Network]) -> Batch:
