@@ -48,11 +48,7 @@ from pcdistill.progress import progress
 from pcdistill.selection import network_descriptor, raw_descriptor, select, selectors
 from pcdistill.storage import Artefact, Budget, Metadata, Storage, storages, utc_now
 from pcdistill.storage.labels import smoothed
-<<<<<<< HEAD
-from pcdistill.teaching import Focus, Online, Teacher, read_teacher
-=======
-from pcdistill.teaching import Online, OnPolicy, Teacher, read_teacher
->>>>>>> main
+from pcdistill.teaching import Focus, Online, OnPolicy, Teacher, read_teacher
 from pcdistill.trained import Trained, save_network
 from pcdistill.training import Protocol, protocol, train
 

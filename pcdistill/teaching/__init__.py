@@ -8,6 +8,7 @@ from pcdistill.teaching.teacher import Teacher, read_teacher
 
 __all__ = [
     "Agreement",
+    "Focus",
     "OnPolicy",
     "OnPolicyOptions",
     "Online",
