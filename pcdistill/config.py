@@ -300,6 +300,9 @@ class DistillConfig(LabelledConfig):
     root: Root = None
     stream: Streamed = False
     init: Annotated[str, Field(description="selection that the clouds start from")] = "medoid"
+    focus: Annotated[
+        Path | None, Field(description="student (.safetensors): real clouds count by its loss, to complement it")
+    ] = None
     preset: Annotated[
         str | None, Field(description="named settings, found on validation splits; what is given besides wins")
     ] = None

@@ -48,7 +48,7 @@ from pcdistill.progress import progress
 from pcdistill.selection import network_descriptor, raw_descriptor, select, selectors
 from pcdistill.storage import Artefact, Budget, Metadata, Storage, storages, utc_now
 from pcdistill.storage.labels import smoothed
-from pcdistill.teaching import Online, OnPolicy, Teacher, read_teacher
+from pcdistill.teaching import Focus, Online, OnPolicy, Teacher, read_teacher
 from pcdistill.trained import Trained, save_network
 from pcdistill.training import Protocol, protocol, train
 
@@ -278,6 +278,15 @@ def _soften(storage: Storage, config: LabelledConfig, teacher: Teacher | None) -
     return {"labels": {"kind": config.labels, **teacher.describe()}}
 
 
+def focus_of(config: DistillConfig) -> Focus | None:
+    """The student that a set is to complement, if its configuration names one.
+
+    Raises:
+        InputError: one that is missing or not readable.
+    """
+    return None if config.focus is None else Focus(read_teacher([config.focus], 1.0))
+
+
 def make_objective(config: DistillConfig) -> Objective:
     """The objective that a configuration names, not yet prepared."""
     kind = objectives[config.objective]
@@ -343,7 +352,7 @@ def run_distill(config: DistillConfig) -> Artefact:
     protocol(config.protocol), selectors[config.init]
     if config.rate and kind_of(config).rate is Storage.rate:
         raise InputError("rate", f"of storage {kind_of(config).name}", "storage coded: its size depends on its points")
-    make_objective(config), teacher_of(config)
+    make_objective(config), teacher_of(config), focus_of(config)
     check_writable(config.output)
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
     with _training_set(config) as real, _log(config.log, config.resume) as on_step:
@@ -358,7 +367,8 @@ def distill_artefact(
 ) -> Artefact:
     """`real` condensed as configured, in memory; `config.data` only names it and `config.output` is not written."""
     plan, objective, teacher = protocol(config.protocol), make_objective(config), teacher_of(config)
-    expansion = config.expansion(config.seed)
+    expansion, focus = config.expansion(config.seed), focus_of(config)
+    seen = real if focus is None else focus.on(real)  # by the objective; the first guess is chosen as ever
     started = time.perf_counter()
     start = _begin(real, config, config.init, "raw", teacher)
     selecting = time.perf_counter() - started
@@ -379,7 +389,7 @@ def distill_artefact(
         snapshots=config.snapshots,
         seed=config.seed,
     )
-    done = distill(real, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
+    done = distill(seen, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
 
     def follow() -> None:
         if config.labels == "teacher":
@@ -394,12 +404,13 @@ def distill_artefact(
         if snapshots:
             with torch.no_grad():
                 snapshots[-1] = storage.decode().points
+    focused = {} if focus is None else {"focus": focus.describe()}
     metadata = _metadata(real, config.data, storage, plan, config.seed).model_copy(
         update={
             "arm": config.objective,
             "distilled": True,
             "selection": {**_selection(start.clouds), **label_facts},
-            "objective": {"name": config.objective, **objective.describe()},
+            "objective": {"name": config.objective, **objective.describe(), **focused},
             "settings": settings.model_dump(),
             "prepare_seconds": done.prepare_seconds,
             "distill_seconds": selecting + done.seconds,

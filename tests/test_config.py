@@ -25,7 +25,7 @@ EVERY: dict[str, dict[str, Any]] = {
     "distill": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "stream": True, "init": "random", "storage": "other", "objective": "dm", "steps": 5, "lr": 0.5,
-        "batch": 2,
+        "batch": 2, "focus": "net.safetensors",
         "networks": 3, "surrogate": "pointnet", "snapshots": 2, "protocol": "published", "seed": 7, "resume": True,
         "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
         "labels": "learned", "teacher": ["net.safetensors"], "temperature": 2.0, "expand": {"densify": 64, "jitter": 1},

@@ -22,7 +22,7 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from pcdistill.augment import Augmentation
-from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.clouds import CloudSource, PointClouds, uniform, weights_of
 from pcdistill.errors import InputError
 from pcdistill.files import atomic, cache_root
 from pcdistill.matching.draws import step_generator
@@ -180,7 +180,7 @@ def untrained_network(real: CloudSource, name: str, points: int, seed: int, numb
     classes = len(real.class_names)
     network = build(name, classes, seed * 1000 + number)
     generator = step_generator("calibration", seed, number)
-    sample, _ = random_clouds(real, range(classes), 512 // classes + 1, generator)
+    sample, _ = random_clouds(uniform(real), range(classes), 512 // classes + 1, generator)
     calibrate(network, sample[:, :points])
     return network.eval().requires_grad_(False)
 
@@ -188,7 +188,7 @@ def untrained_network(real: CloudSource, name: str, points: int, seed: int, numb
 def give_fresh_head(network: Network, real: CloudSource, name: str, points: int, seed: int, number: int) -> None:
     """Put an untrained classifier on a network's trained point features, in place; batch norm is calibrated anew."""
     network.head = untrained_network(real, name, points, seed, number).head
-    sample, _ = random_clouds(real, range(len(real.class_names)), 16, step_generator("head", seed, number))
+    sample, _ = random_clouds(uniform(real), range(len(real.class_names)), 16, step_generator("head", seed, number))
     calibrate(network, sample[:, :points])
     network.eval().requires_grad_(False)
 
@@ -215,42 +215,66 @@ def _build(real: CloudSource, config: BankConfig) -> list[Member]:
         for k, count in enumerate(steps):
             networks.append(frozen_network(architecture(config.network, k), sample, count, config.seed * 1000 + k))
             report(k + 1, "")
-    kept = _places(real.labels, config.pooled_samples, generator)
+    kept = _places(real, config.pooled_samples, generator)
     gathering = [
-        _Gathering(network, config, len(real.class_names), kept, _places(real.labels, config.map_samples, generator))
+        _Gathering(network, config, len(real.class_names), kept, _places(real, config.map_samples, generator))
         for network in networks
     ]
-    passed = torch.arange(len(real.labels)) if config.quantiles else kept
+    # Clouds that were drawn by their weights must not be weighted again.
+    passed, shares = (torch.arange(len(real.labels)), _shares_of(real)) if config.quantiles else (kept, None)
     with progress("passing the real set", len(passed)) as report:
         done = 0
         for index in passed.split(BATCH):
             points = real.batch(index)[:, : config.pooled_points]
             for gathered in gathering:
-                gathered.add(points, real.labels[index], index)
+                gathered.add(points, real.labels[index], index, None if shares is None else shares[index])
             done += len(index)
             report(done, "")
     return [gathered.member() for gathered in gathering]
 
 
-def _places(labels: Tensor, per_class: int, generator: torch.Generator, classes: Iterable[int] | None = None) -> Tensor:
-    """Ascending indices of up to `per_class` random clouds of each class, of all that occur by default."""
-    chosen = []
-    for label in labels.unique().tolist() if classes is None else classes:
-        own = (labels == label).nonzero()[:, 0]
-        chosen.append(own[torch.randperm(len(own), generator=generator)[:per_class]])
+def _shares_of(real: CloudSource) -> Tensor | None:
+    """`(N,)` float32 weights of mean 1 in every class, so that classes count as without; None without weights."""
+    weights = weights_of(real)
+    if weights is None:
+        return None
+    counts = torch.bincount(real.labels)
+    means = torch.bincount(real.labels, weights=weights) / counts
+    return (weights / means[real.labels]).float()
+
+
+def _places(
+    real: CloudSource, per_class: int, generator: torch.Generator, classes: Iterable[int] | None = None
+) -> Tensor:
+    """Ascending indices of up to `per_class` random clouds of each class, of all that occur by default.
+
+    With weights, the next cloud of a class is always drawn with a probability in proportion to its weight among those
+    that are left: the largest of log w + Gumbel noise (Kool et al., "Stochastic beams and where to find them", ICML
+    2019). Clouds of weight zero are left out, even where a class has fewer others.
+    """
+    weights, chosen = weights_of(real), []
+    for label in real.labels.unique().tolist() if classes is None else classes:
+        own = (real.labels == label).nonzero()[:, 0]
+        if weights is None or bool((weights[own] == weights[own[:1]]).all()):
+            order = torch.randperm(len(own), generator=generator)
+        else:
+            own = own[weights[own] > 0]
+            uniforms = torch.rand(len(own), generator=generator, dtype=torch.float64)
+            order = (weights[own].log() - (-uniforms.log()).log()).argsort(descending=True)
+        chosen.append(own[order[:per_class]])
     return torch.cat(chosen).sort().values
 
 
 def random_clouds(
     real: CloudSource, classes: Iterable[int], per_class: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Points and labels of up to `per_class` random real clouds of each class."""
-    index = _places(real.labels, per_class, generator, classes)
+    """Points and labels of up to `per_class` random real clouds of each class, by their weights if they have any."""
+    index = _places(real, per_class, generator, classes)
     return real.batch(index), real.labels[index]
 
 
 def _sample(real: CloudSource, per_class: int, config: BankConfig, generator: torch.Generator) -> PointClouds:
-    index = _places(real.labels, per_class, generator)
+    index = _places(uniform(real), per_class, generator)
     index = index[torch.randperm(len(index), generator=generator)]
     order = index.argsort()
     points = torch.empty(len(index), min(config.points, real.points_per_cloud), 3)
@@ -309,7 +333,9 @@ class _Gathering:
             self.maps = _Kept(classes, config.map_samples, sizes[-1], config.quantiles)
 
     @torch.no_grad()
-    def add(self, points: Tensor, labels: Tensor, index: Tensor) -> None:
+    def add(self, points: Tensor, labels: Tensor, index: Tensor, shares: Tensor | None = None) -> None:
+        """Clouds `(B, P, 3)` at places `index`; of class means, each has the share `(B,)`, or the same."""
+        share = torch.ones(len(points)) if shares is None else shares
         quantiles, power = self.config.quantiles, self.config.attention
         features = self.network.point_features(points[:, : self.config.points]) if quantiles else []
         pooled = self.network(points).global_feature
@@ -318,12 +344,12 @@ class _Gathering:
         profiles = torch.zeros(0)
         for total, squares, layer in zip(self.profiles, self.squares, features, strict=True):
             profiles = profiles_fast(layer, quantiles)
-            total.index_add_(0, labels, profiles)
-            squares += layer.square().mean(1).sum(0)
+            total.index_add_(0, labels, profiles * share[:, None, None])
+            squares += (layer.square().mean(1) * share[:, None]).sum(0)
         for total, layer in zip(self.attention, features if power else [], strict=True):
-            total.index_add_(0, labels, quantile_profile(attention_maps(layer, power), quantiles))
-        self.pooled_sum.index_add_(0, labels, pooled)
-        self.counts += torch.bincount(labels, minlength=self.classes)
+            total.index_add_(0, labels, quantile_profile(attention_maps(layer, power), quantiles) * share[:, None])
+        self.pooled_sum.index_add_(0, labels, pooled * share[:, None])
+        self.counts += torch.bincount(labels, share, self.classes)
         keep = torch.isin(index, self.pooled_places)
         self.pooled.add(pooled[keep], labels[keep])
         if self.config.map_samples:

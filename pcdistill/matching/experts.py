@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
 
 from pcdistill.augment import Augmentation, apply
-from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.clouds import CloudSource, PointClouds, uniform, weights_of
 from pcdistill.errors import InputError
 from pcdistill.matching.bank import FORMAT as BANK_FORMAT
 from pcdistill.matching.bank import (
@@ -107,7 +108,7 @@ def expert_network(real: CloudSource, config: ExpertConfig, k: int) -> Network:
         return untrained_network(real, name, config.points, config.seed, k)
     steps = round(low + (high - low) * (GOLDEN * k % 1))
     points, labels = random_clouds(
-        real, range(len(real.class_names)), 64, step_generator("semi-trained", config.seed, k)
+        uniform(real), range(len(real.class_names)), 64, step_generator("semi-trained", config.seed, k)
     )
     mixed = torch.randperm(len(labels), generator=step_generator("order", config.seed, k))
     sample = PointClouds(points[mixed, : config.points], labels[mixed], real.class_names)
@@ -135,7 +136,7 @@ def expert_steps(
     order = torch.empty(0, dtype=torch.int64)
     for step in range(steps):
         while len(order) < config.batch:
-            order = torch.cat([order, torch.randperm(len(real.labels), generator=generator)])
+            order = torch.cat([order, _pass(real, generator)])
         index, order = order[: config.batch].sort().values, order[config.batch :]
         points = real.batch(index)[:, : config.points]
         points = apply(points, config.augmentation.draw(len(points), points.shape[1], generator))
@@ -152,6 +153,16 @@ def expert_steps(
             raise InputError(f"expert, step {step + 1}", "weights that are not finite", "finite ones (lower lr)")
         keep(step + 1, state)
     return state
+
+
+def _pass(real: CloudSource, generator: torch.Generator) -> Tensor:
+    """As many places as there are clouds: each once, in random order, or drawn by weight, of all classes together."""
+    weights = weights_of(real)
+    if weights is None or bool((weights == weights[0]).all()):
+        return torch.randperm(len(real.labels), generator=generator)
+    edges = weights.cumsum(0)
+    drawn = torch.rand(len(weights), generator=generator, dtype=torch.float64) * edges[-1]
+    return torch.searchsorted(edges, drawn, right=True).clamp_max(len(weights) - 1)
 
 
 def record_experts(real: CloudSource, config: ExpertConfig) -> tuple[list[Expert], float]:
