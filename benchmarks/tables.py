@@ -32,7 +32,11 @@ NETWORKS = {
 }  # fmt: skip
 SETS = {"random": "random", "herding": "herding", "kcenter": "k-center", "medoid": "medoids", "krr": "distilled",
         "krr-pool": "distilled, pool", "whole": "whole set"}  # fmt: skip
-LABELS = ("hard", "static", "online")
+LABELS = ("hard", "static", "views", "online")
+LESSONS = {"hard": "hard", "online": "online", "relabel": "relabel", "unchosen": "mix, any", "mix": "mix, unsure",
+           "move": "move"}  # fmt: skip
+STAGES = 3  # of `incremental.py`
+PARTS = {"half": "half", "one": "one set", "uniform": "two halves", "focused": "second half focused"}
 STUDENTS = {"pointnet-nano": "nano", "pointnet-tiny": "tiny", "pointnet-light": "light", "pointnet": "PointNet"}
 PRINTED = " Printed: on sets distilled with PointNet under the paper's own protocol, clouds per class not stated.\n"
 NOTHING = "Not measured yet.\n"
@@ -147,16 +151,17 @@ def teaching(records: list[Record], student: str | None = "pointnet-tiny") -> st
         arm, size, labels = str(more["variant"]).split()
         own[record.dataset, int(size), arm, record.network, labels] = record
     light = {place[:3] for place in own if place[3] != "pointnet-tiny"}
+    shown = LABELS if student else ("hard", "online")
     places = dict.fromkeys(
         place[:4] for place in own if (place[3] == student if student else place[:3] in light)
     )  # fmt: skip
     order = sorted(places, key=lambda p: (p[0], p[1] or 10**9, list(SETS).index(p[2]), list(STUDENTS).index(p[3])))
     rows = []
     for place in order:
-        found = {labels: own[(*place, labels)] for labels in LABELS if (*place, labels) in own}
+        found = {labels: own[(*place, labels)] for labels in shown if (*place, labels) in own}
         best = max(record.accuracy_mean for record in found.values())
         cells = []
-        for labels in LABELS:
+        for labels in shown:
             cell = accuracy_cell(found[labels]) if labels in found else "–"
             cells.append(f"**{cell}**" if labels in found and found[labels].accuracy_mean == best else cell)
         first = next(iter(found.values()))
@@ -164,7 +169,7 @@ def teaching(records: list[Record], student: str | None = "pointnet-tiny") -> st
         rows.append([size, SETS[place[2]], *([] if student else [STUDENTS[place[3]]]), *cells])
     if not rows:
         return ""
-    header = ["bytes per class", "trained on", *([] if student else ["student"]), *LABELS]
+    header = ["bytes per class", "trained on", *([] if student else ["student"]), *shown]
     return markdown_table(header, rows) + "\n" + _protocols([own[key] for key in own if key[:4] in places])
 
 
@@ -186,6 +191,87 @@ def teachers(records: list[Record]) -> str:
     header = ["data", "teacher, s", "teacher, GFLOP", "labels online, GFLOP", "student, GFLOP", "student, s",
               "student taught online, s"]  # fmt: skip
     return markdown_table(header, list(rows.values())) if rows else ""
+
+
+def by_part(records: list[Record], field: str, names: dict[str, str]) -> str:
+    """Accuracy of arms that differ in one field, one row per data set, split and set; of a row the best is bold."""
+    found: dict[tuple[str, bool, str], dict[str, Record]] = {}
+    for record in records:
+        more = record.model_extra or {}
+        place = record.dataset, more["split"] != "test", record.arm
+        found.setdefault(place, {})[str(more[field])] = record
+    rows = []
+    for (dataset, validation, arm), own in sorted(found.items()):
+        best = max(record.accuracy_mean for record in own.values())
+        cells = [accuracy_cell(own[name]) if name in own else "–" for name in names]
+        bold = [name in own and own[name].accuracy_mean == best for name in names]
+        where = NAMES.get(dataset, dataset) + (", validation" if validation else "")
+        rows.append([where, SETS[arm], *(f"**{c}**" if b else c for c, b in zip(cells, bold, strict=True))])
+    return markdown_table(["", "trained on", *names.values()], rows) + "\n" + _protocols(records) if rows else ""
+
+
+def ladder(records: list[Record]) -> str:
+    """Students by their teacher's accuracy, on validation; then the chosen and the strongest one on the test set."""
+    parts = {(r.dataset, r.arm, str((r.model_extra or {})["part"])): r for r in records}
+    places = [place[:2] for place in parts if place[2] == "choose"]
+    rungs: dict[str, list[str]] = {}
+    for number, place in enumerate(places):
+        for one in (parts[*place, "choose"].model_extra or {})["ladder"]:
+            cells = rungs.setdefault(one["teacher"], [one["teacher"], f"{100 * one['teacher_accuracy']:.1f}"])
+            cells += ["–"] * (2 + number - len(cells))
+            student = 100 * mean_std(one["student_accuracy"])[0]
+            if len(cells) == 2 + number:
+                cells.append(f"{student:.1f}")
+            elif cells[-1] == "–" or student > float(cells[-1]):
+                cells[-1] = f"{student:.1f}"
+    names = [f"{NAMES.get(d, d)}, {SETS[arm]}" for d, arm in places]
+    width = 2 + len(places)
+    first = sorted((row + ["–"] * (width - len(row)) for row in rungs.values()), key=lambda row: float(row[1]))
+    text = markdown_table(["teacher @ steps", "its accuracy", *(f"best student, {name}" for name in names)], first)
+    tests, ranks = [], []
+    for place, name in zip(places, names, strict=True):
+        more = parts[*place, "choose"].model_extra or {}
+        cells = [accuracy_cell(parts[*place, part]) if (*place, part) in parts else "–"
+                 for part in ("hard", "strongest", "chosen")]  # fmt: skip
+        tests.append([name, cells[0], more["strongest"]["teacher"], cells[1], more["chosen"]["teacher"],
+                      f"{more['chosen']['temperature']:g}", cells[2]])  # fmt: skip
+        ranks.append([name, *(f"{value:+.2f}" if value is not None else "–"
+                              for value in more["rank_correlations"].values())])  # fmt: skip
+    if not tests:
+        return ""
+    text += "\n" + markdown_table(["test set", "hard", "strongest", "its student", "chosen", "T", "its student"], tests)
+    header = list((parts[*places[0], "choose"].model_extra or {})["rank_correlations"])
+    return text + "\n" + markdown_table(["rank correlation with the student", *header], ranks)
+
+
+def incremental(records: list[Record]) -> str:
+    """Accuracy over all classes seen after every stage, and of another domain, by memory."""
+    found: dict[tuple[str, str, int, str], dict[int, Record]] = {}
+    for record in records:
+        more = record.model_extra or {}
+        found.setdefault((more["scenario"], more["how"], more["budget"], record.arm), {})[more["stage"]] = record
+    text = ""
+    for scenario, stages in (("classes", STAGES), ("domain", 1)):
+        rows = []
+        for (kind, how, budget, arm), own in found.items():
+            if kind != scenario or stages not in own:
+                continue
+            last = own[stages].model_extra or {}
+            cells = [accuracy_cell(own[stage]) for stage in range(1, stages + 1)] if scenario == "classes" else []
+            cells += [_spread(last[name]) for name in ("old_accuracy", "new_accuracy")]
+            size = f"{budget:,}" if budget else "–"
+            rows.append([{"none": "none", "all": "all clouds"}.get(arm, SETS.get(arm, arm)), size, how,
+                         f"{last['memory_kb']:,.1f}", *cells])  # fmt: skip
+        seen = [f"{10 + 10 * stage} classes" for stage in range(1, stages + 1)]
+        shown = [*seen, "of these old", "new"] if scenario == "classes" else ["clean", "lidar"]
+        if rows:
+            text += markdown_table(["memory", "bytes per class", "trained", "kB", *shown], rows) + "\n"
+    return text.removesuffix("\n")
+
+
+def _spread(values: list[float]) -> str:
+    mean, deviation = mean_std(values)
+    return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
 
 def deployed(lines: dict[str, Any]) -> str:
@@ -395,6 +481,10 @@ def filled(text: str, records: list[Record]) -> str:
         "students": teaching(taught, None) or NOTHING,
         "teachers": teachers(taught) or NOTHING,
         "deployed": deployed(_read(folder / "deploy.json")) or NOTHING,
+        "ladder": ladder(read_records(folder / "ladder.jsonl")) or NOTHING,
+        "onpolicy": by_part(read_records(folder / "onpolicy.jsonl"), "lesson", LESSONS) or NOTHING,
+        "knowledge": by_part(read_records(folder / "knowledge.jsonl"), "part", PARTS) or NOTHING,
+        "incremental": incremental(read_records(folder / "incremental.jsonl")) or NOTHING,
         "speed": speed(_read(folder / "speed.json")) or NOTHING,
     }
     pattern = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -5,10 +5,11 @@
 
 Sets are those of `networks.py` (kept in `runs/networks`). `static` labels are stored with the set, coded
 where the set is, and the last clouds of every class make room for them, so that the set has the bytes of the hard one;
-`online` labels cost no byte of the set, but the teacher must be there. The teacher is a PointNet, trained on the
-whole training set at the points of the sets (kept in `runs/teachers`); its seconds and FLOPs, and those of labelling,
-stand in the record. Loss and temperature were chosen on validation (docs/notebook.md, section 11). Records go to
-`results/teaching.jsonl`. Nothing here looks at the test set before the end.
+`views` are such labels of three random views of every cloud besides. `online` labels cost no byte of the set, but the
+teacher must be there. The teacher is a PointNet, trained on the whole training set at the points of the sets (kept in
+`runs/teachers`); its seconds and FLOPs, and those of labelling, stand in the record. Loss and temperature were chosen
+on validation (docs/notebook.md, section 11). Records go to `results/teaching.jsonl`. Nothing here looks at the test set
+before the end.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import networks as cross
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pcdistill import evaluation
@@ -27,6 +29,7 @@ from pcdistill.allocation import trimmed
 from pcdistill.clouds import PointClouds
 from pcdistill.environment import revision
 from pcdistill.evaluation import Record, read_records, write_record
+from pcdistill.expansion import Expansion, by_cloud, expand
 from pcdistill.geometry import farthest_point_sample, gather_points
 from pcdistill.models import build
 from pcdistill.storage import Artefact
@@ -36,11 +39,12 @@ from pcdistill.training import Protocol, protocol, train
 
 ROOT = Path(__file__).parent.parent
 RESULTS, TEACHERS = Path(__file__).parent / "results" / "teaching.jsonl", ROOT / "runs" / "teachers"
-LABELS = ("hard", "static", "online")
+LABELS = ("hard", "static", "views", "online")
 TEACHER, TEACHER_STEPS = "pointnet", 1500
 STUDENT = "pointnet-tiny"
-TEMPERATURE = {"static": 4.0, "online": 1.0}
-LOSS = {"static": "kl", "online": "mse"}
+TEMPERATURE = {"static": 4.0, "views": 4.0, "online": 1.0}
+LOSS = {"static": "kl", "views": "kl", "online": "mse"}
+VIEWS = Expansion(views=3)  # further ones of each cloud, with a label each
 
 
 class Cell(NamedTuple):
@@ -87,7 +91,7 @@ def cells() -> list[Cell]:
             bits = 6 if (dataset, size) == ("modelnet40", cross.BUDGETS[2]) else 5
             for arm in arms:
                 made = several[arm] if size == cross.BUDGETS[0] else 1
-                for labels in LABELS:
+                for labels in LABELS if size < cross.BUDGETS[2] else ("hard", "static", "online"):
                     listed.append(Cell(dataset, arm, labels, size, STUDENT, made, 1 if made > 1 else 3, bits))
         listed += [Cell(dataset, "whole", labels, 0) for labels in ("hard", "online")]
     # The full PointNet on the same sets, which a light student is compared with.
@@ -114,17 +118,21 @@ def teacher_of(dataset: str, real: PointClouds, temperature: float) -> tuple[Tea
     return read_teacher([path], temperature), float(clock.read_text())
 
 
-def labelled(made: Artefact, teacher: Teacher) -> Artefact:
-    """A set with the teacher's labels in as many bytes as before: its last clouds make room."""
+def labelled(made: Artefact, teacher: Teacher, views: Expansion | None = None) -> Artefact:
+    """A set with the teacher's labels, of its views too, in as many bytes as before: its last clouds make room."""
     storage, room = made.storage, made.storage.nbytes
-    storage.soften(teacher.probabilities(storage.decode().points.detach()))
+    with torch.no_grad():
+        clouds = storage.decode()
+    found = teacher.probabilities(clouds.points if views is None else expand(clouds, views).points)
+    storage.soften(found if views is None else by_cloud(found, storage.labels, views.times))
     kept = storage.kept(trimmed(storage, room))
     facts = made.metadata
-    told = {**facts.selection, "labels": {"kind": "teacher", **teacher.describe()}}
+    told = {**facts.selection, "labels": {"kind": "views" if views else "teacher", **teacher.describe()}}
     per_class = len(kept) / len(facts.class_names)
     count = int(per_class) if per_class.is_integer() else per_class
-    changed = facts.model_copy(update={"selection": told, "layout": kept.layout(), "clouds_per_class": count})
-    return Artefact(kept, changed)
+    changed: dict[str, Any] = {"selection": told, "layout": kept.layout(), "clouds_per_class": count}
+    changed["expansion"] = None if views is None else views.model_dump(mode="json")
+    return Artefact(kept, facts.model_copy(update=changed))
 
 
 def flops(network: str, classes: int, clouds: int, points: PointClouds, backward: bool) -> float:
@@ -147,9 +155,9 @@ def measure(cell: Cell) -> Record:
         teacher, seconds = teacher_of(cell.dataset, real, plan.recipe.temperature)
     for seed in range(cell.sets):
         made = cross.make(cell.of, real, seed)
-        if cell.labels == "static" and isinstance(made, Artefact) and teacher is not None:
-            labelled_sets.append(made.clouds)
-            made = labelled(made, teacher)
+        if cell.labels in ("static", "views") and isinstance(made, Artefact) and teacher is not None:
+            made = labelled(made, teacher, VIEWS if cell.labels == "views" else None)
+            labelled_sets.append(made.training_clouds)
         lesson = Online(teacher) if cell.labels == "online" and teacher is not None else None
         runs.append(evaluation.measure(made, test, plan, seed, cell.networks, lesson=lesson))
         print(f"  seed {seed}: {[round(100 * a, 1) for a in runs[-1].accuracy]}", flush=True)

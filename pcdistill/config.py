@@ -244,8 +244,11 @@ class LabelledConfig(BudgetConfig):
     """How the clouds of a set are labelled; soft labels take a byte per cloud and class, or are coded."""
 
     labels: Annotated[
-        Literal["hard", "learned", "teacher"],
-        Field(description="one class a cloud, or probabilities: learned, or a teacher's for the final clouds"),
+        Literal["hard", "learned", "teacher", "views"],
+        Field(
+            description="one class a cloud, or probabilities: learned, a teacher's for the final clouds, or those for "
+            "all that --expand makes of them (views)"
+        ),
     ] = "hard"
     teacher: Annotated[
         Networks,
@@ -256,7 +259,7 @@ class LabelledConfig(BudgetConfig):
         dict[str, Any],
         Field(
             description="what networks are trained on besides, made of the stored clouds at no byte: "
-            "mirror=true jitter=1 interpolate=1 mixup=1 densify=1024"
+            "mirror=true jitter=1 interpolate=1 mixup=1 views=1 densify=1024"
         ),
     ] = Field(default_factory=dict)
 
@@ -264,6 +267,8 @@ class LabelledConfig(BudgetConfig):
     def _check_expansion(self) -> Self:
         if (expansion := self.expansion(0)) is not None:
             expansion.check(1, self.points or (1 if self.clouds_per_class is None else POINTS), 1, "expand")
+        if self.labels == "views" and (expansion is None or not expansion.single or expansion.times == 1):
+            raise InputError("labels", "views without any", "--expand views=K, jitter=K or mirror=true")
         return self
 
     def expansion(self, seed: int) -> Expansion | None:
@@ -283,7 +288,11 @@ class SelectConfig(LabelledConfig):
     output: Annotated[Path, Field(description="artefact to write (.h5)")]
     root: Root = None
     labels: Annotated[
-        Literal["hard", "teacher"], Field(description="one class a cloud, or the probabilities that a teacher gives")
+        Literal["hard", "teacher", "views"],
+        Field(
+            description="one class a cloud, or the probabilities that a teacher gives it, or all that --expand makes "
+            "of it (views)"
+        ),
     ] = "hard"
     stream: Streamed = False
     method: Annotated[str, Field(description="random, herding, kcenter or medoid")] = "medoid"

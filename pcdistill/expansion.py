@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.geometry import assign, gather_points, knn
 from pcdistill.registry import nearest
 
 NOISE = 0.01  # standard deviation of `jitter`, in units of the unit sphere's radius
+VIEW = Augmentation(scale=1.25, stretch=1.3, shift=0.1, tilt=8)  # of `views`: what the `tuned` recipe does, but noise
 SHARES = (0.3, 0.7)  # of the first of two clouds: nearer to an end there would be little new
 NEIGHBOURS = 4  # of a point, among which `densify` interpolates
 # Files are not trusted: what they may ask for.
@@ -32,8 +34,8 @@ Times = Annotated[int, Field(ge=0, lt=MOST_TIMES)]
 class Expansion(BaseModel):
     """What is made of every stored cloud; every field at its default makes nothing.
 
-    Interpolated and mixed clouds come from stored ones; mirroring takes all of those, jittering all of these, and
-    densifying all that there then is. A cloud thus becomes `times` clouds.
+    Interpolated and mixed clouds come from stored ones; mirroring takes all of those, jittering all of these, views are
+    of all that there then is, and densifying takes everything. A cloud thus becomes `times` clouds.
 
     Attributes:
         mirror: add the mirror image in x of every cloud (z is up).
@@ -43,6 +45,9 @@ class Expansion(BaseModel):
             is least. A cloud alone in its class gives none, as its partner would be itself.
         mixup: the same to clouds of other classes: PointMixup itself, but for the distribution of the share. The soft
             label is the mixture of both in that share; the class it stands under is the stored cloud's.
+        views: add this many copies of every cloud, stretched, shifted and tilted by `VIEW`: each may have a teacher's
+            label of its own (`--labels views`), as every epoch has in Shen & Xing ("A fast knowledge distillation
+            framework for visual recognition", ECCV 2022).
         densify: points per cloud of the result, 0 for those that there are. Every further point is a convex
             combination, uniform over the triangle, of a point and two of its four nearest neighbours.
         seed: of the draws.
@@ -54,6 +59,7 @@ class Expansion(BaseModel):
     jitter: Times = 0
     interpolate: Times = 0
     mixup: Times = 0
+    views: Times = 0
     densify: Annotated[int, Field(ge=0, le=MOST_POINTS)] = 0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
@@ -66,7 +72,12 @@ class Expansion(BaseModel):
     @property
     def times(self) -> int:
         """Clouds that one becomes, itself included."""
-        return (1 + self.interpolate + self.mixup) * (1 + self.mirror) * (1 + self.jitter)
+        return (1 + self.interpolate + self.mixup) * (1 + self.mirror) * (1 + self.jitter) * (1 + self.views)
+
+    @property
+    def single(self) -> bool:
+        """Whether every cloud is made of one stored cloud, so that all have `times` of them."""
+        return not self.interpolate + self.mixup
 
     @property
     def nothing(self) -> bool:
@@ -136,6 +147,10 @@ def expand(clouds: PointClouds, expansion: Expansion) -> PointClouds:
         copies = points.repeat(expansion.jitter, 1, 1)
         noise = torch.randn(copies.shape, generator=_generator("jitter", expansion.seed))
         points = torch.cat([points, copies.add_(noise, alpha=NOISE)])
+    if expansion.views:
+        copies = points.repeat(expansion.views, 1, 1)
+        drawn = VIEW.draw(len(copies), copies.shape[1], _generator("views", expansion.seed))
+        points = torch.cat([points, apply(copies, drawn)])
     times = len(points) // len(classes)
     labels, classes = labels.repeat(times, *[1] * (labels.ndim - 1)), classes.repeat(times)
     order = classes.argsort(stable=True)
@@ -143,6 +158,25 @@ def expand(clouds: PointClouds, expansion: Expansion) -> PointClouds:
     if expansion.densify:
         points = _densified(points, expansion.densify, _generator("densify", expansion.seed))
     return replace(clouds, points=points, labels=labels[order], classes=classes[order] if labels.ndim == 2 else None)
+
+
+def by_cloud(rows: Tensor, classes: Tensor, times: int) -> Tensor:
+    """What is known of expanded clouds `(N * times, ...)`, in their order, as `(N, times, ...)` by the stored cloud.
+
+    Args:
+        rows: of clouds each made of a single one (`Expansion.single`).
+        classes: `(N,)` of the stored clouds.
+        times: clouds that one became; the first of these is the cloud itself.
+    """
+    before = torch.empty_like(rows)
+    before[classes.repeat(times).argsort(stable=True)] = rows
+    return before.view(times, len(classes), *rows.shape[1:]).transpose(0, 1)
+
+
+def in_order(rows: Tensor, classes: Tensor) -> Tensor:
+    """The inverse of `by_cloud`: `(N, times, ...)` as `expand` orders clouds, `(N * times, ...)`."""
+    times = rows.shape[1]
+    return rows.transpose(0, 1).flatten(0, 1)[classes.repeat(times).argsort(stable=True)]
 
 
 def mirrored(points: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, as_tested, evaluate, planned_steps, score, split
 from pcdistill.evaluation.ranking import ARMS, Compression, Ranking, compression, rank
-from pcdistill.expansion import Expansion
+from pcdistill.expansion import Expansion, by_cloud, expand
 from pcdistill.export import load_model
 from pcdistill.files import cache_root, check_writable
 from pcdistill.matching import Objective, objectives
@@ -86,7 +86,7 @@ def coreset_artefact(real: CloudSource, config: SelectConfig) -> Artefact:
     plan, teacher = protocol(config.protocol), teacher_of(config)
     start = _begin(real, config, config.method, config.features, teacher)
     expansion = config.expansion(config.seed)
-    return _coreset(real, start, plan, config.seed, config.data, teacher, expansion, config.method)
+    return _coreset(real, start, plan, config.seed, config.data, teacher, expansion, config.method, config.labels)
 
 
 @contextmanager
@@ -124,14 +124,14 @@ def select_artefact(
 
 def _coreset(
     real: CloudSource, start: "Start", plan: Protocol, seed: int, dataset: str, teacher: Teacher | None,
-    expansion: Expansion | None, method: str,
+    expansion: Expansion | None, method: str, labels: str = "teacher",
 ) -> Artefact:  # fmt: skip
     _check_expansion(expansion, start.clouds)
     storage = start.kind.from_clouds(start.clouds, start.budget)
     selection = _selection(start.clouds)
     if teacher is not None:
-        storage.soften(_labels_of(teacher, storage))
-        selection["labels"] = {"kind": "teacher", **teacher.describe()}
+        storage.soften(_labels_of(teacher, storage, expansion if labels == "views" else None))
+        selection["labels"] = {"kind": labels, **teacher.describe()}
     metadata = _metadata(real, dataset, storage, plan, seed).model_copy(
         update={"arm": method, "selection": selection, "expansion": _described(expansion)}
     )
@@ -240,20 +240,25 @@ def teacher_of(config: LabelledConfig) -> Teacher | None:
         InputError: one that is missing, not wanted or not readable; a temperature without one.
     """
     if not config.teacher:
-        if config.labels == "teacher":
-            raise InputError("labels", "'teacher' and no --teacher", "a network written by pcdistill train")
+        if config.labels in ("teacher", "views"):
+            raise InputError("labels", f"{config.labels!r} and no --teacher", "a network written by pcdistill train")
         if config.temperature != 1:
             raise InputError("temperature", f"{config.temperature} and no --teacher", "both or neither")
         return None
     if config.labels == "hard":
         found = f"{', '.join(map(str, config.teacher))} with hard labels"
-        raise InputError("teacher", found, "--labels teacher (or, distilling, learned)")
+        raise InputError("teacher", found, "--labels teacher or views (or, distilling, learned)")
     return read_teacher(config.teacher, config.temperature)
 
 
-def _labels_of(teacher: Teacher, storage: Storage) -> Tensor:
-    """Probabilities `(clouds, classes)` of the clouds as `storage` keeps them."""
-    return teacher.probabilities(storage.decode().points.detach())
+def _labels_of(teacher: Teacher, storage: Storage, views: Expansion | None) -> Tensor:
+    """Probabilities `(clouds, classes)` of the clouds as they are read, or `(clouds, V, classes)` of all views."""
+    with torch.no_grad():
+        clouds = storage.decode()
+    if views is None:
+        return teacher.probabilities(clouds.points)
+    found = teacher.probabilities(expand(replace(clouds, labels=storage.labels, classes=None), views).points)
+    return by_cloud(found, storage.labels, views.times)
 
 
 def _check_expansion(expansion: Expansion | None, clouds: PointClouds) -> None:
@@ -267,14 +272,15 @@ def _described(expansion: Expansion | None) -> dict[str, JsonValue] | None:
     return None if expansion is None else expansion.model_dump(mode="json")
 
 
-def _soften(storage: Storage, config: LabelledConfig, teacher: Teacher | None) -> dict[str, JsonValue]:
+def _soften(storage: Storage, config: SelectConfig | DistillConfig, teacher: Teacher | None) -> dict[str, JsonValue]:
     """Give `storage` the labels that it starts from; what an artefact says of them."""
     if config.labels == "hard":
         return {}
     if teacher is None:
         storage.soften(smoothed(storage.labels, len(storage.class_names), OWN), learn=True)
         return {"labels": {"kind": config.labels, "own": OWN}}
-    storage.soften(_labels_of(teacher, storage), learn=config.labels == "learned")
+    views = config.expansion(config.seed) if config.labels == "views" else None
+    storage.soften(_labels_of(teacher, storage, views), learn=config.labels == "learned")
     return {"labels": {"kind": config.labels, **teacher.describe()}}
 
 
@@ -392,7 +398,7 @@ def distill_artefact(
     done = distill(seen, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
 
     def follow() -> None:
-        if config.labels == "teacher":
+        if config.labels in ("teacher", "views"):
             _soften(storage, config, teacher)  # they belong to the clouds as they are now
 
     follow()

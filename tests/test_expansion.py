@@ -447,7 +447,7 @@ def test_a_distilled_set_is_trained_on_expanded(
     assert run.expansion == made.metadata.expansion
     record = evaluation.summed_up("some", "tiny", plan, [run], "command", "commit")
     assert (record.model_extra or {})["expansion"] == {
-        "mirror": False, "jitter": 1, "interpolate": 0, "mixup": 0, "densify": 32,
+        "mirror": False, "jitter": 1, "interpolate": 0, "mixup": 0, "views": 0, "densify": 32,
     }  # fmt: skip
     plain = evaluation.summed_up(
         "some", "tiny", plan, [run.model_copy(update={"expansion": None})], "command", "commit"

@@ -54,7 +54,9 @@ def called(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) 
 
 
 @pytest.mark.parametrize("arm", ["none", "random", "krr", "all"])
-def test_a_stage_is_a_record(arm: str, incremental: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_is_a_record(
+    arm: str, incremental: ModuleType, script: Callable[[Path], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
     size = () if arm in ("none", "all") else ("--bytes", 120)
     first, last = called(incremental, monkeypatch, "classes", arm, *size, "--seeds", 2)
     assert (first["class_names"], last["class_names"]) == (["box", "ball"], ["box", "ball", "ring"])
@@ -75,6 +77,13 @@ def test_a_stage_is_a_record(arm: str, incremental: ModuleType, monkeypatch: pyt
         assert files == [f"modelnet40-0-{arm}-120-{seed}.h5" for seed in range(2 if arm == "random" else 1)]
         assert 0 < last["memory_kb"] <= 2 * 120 / 1000
     assert last["bytes_per_class"] == pytest.approx(1000 * last["memory_kb"] / 3)
+    tables = script(HERE / "tables.py")
+    monkeypatch.setattr(tables, "STAGES", 1)
+    row = tables.incremental(read_records(incremental.RESULTS)).splitlines()[2]
+    shown = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert shown[2:4] == ["whole", f"{last['memory_kb']:,.1f}"]
+    assert shown[4].startswith(f"{50 * sum(last['accuracy']):.1f} ± ")
+    assert shown[5].startswith(f"{50 * sum(last['old_accuracy']):.1f} ± ")
 
 
 def test_all_cells_begin_with_the_same_network(

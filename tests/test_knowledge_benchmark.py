@@ -30,7 +30,9 @@ def knowledge(
     return module
 
 
-def test_halves_count_both_files(knowledge: ModuleType, tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_halves_count_both_files(
+    knowledge: ModuleType, script: Callable[[Path], ModuleType], tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for part in knowledge.PARTS:
         words = [str(tiny_file), part, "--sets", "1", "--networks", "1"]
         monkeypatch.setattr(sys, "argv", ["knowledge.py", *words])
@@ -46,3 +48,8 @@ def test_halves_count_both_files(knowledge: ModuleType, tiny_file: Path, monkeyp
         assert ("focus" in other.metadata.objective) == (part == "focused")
         assert record.distill_seconds > half.distill_seconds
     assert half.bytes_per_class == first.bytes_per_class
+    changed = uniform.model_copy(update={"accuracy_mean": 0.5, "accuracy": [0.5]})
+    tables = script(HERE / "tables.py")
+    _, _, row, *_ = tables.by_part([focused, changed], "part", tables.PARTS).splitlines()
+    best = f"**{100 * focused.accuracy_mean:.1f}**"
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["distilled", "–", "–", "50.0", best]

@@ -42,10 +42,13 @@ def test_labels_at_equal_bytes(teaching: ModuleType, tiny_file: Path, monkeypatc
     for labels in teaching.LABELS:
         called(teaching, monkeypatch, tiny_file, "random", labels, *SIZE)
     found = {(one.model_extra or {})["labels"]: one for one in read_records(teaching.RESULTS)}
-    hard, static, online = (found[labels] for labels in teaching.LABELS)
+    hard, static, views, online = (found[labels] for labels in teaching.LABELS)
     assert hard.bytes_per_class == online.bytes_per_class <= 120
     assert static.bytes_per_class <= hard.bytes_per_class
     assert static.clouds_per_class < hard.clouds_per_class
+    assert views.bytes_per_class <= hard.bytes_per_class
+    assert views.clouds_per_class <= static.clouds_per_class
+    assert (views.model_extra or {})["expansion"]["views"] == 3
     losses = {labels: (one.model_extra or {})["recipe"] for labels, one in found.items()}
     assert losses["static"]["temperature"] == 4
     assert (losses["online"]["soft_loss"], losses["hard"]["soft_loss"]) == ("mse", "kl")

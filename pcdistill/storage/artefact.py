@@ -15,10 +15,11 @@ from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.expansion import Expansion, expand
+from pcdistill.expansion import Expansion, expand, in_order
 from pcdistill.files import atomic
 from pcdistill.storage.base import Arrays, Budget, Storage, storages
 from pcdistill.storage.container import is_sealed, read, seal, unseal
+from pcdistill.storage.labels import SoftStorage
 from pcdistill.training import Protocol
 
 ARRAYS = "arrays/"
@@ -163,6 +164,11 @@ class Artefact:
                 raise InputError(f"metadata '{field}'", found, f"{fact!r:.80} as in the storage")
         if self.expansion is not None:
             self.expansion.check(len(clouds), clouds.points_per_cloud, clouds.num_classes, EXPANSION)
+        views = 1 if (labels := self._view_labels()) is None else labels.shape[1]
+        made = self.expansion if self.expansion is not None else Expansion()
+        if views > 1 and not (made.single and views == made.times):
+            found = f"{made.times} of each cloud, {'single' if made.single else 'or mixed'}"
+            raise InputError(EXPANSION, found, f"{views} single ones, as there are labels")
 
     @property
     def clouds(self) -> PointClouds:
@@ -184,7 +190,13 @@ class Artefact:
     @property
     def training_clouds(self) -> PointClouds:
         """What networks are trained on: `clouds`, expanded if the metadata say so. Made anew at every call."""
-        return self.clouds if self.expansion is None else expand(self.clouds, self.expansion)
+        if self.expansion is None:
+            return self.clouds
+        expanded, labels = expand(self.clouds, self.expansion), self._view_labels()
+        return expanded if labels is None else replace(expanded, labels=in_order(labels, self.storage.labels))
+
+    def _view_labels(self) -> Tensor | None:
+        return self.storage.view_labels() if isinstance(self.storage, SoftStorage) else None
 
     def taught(self, plan: Protocol) -> Protocol:
         """`plan` with its student at the temperature of the teacher's labels, if there are such.
@@ -193,7 +205,7 @@ class Artefact:
             InputError: a temperature that is no positive number.
         """
         told = self.metadata.selection.get("labels")
-        if not isinstance(told, dict) or told.get("kind") != "teacher":
+        if not isinstance(told, dict) or told.get("kind") not in ("teacher", "views"):
             return plan
         temperature = told.get("temperature", 1.0)
         if not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):

@@ -139,6 +139,8 @@ class Storage(ABC):
     def soften(self, labels: Tensor, *, learn: bool = False) -> None:
         """Keep soft labels from now on: `(n * C, C)` probabilities, fixed or to be learned too.
 
+        Fixed ones may be `(n * C, V, C)`: of the cloud itself and of V - 1 others that an expansion makes of it.
+
         Raises:
             InputError: of another shape or no probabilities; or a storage that keeps hard labels only.
         """

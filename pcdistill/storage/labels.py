@@ -10,6 +10,7 @@ from torch import Tensor
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.storage.base import Arrays, Storage
+from pcdistill.storage.coding import Ints
 from pcdistill.storage.label_coding import LEVELS, decode_levels, encode_levels
 
 LABEL_PACE = 10.0
@@ -84,6 +85,7 @@ class Rounding(NamedTuple):
         return self.logits(torch.from_numpy(codes.astype(np.float32)) ** self.power)
 
 
+MOST_VIEWS = 64  # labels of a cloud that a file may ask for, as `expansion.MOST_TIMES`
 BYTES, CODED = 1, 2  # what a layout says of how labels are kept
 ROUNDINGS = {BYTES: Rounding(255, 1), CODED: Rounding(LEVELS - 1, 2)}
 
@@ -102,7 +104,7 @@ def stored_bytes(stored: np.ndarray[Any, Any] | None, clouds: int, classes: int)
     return stored
 
 
-def stored_levels(stored: np.ndarray[Any, Any] | None, classes: Tensor, names: int) -> np.ndarray[Any, Any]:
+def stored_levels(stored: np.ndarray[Any, Any] | None, classes: Ints, names: int) -> Ints:
     """Codes of labels that are coded, of clouds that stand under `classes`.
 
     Raises:
@@ -111,7 +113,7 @@ def stored_levels(stored: np.ndarray[Any, Any] | None, classes: Tensor, names: i
     if stored is None or stored.dtype != np.uint8 or stored.ndim != 1:
         found = "missing" if stored is None else f"{stored.dtype} of shape {stored.shape}"
         raise InputError("labels", found, "uint8 of one dimension")
-    return decode_levels(stored, classes.numpy(), names)
+    return decode_levels(stored, classes, names)
 
 
 class SoftStorage(Storage):
@@ -121,19 +123,27 @@ class SoftStorage(Storage):
     coded, in a storage that codes (`codes_labels`).
 
     Attributes:
-        label_logits: `(N, C)` with soft labels, else None; learned if it requires a gradient.
+        label_logits: `(N * V, C)` with soft labels, else None; learned if it requires a gradient.
         label_kind: `BYTES` or `CODED`, as read from a file or chosen by `soften`.
+        label_views: V labels per cloud, those of a cloud together: the first is of the cloud as it is stored, the
+            others are of what an expansion makes of it.
     """
 
     codes_labels: ClassVar[bool] = False
     label_logits: Tensor | None = None
     label_kind: int = BYTES
+    label_views: int = 1
 
     def soften(self, labels: Tensor, *, learn: bool = False) -> None:
-        wanted = (len(self), len(self.class_names))
+        views = labels.shape[1] if labels.ndim == 3 else 1
+        wanted = (len(self), views, len(self.class_names)) if labels.ndim == 3 else (len(self), len(self.class_names))
         if labels.shape != wanted:
             raise InputError("soft labels", f"shape {tuple(labels.shape)}", f"{wanted}")
-        checked = PointClouds(torch.zeros(len(self), 1, 3), labels, self.class_names, {"source": "soft labels"}).labels
+        if views > 1 and (learn or not self.codes_labels):
+            raise InputError("soft labels", f"of {views} views in storage {self.name}", "fixed ones, in storage coded")
+        rows = labels.reshape(len(self) * views, -1)
+        checked = PointClouds(torch.zeros(len(rows), 1, 3), rows, self.class_names, {"source": "soft labels"}).labels
+        self.label_views = views
         self.label_kind = CODED if self.codes_labels and not learn else BYTES
         self.label_logits = ROUNDINGS[self.label_kind].logits(checked).requires_grad_(learn)
 
@@ -142,11 +152,23 @@ class SoftStorage(Storage):
         if self.label_logits is None:
             return {}
         codes = ROUNDINGS[self.label_kind].codes(self.label_logits).numpy()
-        return {"labels": codes if self.label_kind == BYTES else encode_levels(codes, self.labels.numpy())}
+        return {"labels": codes if self.label_kind == BYTES else encode_levels(codes, self._rows())}
+
+    def _rows(self) -> Ints:
+        """The class that each label's cloud stands under."""
+        return self.labels.repeat_interleave(self.label_views).numpy()
 
     def soft_layout(self) -> dict[str, int]:
         """What the layout says of them."""
-        return {} if self.label_logits is None else {"soft_labels": self.label_kind}
+        views = {} if self.label_views == 1 else {"label_views": self.label_views}
+        return {} if self.label_logits is None else {"soft_labels": self.label_kind, **views}
+
+    def view_labels(self) -> Tensor | None:
+        """Probabilities `(N, V, C)` of every view of every cloud as they will be read back; None without views."""
+        if self.label_logits is None or self.label_views == 1:
+            return None
+        found = ROUNDINGS[self.label_kind].through(self.label_logits)
+        return found.view(len(self), self.label_views, -1)
 
     def soft_learned(self) -> dict[str, Tensor]:
         """Their logits, if they are learned."""
@@ -165,19 +187,31 @@ class SoftStorage(Storage):
         if type(kind) is not int or kind not in (BYTES, CODED) or (kind == CODED and not self.codes_labels):
             wanted = "1 or 2, or no such field" if self.codes_labels else "1, or no such field"
             raise InputError("layout 'soft_labels'", repr(kind), wanted)
-        codes = stored_bytes(stored, len(self), names) if kind == BYTES else stored_levels(stored, self.labels, names)
+        views = layout.get("label_views", 1)
+        if type(views) is not int or not 1 <= views <= MOST_VIEWS or (views == 1 and "label_views" in layout):
+            raise InputError("layout 'label_views'", repr(views), f"2 to {MOST_VIEWS}, or no such field")
+        if kind == BYTES and views > 1:
+            raise InputError("layout 'label_views'", repr(views), "no such field: these labels are not coded")
+        self.label_views = views
+        codes = stored_bytes(stored, len(self), names) if kind == BYTES else stored_levels(stored, self._rows(), names)
         self.label_kind, self.label_logits = kind, ROUNDINGS[kind].restored(codes)
 
     def keep_soft(self, other: "SoftStorage", index: Tensor) -> None:
         """Take over the soft labels that `other`, of the same kind of storage, has of the clouds at `index`."""
         if other.label_logits is not None:
             learn = other.label_logits.requires_grad
-            self.label_kind, self.label_logits = other.label_kind, other.label_logits.detach()[index]
+            self.label_kind, self.label_views = other.label_kind, other.label_views
+            by_cloud = other.label_logits.detach().unflatten(0, (-1, other.label_views))
+            self.label_logits = by_cloud[index].flatten(0, 1)
             self.label_logits.requires_grad_(learn)
 
     def labelled(self, points: Tensor, chosen: Tensor | slice) -> PointClouds:
         """`points` of the `chosen` clouds with their labels, differentiable in soft ones."""
         soft = self.label_logits
-        labels = self.labels[chosen] if soft is None else ROUNDINGS[self.label_kind].through(soft[chosen])
+        labels = (
+            self.labels[chosen]
+            if soft is None
+            else ROUNDINGS[self.label_kind].through(soft[:: self.label_views][chosen])
+        )
         classes = None if soft is None else self.labels[chosen]
         return PointClouds(points, labels, self.class_names, {"source": f"storage '{self.name}'"}, classes)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pcdistill.clouds import PointClouds
+from pcdistill.expansion import by_cloud
 from pcdistill.storage import Artefact, Budget, Metadata, storages
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
@@ -102,18 +103,24 @@ def test_the_decoder_of_coded_sets(
         assert tuple(decoded["class_names"]) == clouds.class_names
 
 
-@pytest.mark.parametrize("counts", [(5, 5, 5), (1, 21, 4), (2,)])
+@pytest.mark.parametrize(("counts", "views"), [((5, 5, 5), 1), ((1, 21, 4), 1), ((2,), 1), ((2, 9, 1), 4)])
 def test_the_decoder_of_coded_labels(
-    make_artefact: Callable[..., Artefact], tmp_path: Path, counts: tuple[int, ...]
+    make_artefact: Callable[..., Artefact], tmp_path: Path, counts: tuple[int, ...], views: int
 ) -> None:
     made = uneven(make_artefact, "coded", counts, 20, 6)
-    random = torch.Generator().manual_seed(0)
-    made.storage.soften((3 * torch.randn(sum(counts), len(counts), generator=random)).softmax(1))
-    Artefact(made.storage, made.metadata.model_copy(update={"layout": made.storage.layout()})).save(tmp_path / "a.h5")
+    shape = (sum(counts), views, len(counts)) if views > 1 else (sum(counts), len(counts))
+    made.storage.soften((3 * torch.randn(shape, generator=torch.Generator().manual_seed(0))).softmax(-1))
+    expansion = {"views": views - 1} if views > 1 else None
+    facts = made.metadata.model_copy(update={"layout": made.storage.layout(), "expansion": expansion})
+    Artefact(made.storage, facts).save(tmp_path / "a.h5")
     run("labels", tmp_path / "a.h5", tmp_path / "clouds.npz")
+    loaded = Artefact.load(tmp_path / "a.h5")
+    expected = (
+        loaded.clouds.labels if views == 1 else by_cloud(loaded.training_clouds.labels, made.storage.labels, views)
+    )
     with np.load(tmp_path / "clouds.npz", allow_pickle=False) as decoded:
         assert decoded["labels"].dtype == np.float32
-        assert decoded["labels"].tobytes() == Artefact.load(tmp_path / "a.h5").clouds.labels.numpy().tobytes()
+        assert decoded["labels"].tobytes() == expected.contiguous().numpy().tobytes()
 
 
 def test_the_decoder_of_classes_that_differ(make_artefact: Callable[..., Artefact], tmp_path: Path) -> None:
