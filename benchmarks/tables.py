@@ -314,7 +314,7 @@ def _of_size(own: dict[tuple[str, str], Record], columns: list[str]) -> list[lis
 def _bytes(record: Record) -> str:
     """The budget of a set, or the bytes of a whole one."""
     size = str((record.model_extra or {}).get("variant")).split()[1]
-    return f"{int(size) if size.isdigit() else record.bytes_per_class:,.0f}"
+    return f"{int(size) if size.isdigit() and int(size) else record.bytes_per_class:,.0f}"
 
 
 def _printed(one: dict[str, Any] | None) -> str:

@@ -318,10 +318,19 @@ def _copied(task: Task, chosen: Rung) -> tuple[Path, ...]:
     return tuple(folder / name for name in names)
 
 
+def helps(found: Ladder) -> bool:
+    """Whether students of the chosen teacher do better than on hard labels, as far as any were taught."""
+    reached = found.chosen.student_accuracy
+    return not reached or mean_std(reached)[0] > mean_std(found.hard)[0]
+
+
 def command(found: Ladder, task: Task) -> str:
-    """What trains a student by the chosen teacher."""
+    """What trains a student by the chosen teacher, or without one where that does better."""
     words = ["pcdistill", "train", task.config.source, "--student", task.config.student]
-    words += ["--output", "student.safetensors", "--teacher", *map(str, found.files)]
+    words += ["--output", "student.safetensors"]
+    if not helps(found):
+        return shlex.join(words)
+    words += ["--teacher", *map(str, found.files)]
     return shlex.join([*words, "--temperature", f"{found.chosen.temperature:g}"])
 
 
@@ -354,6 +363,7 @@ def table(found: Ladder, task: Task) -> str:
         + (f", whose students reach {_percent(top.student_accuracy)} %.\n" if top.student_accuracy else ".\n")
         + f"Chosen{' by agreement alone' if task.config.cheap else ''}: {found.chosen.teacher}, "
         f"T = {found.chosen.temperature:g}.\n"
+        + ("" if helps(found) else "Hard labels do better than all of these teachers: train without one.\n")
     )
     if not task.config.cheap:
         pairs = [[name.replace("_", " "), _number(value)] for name, value in correlations(found.rungs).items()]
@@ -376,7 +386,7 @@ def _plot(found: Ladder, task: Task, say: Say) -> None:
     title = f"{task.dataset}, student {task.plan.network}, T = {task.config.temperatures[0]:g}"
     draw = partial(
         accuracy_plot, curves, levels, title=title, note=f"Held out: {task.split}.",
-        axis="teacher's accuracy in per cent", log=all(rung.teacher_accuracy > 0 for rung in found.rungs),
+        axis="teacher's accuracy in per cent", log=False,
     )  # fmt: skip
     for picture in (task.config.output / "plot.png", task.config.output / "plot.svg"):
         try:

@@ -1,6 +1,7 @@
 """Accuracy against size or another quantity, and as bars, drawn with matplotlib (the extra `plots`)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +57,7 @@ def accuracy_plot(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
     from matplotlib.transforms import ScaledTranslation, Transform
 
     figure = Figure(figsize=(7.2, 4.5), dpi=160)
@@ -92,7 +93,8 @@ def accuracy_plot(
     if sizes:
         margin = 0.08 * (sizes[-1] - sizes[0]) or 1.0
         axes.set_xlim(*((sizes[0] / 1.35, sizes[-1] * 1.35) if log else (sizes[0] - margin, sizes[-1] + margin)))
-        axes.xaxis.set_major_locator(FixedLocator(_apart(sizes) if log else sizes))
+        crowded = not log and any(16 * (b - a) < sizes[-1] - sizes[0] for a, b in pairwise(sizes))
+        axes.xaxis.set_major_locator(MaxNLocator(6) if crowded else FixedLocator(_apart(sizes) if log else sizes))
         axes.xaxis.set_major_formatter(lambda size, _: f"{size:,.0f}")
     else:
         axes.xaxis.set_major_locator(NullLocator())

@@ -211,6 +211,15 @@ def test_command_line(
     assert "out: a ladder of other settings (seeds), expected another folder" in capsys.readouterr().err
 
 
+def test_no_teacher_where_none_helps(chosen_set: Path, tiny_file: Path, tmp_path: Path) -> None:
+    config = given(chosen_set, tiny_file, tmp_path / "out")
+    found, task = teach.run_teach(config, lambda text: None), teach.prepared(config)
+    for hard, wanted in ((1.1, False), (-0.1, True)):
+        changed = found._replace(hard=(hard,))
+        assert ("--teacher" in teach.command(changed, task)) == wanted
+        assert ("train without one" in teach.table(changed, task)) != wanted
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
