@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 import torch
+from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 
 from pcdistill import jobs
@@ -153,7 +154,7 @@ def show_artefact(config: ShowConfig) -> None:
         "versions",
         "hardware",
     ):
-        print(f"  {key:10} {facts[key] if not isinstance(facts[key], dict) else json.dumps(facts[key])}")
+        print(f"  {key:10} {_plain(facts[key])}")
     plan = facts["protocol"]
     print(f"  protocol   {plan.get('name')} v{plan.get('version')}, network {plan.get('network')}")
     if artefact.expansion is not None:
@@ -170,7 +171,7 @@ def _show_network(config: ShowConfig) -> None:
         print(json.dumps(facts))
         return
     for key, value in facts.items():
-        print(f"  {key:12} {value if not isinstance(value, dict | list) else json.dumps(value)}")
+        print(f"  {key:12} {_plain(value)}")
 
 
 def select(config: SelectConfig) -> None:
@@ -445,6 +446,11 @@ def _metavar(annotation: Any) -> str:
     if get_origin(annotation) in (types.UnionType, Union):
         return _metavar(get_args(annotation)[0])
     return {int: "N", float: "X", Path: "PATH"}.get(annotation, "NAME")
+
+
+def _plain(value: JsonValue) -> str:
+    """A value of a file as text that does nothing to a terminal."""
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)
 
 
 def _summary(artefact: Artefact) -> str:

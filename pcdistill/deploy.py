@@ -28,7 +28,7 @@ from pcdistill.export import (
 from pcdistill.export.executorch import LARGEST
 from pcdistill.export.folding import can_be_folded
 from pcdistill.export.quantise import TuneRecipe
-from pcdistill.files import check_writable
+from pcdistill.files import atomic, check_writable
 from pcdistill.geometry import normalise
 from pcdistill.jobs import set_name
 from pcdistill.progress import progress
@@ -65,7 +65,10 @@ def run_export(config: ExportConfig) -> Exported:
     network = folded(trained.network)
     if suffix == ".pte":
         nbytes, parity = export_executorch(network, config.output, min(trained.points or POINTS, LARGEST))
-        return Exported(nbytes, card_of(trained, parity=parity))
+        card = card_of(trained, parity=parity)
+        with atomic(config.output.with_name(config.output.name + ".json")) as temporary:  # which has no room for it
+            temporary.write_text(card.model_dump_json() + "\n")
+        return Exported(nbytes, card)
     if not rounds:
         return export_onnx(network, trained, config.output, card_of(trained))
     clouds, facts = _clouds(config, trained)

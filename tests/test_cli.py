@@ -271,3 +271,12 @@ def test_the_installed_command_shows_a_traceback_if_asked_to(tmp_path: Path) -> 
     assert done.returncode != 0
     assert done.stderr.startswith("Traceback")
     assert "none.h5: no such file" in done.stderr.splitlines()[-1]
+
+
+def test_what_a_file_says_does_nothing_to_a_terminal(run: Commands) -> None:
+    run.distill(Path("a.h5"))
+    made = Artefact.load("a.h5")
+    Artefact(made.storage, made.metadata.model_copy(update={"dataset": "a\x1b[2J\nb"}), made.losses).save("b.h5")
+    shown = run("show", "b.h5")
+    assert "\x1b" not in shown
+    assert r'dataset    "a\u001b[2J\nb"' in shown

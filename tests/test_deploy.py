@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from pcdistill import deploy
 from pcdistill.cli import main
 from pcdistill.config import PredictConfig
 from pcdistill.data import load
 from pcdistill.deploy import run_predict
-from pcdistill.export import card_in, load_onnx
+from pcdistill.export import Card, card_in, load_onnx
 from pcdistill.export import quantise as tuning
 from pcdistill.export.quantise import TuneRecipe
 from pcdistill.models import build
@@ -220,6 +221,16 @@ def test_a_network_without_batch_norm_is_exported_in_float32_alone(
         line = refused(capsys, "export", path, *more)
         assert line.startswith("layer.safetensors: a pointnet-small-layernorm, expected a PointNet with batch norm")
     assert not Path("a.onnx").exists()
+
+
+def test_a_card_lies_beside_a_file_that_cannot_hold_it(
+    run: Run, network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy, "export_executorch", lambda network, path, points: (7, 1e-6))
+    run("export", network, "--output", tmp_path / "net.pte")
+    card = Card.model_validate_json((tmp_path / "net.pte.json").read_text())
+    assert card.class_names == load_network(network).class_names
+    assert card.parity == 1e-6
 
 
 def test_settings_that_exclude_one_another(
