@@ -53,7 +53,7 @@ FIRST, STEPS = 600, 400  # steps of the first training, and of every stage
 LEARNING_RATE = 2e-3
 STAGES, NEW = 3, 10  # classes of a stage
 CORRUPTION, SEVERITY, SHOTS = "lidar", 3, 5
-MEMORIES = ("none", "random", "herding", "medoid", "krr", "all")
+MEMORIES = ("none", "random", "herding", "medoid", "krr", "quantile", "all")
 BUDGETS = (300, 1229)
 
 
@@ -142,7 +142,7 @@ def memory_of(names: Sequence[str], stage: int, arm: str, size: int, seed: int) 
     if arm in selectors:
         made = coreset_artefact(real, SelectConfig(**given, method=arm))
     else:
-        made = distill_artefact(real, DistillConfig(**given, preset="krr"))
+        made = distill_artefact(real, DistillConfig(**given, preset=arm))
     path.parent.mkdir(parents=True, exist_ok=True)
     made.save(path)
     return made

@@ -31,7 +31,7 @@ NETWORKS = {
     "pointnext-s": "PointNeXt-S",
 }  # fmt: skip
 SETS = {"random": "random", "herding": "herding", "kcenter": "k-center", "medoid": "medoids", "krr": "distilled",
-        "krr-pool": "distilled, pool", "whole": "whole set"}  # fmt: skip
+        "quantile": "distilled, quantile", "krr-pool": "distilled, pool", "whole": "whole set"}  # fmt: skip
 LABELS = ("hard", "static", "views", "online")
 LESSONS = {"hard": "hard", "online": "online", "relabel": "relabel", "unchosen": "mix, any", "mix": "mix, unsure",
            "move": "move"}  # fmt: skip
