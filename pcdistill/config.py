@@ -406,7 +406,17 @@ class TrainConfig(TaughtConfig):
         None
     )
     steps: Annotated[int | None, Field(ge=1, description="of training, in place of the recipe's")] = None
+    watch: Annotated[
+        int | None,
+        Field(ge=1, description="note every so many steps how student and teacher agree, in a file beside the network"),
+    ] = None
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _check_watch(self) -> Self:
+        if self.watch is not None and not self.teacher:
+            raise InputError("watch", "given, but no teacher", "--teacher")
+        return self
 
     @property
     def network_name(self) -> str | None:

@@ -1,8 +1,9 @@
 """The commands as functions: a configuration in, a result out. The command line only prints what they give."""
 
 import json
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -39,7 +40,7 @@ from pcdistill.evaluation import Evaluation, as_tested, evaluate, planned_steps,
 from pcdistill.evaluation.ranking import ARMS, Compression, Ranking, compression, rank
 from pcdistill.expansion import Expansion, by_cloud, expand
 from pcdistill.export import load_model
-from pcdistill.files import cache_root, check_writable
+from pcdistill.files import atomic, cache_root, check_writable
 from pcdistill.matching import Objective, objectives
 from pcdistill.matching.base import merged
 from pcdistill.matching.experts import ExpertConfig, estimate, missing_experts, record_expert, record_experts
@@ -48,7 +49,7 @@ from pcdistill.progress import progress
 from pcdistill.selection import network_descriptor, raw_descriptor, select, selectors
 from pcdistill.storage import Artefact, Budget, Metadata, Storage, storages, utc_now
 from pcdistill.storage.labels import smoothed
-from pcdistill.teaching import Focus, Online, OnPolicy, Teacher, read_teacher
+from pcdistill.teaching import Agreement, Focus, Online, OnPolicy, Teacher, Watched, read_teacher
 from pcdistill.trained import Trained, save_network
 from pcdistill.training import Protocol, protocol, train
 
@@ -532,6 +533,7 @@ def run_train(config: TrainConfig, say: Callable[[str], None] = lambda _: None) 
         source = source._replace(protocol=source.protocol.changed(steps=config.steps))
     network = build(source.protocol.network, source.clouds.num_classes, config.seed)
     total = source.protocol.recipe.total_steps(len(source.clouds))
+    notes: list[tuple[int, int, Agreement]] = []
     with progress("training", total) as report:
         losses = train(
             network,
@@ -539,7 +541,7 @@ def run_train(config: TrainConfig, say: Callable[[str], None] = lambda _: None) 
             source.protocol.recipe,
             config.seed,
             lambda step, loss: report(step, f"loss {loss:.4g}"),
-            lesson,
+            Watched(lesson, lesson.teacher, config.watch, notes) if lesson is not None and config.watch else lesson,
         )
     save_network(
         config.output,
@@ -550,7 +552,28 @@ def run_train(config: TrainConfig, say: Callable[[str], None] = lambda _: None) 
     )  # fmt: skip
     if isinstance(lesson, OnPolicy):
         say(f"the teacher labelled {lesson.calls.clouds:,} clouds in {lesson.calls.seconds:.1f} s")
+    if notes:
+        _note(config.output.with_suffix(".agreement.jsonl"), notes, say)
     return losses
+
+
+def _note(path: Path, notes: Sequence[tuple[int, int, Agreement]], say: Callable[[str], None]) -> None:
+    """Write how student and teacher agreed, a line a note, and say how it began and ended."""
+    lines = [
+        # Without mistakes there is no number for what the teacher says of them.
+        json.dumps(
+            {"step": step} | {name: None if math.isnan(value) else value for name, value in found._asdict().items()}
+        )
+        for _, step, found in notes
+    ]
+    with atomic(path) as temporary:
+        temporary.write_text("".join(line + "\n" for line in lines))
+    first, last = notes[0][2], notes[-1][2]
+    say(
+        f"student and teacher, first to last: overlap of top 3 {first.overlap:.2f} to {last.overlap:.2f}, KL "
+        f"{first.kl:.2f} to {last.kl:.2f}, student wrong {100 * first.mistakes:.0f} to {100 * last.mistakes:.0f} %; "
+        f"{len(notes)} notes in {path}"
+    )
 
 
 def check_evaluation(config: EvaluateConfig) -> None:

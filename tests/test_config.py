@@ -39,6 +39,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
         "protocol": "published", "seed": 7, "teacher": ["a.safetensors", "b.safetensors"], "temperature": 3.0,
         "soft_loss": "mse", "hard": 0.5, "steps": 9, "student": "tiny", "policy": {"kind": "move", "warm": 0.5},
+        "watch": 5,
     },
     "teach": {
         "source": "a.h5", "output": "there", "data": "set", "root": "data", "student": "nano", "teachers": ["pointnet"],

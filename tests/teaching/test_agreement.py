@@ -1,6 +1,8 @@
 """Agreement of teacher and student, counted by hand and by SciPy; watching changes nothing."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import scipy.stats
@@ -8,10 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
+from pcdistill.data import load
 from pcdistill.models import build
 from pcdistill.teaching import Online, Teacher, Watched, agreement
-from pcdistill.trained import Trained
+from pcdistill.trained import Trained, load_network, save_network
 from pcdistill.training import protocol, recipe, train
 
 
@@ -49,3 +53,22 @@ def test_watching_changes_nothing(tiny_clouds: PointClouds) -> None:
         assert torch.equal(watched.state_dict()[name], value), name
     assert [(seed, step) for seed, step, _ in notes] == [(0, 0), (0, 2), (0, 4)]
     assert notes[0][2].kl != notes[1][2].kl
+
+
+def test_notes_by_the_command_line(tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clouds, teacher = load(str(tiny_file), "train"), tmp_path / "teacher.safetensors"
+    plan = protocol("tuned", "pointnet-tiny")
+    save_network(teacher, Trained(build("pointnet-tiny", 3, 1).eval(), clouds.class_names, plan, "tiny", 64, 0))
+    words = ["train", str(tiny_file), "--points", "64", "--student", "nano", "--steps", "5"]
+    for name, more in (("plain", []), ("watched", ["--watch", "2"])):
+        output = str(tmp_path / f"{name}.safetensors")
+        assert main([*words, "--output", output, "--teacher", str(teacher), *more]) == 0
+    notes = [json.loads(line) for line in (tmp_path / "watched.agreement.jsonl").read_text().splitlines()]
+    assert [note["step"] for note in notes] == [0, 2, 4]
+    assert all({"overlap", "kl", "entropy_gap", "mistakes", "corrected"} <= note.keys() for note in notes)
+    assert f"KL {notes[0]['kl']:.2f} to {notes[-1]['kl']:.2f}" in capsys.readouterr().out
+    one, other = (load_network(tmp_path / f"{name}.safetensors").network for name in ("plain", "watched"))
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
+    assert not (tmp_path / "plain.agreement.jsonl").exists()
+    assert main([*words, "--output", str(tmp_path / "a.safetensors"), "--watch", "2"]) == 2
+    assert "watch: given, but no teacher, expected --teacher" in capsys.readouterr().err
