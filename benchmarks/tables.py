@@ -138,20 +138,23 @@ def networks(records: list[Record], papers: list[dict[str, Any]], only: tuple[st
     return markdown_table(header, rows) + "\n" + _protocols(list(own.values())).rstrip() + PRINTED
 
 
-def teaching(records: list[Record], student: str | None = "pointnet-tiny") -> str:
+def teaching(records: list[Record], student: str | None = "pointnet-tiny", long: bool = False) -> str:
     """Accuracy by labels, one row per set and student; of a row the best is bold.
 
     Args:
         records: of `teaching.py`.
         student: the only one that is shown; None shows all others, and this one on the same sets.
+        long: those trained for more steps than the others.
     """
     own = {}
     for record in records:
         more = record.model_extra or {}
-        arm, size, labels = str(more["variant"]).split()
+        arm, size, labels, *steps = str(more["variant"]).split()
+        if bool(steps) != long:
+            continue
         own[record.dataset, int(size), arm, record.network, labels] = record
     light = {place[:3] for place in own if place[3] != "pointnet-tiny"}
-    shown = LABELS if student else ("hard", "online")
+    shown = LABELS if student and not long else ("hard", "online")
     places = dict.fromkeys(
         place[:4] for place in own if (place[3] == student if student else place[:3] in light)
     )  # fmt: skip
@@ -178,7 +181,12 @@ def teachers(records: list[Record]) -> str:
     rows = {}
     for record in records:
         more = record.model_extra or {}
-        if more.get("labels") == "online" and record.network == "pointnet-tiny" and record.dataset not in rows:
+        if (
+            more.get("labels") == "online"
+            and len(more["variant"].split()) == 3
+            and record.network == "pointnet-tiny"
+            and record.dataset not in rows
+        ):
             hard = next(
                 (one for one in records if one.dataset == record.dataset and one.network == record.network
                  and (one.model_extra or {})["labels"] == "hard"), record,
@@ -479,6 +487,7 @@ def filled(text: str, records: list[Record]) -> str:
         "teaching": teaching(taught) or NOTHING,
         "teaching_short": teaching([r for r in taught if " 1229 " in str((r.model_extra or {})["variant"])]) or NOTHING,
         "students": teaching(taught, None) or NOTHING,
+        "patient": teaching(taught, long=True) or NOTHING,
         "teachers": teachers(taught) or NOTHING,
         "deployed": deployed(_read(folder / "deploy.json")) or NOTHING,
         "ladder": ladder(read_records(folder / "ladder.jsonl")) or NOTHING,

@@ -42,6 +42,7 @@ RESULTS, TEACHERS = Path(__file__).parent / "results" / "teaching.jsonl", ROOT /
 LABELS = ("hard", "static", "views", "online")
 TEACHER, TEACHER_STEPS = "pointnet", 1500
 STUDENT = "pointnet-tiny"
+LONG = 2400  # steps
 TEMPERATURE = {"static": 4.0, "views": 4.0, "online": 1.0}
 LOSS = {"static": "kl", "views": "kl", "online": "mse"}
 VIEWS = Expansion(views=3)  # further ones of each cloud, with a label each
@@ -58,18 +59,22 @@ class Cell(NamedTuple):
     sets: int = 1
     networks: int = 3
     bits: int = 5
+    steps: int = cross.STEPS
 
     @property
     def command(self) -> str:
         """The command that measures this cell."""
         words = [self.dataset, self.arm, self.labels, "--bytes", str(self.bytes_per_class), "--student", self.student]
         words += ["--sets", str(self.sets), "--networks", str(self.networks), "--bits", str(self.bits)]
+        words += ["--steps", str(self.steps)] if self.steps != cross.STEPS else []
         return shlex.join(["python", "benchmarks/teaching.py", *words])
 
     @property
     def of(self) -> cross.Cell:
         """The set, as `networks.py` knows it."""
-        return cross.Cell(self.dataset, self.arm, self.student, self.bytes_per_class or None, bits=self.bits)
+        return cross.Cell(
+            self.dataset, self.arm, self.student, self.bytes_per_class or None, bits=self.bits, steps=self.steps
+        )
 
     def plan(self) -> Protocol:
         """That of `networks.py`, with the loss of these labels."""
@@ -94,6 +99,12 @@ def cells() -> list[Cell]:
                 for labels in LABELS if size < cross.BUDGETS[2] else ("hard", "static", "online"):
                     listed.append(Cell(dataset, arm, labels, size, STUDENT, made, 1 if made > 1 else 3, bits))
         listed += [Cell(dataset, "whole", labels, 0) for labels in ("hard", "online")]
+    # More patience: six hundred steps leave more to learn, the more so of large sets and of teachers.
+    for size in cross.BUDGETS[:2]:
+        for dataset in ("modelnet40", "modelnet10"):
+            for arm in ("krr", "random"):
+                for labels in ("hard", "online"):
+                    listed.append(Cell(dataset, arm, labels, size, STUDENT, 1, 2, steps=LONG))
     # The full PointNet on the same sets, which a light student is compared with.
     for dataset, size in (("modelnet10", 1229), ("modelnet40", 1229)):
         listed.append(Cell(dataset, "krr", "hard", size, "pointnet", 1, 2))
@@ -172,6 +183,7 @@ def measure(cell: Cell) -> Record:
         }
     facts["student_gflops"] = plan.recipe.total_steps(1) * flops(cell.student, real.num_classes, 32, real, True) / 1e9
     facts["variant"] = f"{cell.arm} {cell.bytes_per_class} {cell.labels}"
+    facts["variant"] += f" {cell.steps}" if cell.steps != cross.STEPS else ""
     return evaluation.summed_up(
         "teaching", cell.dataset, plan, runs, cell.command, revision(ROOT), split="test", **facts
     )
@@ -189,6 +201,7 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=1)
     parser.add_argument("--networks", type=int, default=3, help="trained on every set")
     parser.add_argument("--bits", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=cross.STEPS)
     given = parser.parse_args()
     if given.all:
         for cell in cells():
@@ -199,7 +212,15 @@ def main() -> None:
     if given.labels is None or (given.arm == "whole") != (given.bytes == 0):
         parser.error("a data set, an arm, labels and (but for the whole set) --bytes are needed, or --all")
     cell = Cell(
-        given.dataset, given.arm, given.labels, given.bytes, given.student, given.sets, given.networks, given.bits
+        given.dataset,
+        given.arm,
+        given.labels,
+        given.bytes,
+        given.student,
+        given.sets,
+        given.networks,
+        given.bits,
+        given.steps,
     )
     record = measure(cell)
     write_record(RESULTS, record)
