@@ -15,6 +15,7 @@ from pcdistill.evaluation import Record, accuracy_cell, markdown_table, mean_std
 from pcdistill.files import atomic
 from pcdistill.matching import objectives
 from pcdistill.matrices import Column, Row, columns_of, rows_of, values
+from pcdistill.teaching.ladder import MEASURES, Rung, correlations
 
 HERE = Path(__file__).parent
 FILES = (HERE.parent / "README.md", HERE / "README.md")
@@ -195,10 +196,18 @@ def teachers(records: list[Record]) -> str:
                 NAMES.get(record.dataset, record.dataset), f"{more['teacher_seconds']:.0f}",
                 f"{more['teacher_gflops']:,.0f}", f"{more['labelling_gflops']:,.0f}",
                 f"{more['student_gflops']:,.0f}", f"{hard.train_seconds:.0f}", f"{record.train_seconds:.0f}",
+                *(_gain(records, record.dataset, arm) for arm in ("random", "krr")),
             ]  # fmt: skip
     header = ["data", "teacher, s", "teacher, GFLOP", "labels online, GFLOP", "student, GFLOP", "student, s",
-              "student taught online, s"]  # fmt: skip
+              "student taught online, s", "random, 1,229, hard to online", "distilled"]  # fmt: skip
     return markdown_table(header, list(rows.values())) if rows else ""
+
+
+def _gain(records: list[Record], dataset: str, arm: str) -> str:
+    found = {str((r.model_extra or {})["variant"]): r for r in records
+             if (r.dataset, r.network) == (dataset, "pointnet-tiny")}  # fmt: skip
+    pair = [found.get(f"{arm} 1229 {labels}") for labels in ("hard", "online")]
+    return " to ".join("–" if one is None else f"{100 * one.accuracy_mean:.1f}" for one in pair)
 
 
 def by_part(records: list[Record], field: str, names: dict[str, str]) -> str:
@@ -222,20 +231,21 @@ def ladder(records: list[Record]) -> str:
     """Students by their teacher's accuracy, on validation; then the chosen and the strongest one on the test set."""
     parts = {(r.dataset, r.arm, str((r.model_extra or {})["part"])): r for r in records}
     places = [place[:2] for place in parts if place[2] == "choose"]
-    rungs: dict[str, list[str]] = {}
-    for number, place in enumerate(places):
+    facts: dict[str, dict[str, Any]] = {}
+    reached: dict[tuple[str, tuple[str, str]], float] = {}  # by the best temperature
+    for place in places:
         for one in (parts[*place, "choose"].model_extra or {})["ladder"]:
-            cells = rungs.setdefault(one["teacher"], [one["teacher"], f"{100 * one['teacher_accuracy']:.1f}"])
-            cells += ["–"] * (2 + number - len(cells))
-            student = 100 * mean_std(one["student_accuracy"])[0]
-            if len(cells) == 2 + number:
-                cells.append(f"{student:.1f}")
-            elif cells[-1] == "–" or student > float(cells[-1]):
-                cells[-1] = f"{student:.1f}"
+            facts.setdefault(one["teacher"], one)
+            key, student = (one["teacher"], place), 100 * mean_std(one["student_accuracy"])[0]
+            reached[key] = max(student, reached.get(key, 0.0))
     names = [f"{NAMES.get(d, d)}, {SETS[arm]}" for d, arm in places]
-    width = 2 + len(places)
-    first = sorted((row + ["–"] * (width - len(row)) for row in rungs.values()), key=lambda row: float(row[1]))
-    text = markdown_table(["teacher @ steps", "its accuracy", *(f"best student, {name}" for name in names)], first)
+    rows = []
+    for teacher, one in sorted(facts.items(), key=lambda item: float(item[1]["teacher_accuracy"])):
+        cells = [f"{reached[teacher, place]:.1f}" if (teacher, place) in reached else "–" for place in places]
+        cost = [f"{one['train_seconds']:.0f}", f"{one['train_gflops']:,.0f}", f"{one['label_gflops']:,.0f}"]
+        rows.append([teacher, f"{100 * one['teacher_accuracy']:.1f}", *cells, *cost])
+    header = ["teacher @ steps", "its accuracy", *(f"best student, {name}" for name in names)]
+    text = markdown_table([*header, "training, s", "training, GFLOP", "labels, GFLOP"], rows)
     tests, ranks = [], []
     for place, name in zip(places, names, strict=True):
         more = parts[*place, "choose"].model_extra or {}
@@ -243,12 +253,16 @@ def ladder(records: list[Record]) -> str:
                  for part in ("hard", "strongest", "chosen")]  # fmt: skip
         tests.append([name, cells[0], more["strongest"]["teacher"], cells[1], more["chosen"]["teacher"],
                       f"{more['chosen']['temperature']:g}", cells[2]])  # fmt: skip
-        ranks.append([name, *(f"{value:+.2f}" if value is not None else "–"
-                              for value in more["rank_correlations"].values())])  # fmt: skip
+        rungs = [Rung.model_validate(one) for one in more["ladder"]]
+        done = [rung for rung in rungs if rung.steps >= more["strongest"]["steps"]]
+        for which, own in (("all", rungs), ("trained to the end", done)):
+            teachers = len({rung.teacher for rung in own})
+            cells = [f"{value:+.2f}" if value == value else "–" for value in correlations(own).values()]
+            ranks.append([f"{name}, {which} ({teachers})", *cells])
     if not tests:
         return ""
     text += "\n" + markdown_table(["test set", "hard", "strongest", "its student", "chosen", "T", "its student"], tests)
-    header = list((parts[*places[0], "choose"].model_extra or {})["rank_correlations"])
+    header = [name.replace("_", " ") for name in MEASURES]
     return text + "\n" + markdown_table(["rank correlation with the student", *header], ranks)
 
 
