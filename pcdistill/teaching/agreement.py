@@ -67,7 +67,8 @@ def agreement(teacher: Tensor, student: Tensor, classes: Tensor, top: int = TOP)
 class Watched(NamedTuple):
     """A lesson, watched: every so many steps agreement on the clouds of the step is noted before they are learned.
 
-    What is trained stays the same to the last bit: the student is asked in evaluation mode.
+    Both are compared at the teacher's temperature. What is trained stays the same to the last bit: the student is asked
+    in evaluation mode.
 
     Attributes:
         lesson: what is given; None for none.
@@ -91,7 +92,7 @@ class Watched(NamedTuple):
         def teach(batch: Batch, students: Sequence[Network]) -> Batch:
             given = batch if inner is None else inner(batch, students)
             if batch.step % self.every == 0:
-                guesses = predict(students[0], given.points).softmax(1)
+                guesses = (predict(students[0], given.points) / self.teacher.temperature).softmax(1)
                 students[0].train()
                 told = self.teacher.probabilities(given.points)
                 self.notes.append((seeds[0], batch.step, agreement(told, guesses, given.classes)))

@@ -14,9 +14,9 @@ from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
 from pcdistill.data import load
 from pcdistill.models import build
-from pcdistill.teaching import Online, Teacher, Watched, agreement
+from pcdistill.teaching import Agreement, Online, Teacher, Watched, agreement
 from pcdistill.trained import Trained, load_network, save_network
-from pcdistill.training import protocol, recipe, train
+from pcdistill.training import Batch, protocol, recipe, train
 
 
 def test_counted_by_hand() -> None:
@@ -72,3 +72,14 @@ def test_notes_by_the_command_line(tiny_file: Path, tmp_path: Path, capsys: pyte
     assert not (tmp_path / "plain.agreement.jsonl").exists()
     assert main([*words, "--output", str(tmp_path / "a.safetensors"), "--watch", "2"]) == 2
     assert "watch: given, but no teacher, expected --teacher" in capsys.readouterr().err
+
+
+def test_both_are_compared_at_one_temperature(tiny_clouds: PointClouds) -> None:
+    """A student that is its own teacher agrees with it wholly, however soft that one is."""
+    network = build("pointnet-small-layernorm", 3, 7)
+    trained = Trained(network, tiny_clouds.class_names, protocol("tuned", "pointnet-small-layernorm"), "tiny", 64)
+    teacher, notes = Teacher((trained,), temperature=5.0), list[tuple[int, int, Agreement]]()
+    batch = Batch(tiny_clouds.points, tiny_clouds.labels, tiny_clouds.labels, 0, 1)
+    Watched(None, teacher, 1, notes).begin([0])(batch, [network])
+    assert notes[0][2].kl == pytest.approx(0, abs=1e-6)
+    assert notes[0][2].overlap == 1
