@@ -7,7 +7,8 @@
 All arms are `krr`, as in `networks.py`. `one`: one set of all bytes. `half`: a set of half the bytes. `uniform`: that
 half and another one, from another first guess, random clouds. `focused`: the same, but real clouds of the second half
 count by the loss of a student that was trained on the first (`distill --focus`). Students of both halves are trained
-anew on their clouds together, for the same number of steps; bytes are those of both files. Sets are kept in
+anew on their clouds together, for the same number of steps; bytes are those of both files. `again`: one set of all
+bytes, distilled with a focus on what a student of `one` does not know, in its place. Sets are kept in
 `runs/networks`. Records go to `results/knowledge.jsonl`. Nothing here looks at the test set before the end.
 """
 
@@ -35,7 +36,7 @@ from pcdistill.training import Protocol, train
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "knowledge.jsonl"
 STUDENT, BYTES, POINTS, BITS = "pointnet-tiny", 1229, 128, 5
-PARTS = ("one", "half", "uniform", "focused")
+PARTS = ("one", "half", "uniform", "focused", "again")
 
 
 class Cell(NamedTuple):
@@ -65,24 +66,25 @@ def cells(validation: bool) -> list[Cell]:
     return listed if validation else [*listed, *(Cell("modelnet40", part, 1, 3) for part in PARTS)]
 
 
-def student(cell: Cell, first: Artefact, plan: Protocol, seed: int) -> Path:
-    """A network trained on the first half, kept beside its set."""
+def student(cell: Cell, first: Artefact, size: int, plan: Protocol, seed: int) -> Path:
+    """A network trained on the first set, of `size` bytes a class, and kept beside it."""
     clouds = first.training_clouds
-    path = cross.set_file(cell.of(BYTES // 2), seed).with_suffix(f".{STUDENT}.safetensors")
+    path = cross.set_file(cell.of(size), seed).with_suffix(f".{STUDENT}.safetensors")
     network = build(STUDENT, clouds.num_classes, seed)
     train(network, clouds, plan.recipe, seed)
     save_network(path, Trained(network, clouds.class_names, plan, Path(cell.dataset).name, POINTS, seed))
     return path
 
 
-def second(cell: Cell, real: PointClouds, seed: int, focus: Path | None) -> Artefact:
-    """The other half, read if it was made before; its first guess is the same with and without a focus."""
-    first = cross.set_file(cell.of(BYTES // 2), seed)
+def second(cell: Cell, real: PointClouds, size: int, seed: int, focus: Path | None) -> Artefact:
+    """The other set, read if it was made before; its first guess is the same with and without a focus."""
+    first = cross.set_file(cell.of(size), seed)
     path = first.with_name(f"{first.stem}-{cell.part}.h5")
     if not path.exists():
         config = DistillConfig(
-            data=cell.dataset, output=path, bytes_per_class=BYTES // 2, points=POINTS, bits=BITS, seed=100 + seed,
-            init="random", preset="krr", focus=focus,
+            data=cell.dataset, output=path, bytes_per_class=size, points=POINTS, bits=BITS, preset="krr", focus=focus,
+            # A half that begins with the medoids that the other one began with would be much the same.
+            **({"seed": seed} if cell.part == "again" else {"seed": 100 + seed, "init": "random"}),
         )  # fmt: skip
         distill_artefact(real, config).save(path)
     return Artefact.load(path)
@@ -97,12 +99,16 @@ def together(halves: list[Artefact]) -> PointClouds:
 
 def measured(cell: Cell, real: PointClouds, test: PointClouds, plan: Protocol, seed: int) -> Run:
     """One way to spend the bytes, with one seed of distillation."""
-    first = cross.make(cell.of(BYTES if cell.part == "one" else BYTES // 2), real, seed)
+    size = BYTES if cell.part in ("one", "again") else BYTES // 2
+    first = cross.make(cell.of(size), real, seed)
     assert isinstance(first, Artefact)
     if cell.part in ("one", "half"):
         return evaluation.measure(first, test, plan, seed, cell.networks)
-    focus = student(cell, first, plan, seed) if cell.part == "focused" else None
-    halves = [first, second(cell, real, seed, focus)]
+    focus = None if cell.part == "uniform" else student(cell, first, size, plan, seed)
+    other = second(cell, real, size, seed, focus)
+    if cell.part == "again":
+        return evaluation.measure(other, test, plan, seed, cell.networks)
+    halves = [first, other]
     seeds = [100 * seed + number for number in range(cell.networks)]
     run = evaluation.as_run(first, evaluation.evaluate(together(halves), test, plan, seeds), seed)
     per_class = [half.metadata.clouds_per_class for half in halves]

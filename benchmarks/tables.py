@@ -37,7 +37,8 @@ LABELS = ("hard", "static", "views", "online")
 LESSONS = {"hard": "hard", "online": "online", "relabel": "relabel", "unchosen": "mix, any", "mix": "mix, unsure",
            "move": "move"}  # fmt: skip
 STAGES = 3  # of `incremental.py`
-PARTS = {"half": "half", "one": "one set", "uniform": "two halves", "focused": "second half focused"}
+PARTS = {"half": "half", "one": "one set", "uniform": "two halves", "focused": "second half focused",
+         "again": "one set, focused"}  # fmt: skip
 STUDENTS = {"pointnet-nano": "nano", "pointnet-tiny": "tiny", "pointnet-light": "light", "pointnet": "PointNet"}
 PRINTED = " Printed: on sets distilled with PointNet under the paper's own protocol, clouds per class not stated.\n"
 NOTHING = "Not measured yet.\n"

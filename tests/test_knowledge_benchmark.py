@@ -37,9 +37,10 @@ def test_halves_count_both_files(
         words = [str(tiny_file), part, "--sets", "1", "--networks", "1"]
         monkeypatch.setattr(sys, "argv", ["knowledge.py", *words])
         knowledge.main()
-    one, half, uniform, focused = read_records(knowledge.RESULTS)
+    one, half, uniform, focused, again = read_records(knowledge.RESULTS)
     files = {path.name: Artefact.load(path) for path in knowledge.cross.SETS.glob("*.h5")}
-    assert len(files) == 4  # a whole, a half, and two second halves
+    assert len(files) == 5  # two wholes, a half, and two second halves
+    assert again.bytes_per_class == next(made for name, made in files.items() if "again" in name).bytes_per_class
     first = next(made for name, made in files.items() if "krr-120-16-6-0.h5" in name)
     for record, part in ((uniform, "uniform"), (focused, "focused")):
         other = next(made for name, made in files.items() if part in name)
@@ -52,4 +53,4 @@ def test_halves_count_both_files(
     tables = script(HERE / "tables.py")
     _, _, row, *_ = tables.by_part([focused, changed], "part", tables.PARTS).splitlines()
     best = f"**{100 * focused.accuracy_mean:.1f}**"
-    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["distilled", "–", "–", "50.0", best]
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == ["distilled", "–", "–", "50.0", best, "–"]
