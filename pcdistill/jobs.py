@@ -38,7 +38,7 @@ from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import Evaluation, as_tested, evaluate, planned_steps, score, split
 from pcdistill.evaluation.ranking import ARMS, Compression, Ranking, compression, rank
-from pcdistill.expansion import Expansion, by_cloud, expand
+from pcdistill.expansion import Expansion
 from pcdistill.export import load_model
 from pcdistill.files import atomic, cache_root, check_writable
 from pcdistill.matching import Objective, objectives
@@ -47,7 +47,7 @@ from pcdistill.matching.experts import ExpertConfig, estimate, missing_experts, 
 from pcdistill.models import build, networks
 from pcdistill.progress import progress
 from pcdistill.selection import network_descriptor, raw_descriptor, select, selectors
-from pcdistill.storage import Artefact, Budget, Metadata, Storage, storages, utc_now
+from pcdistill.storage import Artefact, Budget, Metadata, Storage, soften_by, storages, utc_now
 from pcdistill.storage.labels import smoothed
 from pcdistill.teaching import Agreement, Focus, Online, OnPolicy, Teacher, Watched, read_teacher
 from pcdistill.trained import Trained, save_network
@@ -131,7 +131,7 @@ def _coreset(
     storage = start.kind.from_clouds(start.clouds, start.budget)
     selection = _selection(start.clouds)
     if teacher is not None:
-        storage.soften(_labels_of(teacher, storage, expansion if labels == "views" else None))
+        soften_by(storage, teacher.probabilities, expansion if labels == "views" else None)
         selection["labels"] = {"kind": labels, **teacher.describe()}
     metadata = _metadata(real, dataset, storage, plan, seed).model_copy(
         update={"arm": method, "selection": selection, "expansion": _described(expansion)}
@@ -252,16 +252,6 @@ def teacher_of(config: LabelledConfig) -> Teacher | None:
     return read_teacher(config.teacher, config.temperature)
 
 
-def _labels_of(teacher: Teacher, storage: Storage, views: Expansion | None) -> Tensor:
-    """Probabilities `(clouds, classes)` of the clouds as they are read, or `(clouds, V, classes)` of all views."""
-    with torch.no_grad():
-        clouds = storage.decode()
-    if views is None:
-        return teacher.probabilities(clouds.points)
-    found = teacher.probabilities(expand(replace(clouds, labels=storage.labels, classes=None), views).points)
-    return by_cloud(found, storage.labels, views.times)
-
-
 def _check_expansion(expansion: Expansion | None, clouds: PointClouds) -> None:
     """Refuse here, before any work, what an artefact of as many clouds would refuse at the end."""
     if expansion is not None:
@@ -281,7 +271,7 @@ def _soften(storage: Storage, config: SelectConfig | DistillConfig, teacher: Tea
         storage.soften(smoothed(storage.labels, len(storage.class_names), OWN), learn=True)
         return {"labels": {"kind": config.labels, "own": OWN}}
     views = config.expansion(config.seed) if config.labels == "views" else None
-    storage.soften(_labels_of(teacher, storage, views), learn=config.labels == "learned")
+    soften_by(storage, teacher.probabilities, views, learn=config.labels == "learned")
     return {"labels": {"kind": config.labels, **teacher.describe()}}
 
 
@@ -499,6 +489,12 @@ def taught(source: Source, config: TaughtConfig) -> tuple[Source, Online | OnPol
     teacher = read_teacher(config.teacher, plan.recipe.temperature)
     teacher.check(source.clouds.class_names)
     options = config.on_policy()
+    stored = None if source.artefact is None else source.artefact.taught(plan).recipe.temperature
+    if options is not None and source.clouds.labels.ndim == 2 and stored != plan.recipe.temperature:
+        # Of a batch some labels are stored, others come from the teacher, and all are learned at one temperature.
+        raise InputError(
+            "temperature", f"{plan.recipe.temperature:g} with --policy", f"{stored:g}, that of the set's labels"
+        )
     return source, Online(teacher) if options is None else OnPolicy(teacher, options)
 
 
@@ -584,6 +580,10 @@ def check_evaluation(config: EvaluateConfig) -> None:
     """
     if config.ranking and (config.per_class or not config.plain):
         raise InputError("ranking", "with views, networks, an output or classes", "none of them")
+    if config.ranking and config.loss():
+        raise InputError(
+            "ranking", f"with {' and '.join(config.loss())}", "--teacher alone: the set says how it is trained on"
+        )
     if config.ranking and config.policy:
         raise InputError("ranking", "with --policy", "--teacher alone, who labels clouds before training")
     try:
@@ -634,6 +634,8 @@ def run_ranking(config: EvaluateConfig) -> Ranked:
     source = source_to_train_on(config, config.network)
     if source.artefact is None:
         raise InputError(config.source, "a data set with --ranking", "an artefact")
+    if config.teacher and source.artefact.clouds.labels.ndim == 1:
+        raise InputError("teacher", f"with --ranking, but labels of {config.source} are hard", "no teacher")
     test, plan = test_set(config, source.dataset), source.protocol
     held_out(source, config)  # refuses artefacts that know what a grid is chosen on
     real = load(config.data or source.dataset, "train", root=config.root, points=plan.test_points)
@@ -686,8 +688,8 @@ def network_to_test(config: EvaluateConfig) -> Trained:
     trained = load_model(Path(config.source))
     if config.network not in (None, trained.protocol.network) or config.protocol is not None:
         raise InputError(config.source, "a trained network with --network or --protocol", "neither")
-    if config.policy:
-        raise InputError(config.source, "a trained network with --policy", "a set to train on")
+    if config.policy or config.teacher or config.loss():
+        raise InputError(config.source, "a trained network with a teacher or its loss", "a set to train on")
     if config.networks or config.steps is not None or config.train_rotation is not None:
         raise InputError(config.source, "a trained network with --networks, --steps or --train-rotation", "none")
     thin = trained.protocol.thin or config.thin

@@ -43,6 +43,7 @@ from pcdistill.viewing.curves import Curve, accuracy_plot
 
 Say = Callable[[str], None]
 HELD_OUT = 0.2
+COPIES = ("teacher.safetensors", "teacher-1.safetensors", "teacher-2.safetensors")  # of the chosen one, or of both
 BRIEF = 0.2  # of the student's training: the one on hard labels that teachers are compared with beforehand
 
 
@@ -56,6 +57,8 @@ class Task(NamedTuple):
     held: PointClouds  # that everything is tested on
     split: str  # in words
     dataset: str
+    soft: bool  # whether labels are stored with the set, which are left aside
+    trained_by: tuple[str, ...]  # what `train` has to be told of the student's protocol
 
     def teaching(self) -> Protocol:
         """How teachers are trained."""
@@ -120,7 +123,8 @@ def prepared(config: TeachConfig) -> Task:
         raise InputError("protocol", f"{config.protocol}, which chooses among recipes", "tuned or published")
     source = jobs.open_source(config.source, config.root, None, f"pointnet-{config.student}")
     plan = source.protocol
-    if plan.grid is not None:  # a recipe of its own is wanted
+    swept = plan.grid is not None  # a recipe of its own is wanted
+    if swept:
         plan = protocol("tuned", plan.network)
     whole = load(config.data or source.dataset, "train", root=config.root, points=plan.test_points)
     if whole.class_names != source.clouds.class_names:
@@ -135,7 +139,9 @@ def prepared(config: TeachConfig) -> Task:
         apart = rule == real.provenance["split_rule"]
         split += ", which the set was made without" if apart else "; the set may have been made of them, too"
     thin = real.with_points(gather_points(real.points, farthest_point_sample(real.points, clouds.points_per_cloud)))
-    task = Task(config, clouds, plan, thin, held, split, jobs.set_name(source.dataset))
+    soft = given.labels.ndim == 2
+    by = ("--protocol", "tuned") if swept else ()
+    task = Task(config, clouds, plan, thin, held, split, jobs.set_name(source.dataset), soft, by)
     _claim(task)
     return task
 
@@ -158,6 +164,9 @@ def _claim(task: Task) -> None:
             changed = [key for key in settings if not isinstance(known, dict) or known.get(key) != settings[key]]
             raise InputError(config.output, f"a ladder of other settings ({', '.join(changed)})", "another folder")
         return
+    for name in COPIES:
+        if (config.output / name).exists():
+            raise InputError(config.output, f"{name} of something else", "another folder")
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(settings, indent=1) + "\n")
 
@@ -306,12 +315,9 @@ def _taught(task: Task, rungs: Sequence[Rung], temperature: float) -> list[Rung]
 def _copied(task: Task, chosen: Rung) -> tuple[Path, ...]:
     """The chosen networks, under names that do not depend on which they are; those of an earlier choice go."""
     folder, several = task.config.output, len(chosen.files) > 1
-    names = (
-        [f"teacher-{n}.safetensors" for n in range(1, len(chosen.files) + 1)] if several else ["teacher.safetensors"]
-    )
-    for path in folder.glob("teacher*.safetensors"):
-        if path.name not in names:
-            path.unlink()
+    names = COPIES[1 : len(chosen.files) + 1] if several else COPIES[:1]
+    for name in set(COPIES) - set(names):
+        (folder / name).unlink(missing_ok=True)
     for name, file in zip(names, chosen.files, strict=True):
         with atomic(folder / name) as temporary:
             temporary.write_bytes(task.file(file).read_bytes())
@@ -327,9 +333,10 @@ def helps(found: Ladder) -> bool:
 def command(found: Ladder, task: Task) -> str:
     """What trains a student by the chosen teacher, or without one where that does better."""
     words = ["pcdistill", "train", task.config.source, "--student", task.config.student]
-    words += ["--output", "student.safetensors"]
+    words += ["--output", "student.safetensors", *task.trained_by]
+    words += ["--root", str(task.config.root)] if task.config.root is not None else []
     if not helps(found):
-        return shlex.join(words)
+        return shlex.join([*words, *(["--hard", "1"] if task.soft else [])])
     words += ["--teacher", *map(str, found.files)]
     return shlex.join([*words, "--temperature", f"{found.chosen.temperature:g}"])
 

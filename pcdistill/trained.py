@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 
@@ -38,6 +38,24 @@ class Trained(NamedTuple):
     points: int | None
     seed: int | None = None
     taught: Mapping[str, JsonValue] = {}
+
+
+class _Facts(BaseModel):
+    """What a file says of its network, which is not trusted."""
+
+    model_config = ConfigDict(strict=True)
+
+    class_names: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1, strict=False)]
+    points: Annotated[int | None, Field(ge=1)] = None
+    seed: Annotated[int | None, Field(ge=0)] = None
+    taught: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @field_validator("class_names")
+    @classmethod
+    def _differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names):
+            raise ValueError("two classes have the same name")
+        return names
 
 
 def save_network(path: Path, trained: Trained) -> None:
@@ -73,12 +91,12 @@ def load_network(path: Path) -> Trained:
         if facts.get("format") != FORMAT:
             raise InputError(path, f"format {facts.get('format')!r}", f"'{FORMAT}'")
         plan = Protocol.model_validate_json(facts["protocol"])
-        names = tuple(json.loads(facts["class_names"]))
+        known = _Facts.model_validate({key: json.loads(facts[key]) for key in _Facts.model_fields if key in facts})
+        names = known.class_names
         network = build(plan.network, len(names), 0)
         network.load_state_dict(tensors)
         network.bf16 = plan.recipe.bf16  # as it was trained, so that it is tested as `evaluate` tests it
-        points, seed, taught = (json.loads(facts.get(key, "null")) for key in ("points", "seed", "taught"))
-        return Trained(network.eval(), names, plan, facts["dataset"], points, seed, taught or {})
+        return Trained(network.eval(), names, plan, facts["dataset"], known.points, known.seed, known.taught)
     except InputError:
         raise
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:

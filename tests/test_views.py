@@ -12,6 +12,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.config import SelectConfig
 from pcdistill.data import load
 from pcdistill.errors import InputError
+from pcdistill.evaluation.ranking import random_twin
 from pcdistill.expansion import Expansion, by_cloud, expand, in_order
 from pcdistill.geometry import random_rotations
 from pcdistill.jobs import run_select
@@ -188,3 +189,29 @@ def test_turned_clouds_are_told_apart(teacher: Path, tiny_file: Path) -> None:
     turned = clouds @ random_rotations(6, torch.Generator().manual_seed(0))
     known = read_teacher([teacher], SHARP)
     assert (known.probabilities(clouds) - known.probabilities(turned)).abs().max() > 0.01
+
+
+def test_a_random_twin_has_labels_of_views_too(tiny_file: Path, teacher: Path, tmp_path: Path) -> None:
+    """In as many bytes, and each view with the label that the teacher gives it."""
+    made = run_select(SelectConfig(
+        data=str(tiny_file), output=tmp_path / "a.h5", points=16, bits=6, bytes_per_class=200, labels="views",
+        teacher=[teacher], temperature=SHARP, expand={"views": 4},
+    ))  # fmt: skip
+    known = read_teacher([teacher], SHARP)
+    twin = random_twin(made, load(str(tiny_file), "train", points=64), 0, known.probabilities)
+    told = known.probabilities(twin.points)
+    assert (twin.labels.sqrt() - told.sqrt()).abs().max() < 0.06
+    assert len(twin) % 5 == 0
+
+
+def test_stored_and_new_labels_are_of_one_temperature(
+    tiny_file: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.h5"
+    more = ("--clouds-per-class", 2, "--storage", "coded", "--expand", "views=1")
+    assert main(words(tiny_file, teacher, path, *more)) == 0
+    train = ["train", str(path), "--output", str(tmp_path / "net.safetensors"), "--student", "nano", "--steps", "2"]
+    train += ["--teacher", str(teacher), "--policy", "kind=mix"]
+    assert main([*train, "--temperature", "1"]) == 2
+    assert "temperature: 1 with --policy, expected 0.02, that of the set's labels" in capsys.readouterr().err
+    assert main(train) == 0

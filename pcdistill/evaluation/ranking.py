@@ -20,9 +20,8 @@ from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.evaluation.scores import mean_std
 from pcdistill.evaluation.sweep import evaluate, split
-from pcdistill.expansion import expand
 from pcdistill.selection import select
-from pcdistill.storage import Artefact, Storage, storages
+from pcdistill.storage import Artefact, Storage, soften_by, storages, trained_on
 from pcdistill.training import RECIPES, OnProgress, Protocol
 
 Label = Callable[[Tensor], Tensor]  # points (N, P, 3) -> probabilities (N, C)
@@ -195,16 +194,18 @@ def random_twin(artefact: Artefact, real: PointClouds, seed: int, label: Label |
     def choose(counts: tuple[int, ...], points: int) -> PointClouds:
         return select(real, "random", counts, features=unseen, points=points, seed=seed)
 
+    views = artefact.expansion if artefact.metadata.layout.get("label_views") else None
+
     def soften(storage: Storage) -> None:
         if label is not None:
-            storage.soften(label(storage.decode().points.detach()))
+            soften_by(storage, label, views)
 
     filled = fill(real, artefact.storage.nbytes, Shape(facts.points, facts.bits), kind, choose, soften=soften)
     storage = kind.from_clouds(filled.clouds, filled.budget)
     soften(storage)
     with torch.no_grad():
         clouds = storage.decode()
-    return clouds if artefact.expansion is None else expand(clouds, artefact.expansion)
+    return trained_on(storage, clouds, artefact.expansion)
 
 
 def _hard(clouds: PointClouds) -> PointClouds:

@@ -163,7 +163,8 @@ def measure(
     """
     clouds = made.training_clouds if isinstance(made, Artefact) else made
     train_seeds = [100 * seed + number for number in range(networks)]
-    plan = made.taught(plan) if isinstance(made, Artefact) else plan
+    if isinstance(made, Artefact) and lesson is None:  # a teacher has a temperature of its own, and a plan to suit
+        plan = made.taught(plan)
     found = evaluate(clouds, test, plan, train_seeds, on_progress, validation, lesson=lesson)
     return as_run(made, found, seed, seconds)
 

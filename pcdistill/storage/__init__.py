@@ -1,6 +1,6 @@
 """Parameterisations: what is stored, how it decodes into clouds, how many bytes it takes; the artefact file."""
 
-from pcdistill.storage.artefact import Artefact, Metadata, Sizes, utc_now
+from pcdistill.storage.artefact import Artefact, Metadata, Sizes, soften_by, trained_on, utc_now
 from pcdistill.storage.base import Budget, Storage, storages
 from pcdistill.storage.basis import ShapeBasis
 from pcdistill.storage.coded import CodedPoints
@@ -25,6 +25,8 @@ __all__ = [
     "Sizes",
     "Storage",
     "StoredPoints",
+    "soften_by",
     "storages",
+    "trained_on",
     "utc_now",
 ]

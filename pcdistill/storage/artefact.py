@@ -3,7 +3,7 @@
 import datetime
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.expansion import Expansion, expand, in_order
+from pcdistill.expansion import Expansion, by_cloud, expand, in_order
 from pcdistill.files import atomic
 from pcdistill.storage.base import Arrays, Budget, Storage, storages
 from pcdistill.storage.container import is_sealed, read, seal, unseal
@@ -164,7 +164,7 @@ class Artefact:
                 raise InputError(f"metadata '{field}'", found, f"{fact!r:.80} as in the storage")
         if self.expansion is not None:
             self.expansion.check(len(clouds), clouds.points_per_cloud, clouds.num_classes, EXPANSION)
-        views = 1 if (labels := self._view_labels()) is None else labels.shape[1]
+        views = 1 if (labels := _view_labels(self.storage)) is None else labels.shape[1]
         made = self.expansion if self.expansion is not None else Expansion()
         if views > 1 and not (made.single and views == made.times):
             found = f"{made.times} of each cloud, {'single' if made.single else 'or mixed'}"
@@ -190,13 +190,7 @@ class Artefact:
     @property
     def training_clouds(self) -> PointClouds:
         """What networks are trained on: `clouds`, expanded if the metadata say so. Made anew at every call."""
-        if self.expansion is None:
-            return self.clouds
-        expanded, labels = expand(self.clouds, self.expansion), self._view_labels()
-        return expanded if labels is None else replace(expanded, labels=in_order(labels, self.storage.labels))
-
-    def _view_labels(self) -> Tensor | None:
-        return self.storage.view_labels() if isinstance(self.storage, SoftStorage) else None
+        return trained_on(self.storage, self.clouds, self.expansion)
 
     def taught(self, plan: Protocol) -> Protocol:
         """`plan` with its student at the temperature of the teacher's labels, if there are such.
@@ -214,6 +208,7 @@ class Artefact:
 
     @property
     def budget(self) -> Budget:
+        """The size as it is asked for; soft labels count a byte per class, of which coded ones take less."""
         facts = self.metadata
         soft = len(facts.class_names) if facts.layout.get("soft_labels") else 0
         counts = tuple(torch.bincount(self.storage.labels).tolist())
@@ -279,6 +274,38 @@ class Artefact:
     def is_one(path: str | os.PathLike[str]) -> bool:
         """Whether `path` is a file that begins like an artefact, of any version and in any state."""
         return is_sealed(Path(path))
+
+
+def trained_on(storage: Storage, clouds: PointClouds, expansion: Expansion | None) -> PointClouds:
+    """What `expansion` makes of the clouds that `storage` decodes to, with labels of their own where it has them."""
+    if expansion is None:
+        return clouds
+    expanded, labels = expand(clouds, expansion), _view_labels(storage)
+    return expanded if labels is None else replace(expanded, labels=in_order(labels, storage.labels))
+
+
+def soften_by(
+    storage: Storage, label: Callable[[Tensor], Tensor], views: Expansion | None = None, *, learn: bool = False
+) -> None:
+    """Give a storage the soft labels of its clouds as they are read, and of all that `views` make of them.
+
+    Args:
+        storage: of hard or soft labels.
+        label: probabilities `(B, C)` of clouds `(B, P, 3)`.
+        views: an expansion of single clouds; None for a label a cloud.
+        learn: see `Storage.soften`.
+    """
+    with torch.no_grad():
+        clouds = storage.decode()
+    if views is None:
+        storage.soften(label(clouds.points), learn=learn)
+        return
+    hard = replace(clouds, labels=storage.labels, classes=None)
+    storage.soften(by_cloud(label(expand(hard, views).points), storage.labels, views.times), learn=learn)
+
+
+def _view_labels(storage: Storage) -> Tensor | None:
+    return storage.view_labels() if isinstance(storage, SoftStorage) else None
 
 
 def utc_now() -> str:

@@ -160,7 +160,7 @@ def adapt(
             parametrize.remove_parametrizations(module, "weight")
     plan = trained.protocol.model_copy(update={"recipe": recipe, "name": recipe.name})
     network.requires_grad_(True).eval()
-    return Trained(network, class_names, plan, trained.dataset, new.points_per_cloud, seed)
+    return Trained(network, class_names, plan, trained.dataset, new.points_per_cloud, seed, trained.taught)
 
 
 def last_layer(network: Network) -> nn.Linear:

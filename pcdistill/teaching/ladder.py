@@ -7,6 +7,7 @@ a size in between may stand between a large teacher and a small student (Mirzade
 distillation via teacher assistant", AAAI 2020).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pcdistill.augment import apply
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
+from pcdistill.geometry import normalise
 from pcdistill.models import STUDENTS, Network, build, networks
 from pcdistill.teaching.agreement import Agreement
 from pcdistill.training import Lesson, OnStep, Recipe, train
@@ -127,7 +129,7 @@ def own_inputs(clouds: PointClouds, recipe: Recipe, seed: int, least: int = 512)
     """
     times = -(-least // len(clouds))
     generator = torch.Generator().manual_seed(seed)
-    points = clouds.points.repeat(times, 1, 1)
+    points = (normalise(clouds.points) if recipe.normalise else clouds.points).repeat(times, 1, 1)
     draw = recipe.augmentation.draw(len(points), points.shape[1], generator)
     return apply(points, draw), clouds.hard_labels.repeat(times)
 
@@ -174,7 +176,8 @@ def best(rungs: Sequence[Rung], cheap: bool = False) -> Rung:
     """
 
     def merit(rung: Rung) -> tuple[float, float]:
-        return (rung.measure("overlap") if cheap else rung.mean, -rung.label_gflops)
+        value = rung.measure("overlap") if cheap else rung.mean
+        return (-1.0 if math.isnan(value) else value, -rung.label_gflops)
 
     return max(rungs, key=merit)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pcdistill import teach
+from pcdistill.augment import Augmentation
 from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
 from pcdistill.config import SelectConfig, TeachConfig
@@ -235,3 +236,37 @@ def test_bad_input_is_refused_before_anything_is_written(
     with pytest.raises((InputError, OSError), match=says):
         teach.run_teach(given(chosen_set, tiny_file, tmp_path / "out", **more), print)
     assert not (tmp_path / "out").exists()
+
+
+def test_other_peoples_files_stay(chosen_set: Path, tiny_file: Path, tmp_path: Path) -> None:
+    for name in ("teacher.safetensors", "teacher_of_old.safetensors"):
+        (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"teacher\.safetensors of something else"):
+        teach.run_teach(given(chosen_set, tiny_file, tmp_path), print)
+    (tmp_path / "teacher.safetensors").unlink()
+    teach.run_teach(given(chosen_set, tiny_file, tmp_path), lambda text: None)
+    assert (tmp_path / "teacher_of_old.safetensors").read_bytes() == b"mine"
+
+
+def test_what_is_not_a_number_never_wins() -> None:
+    other, known = rung("a@1", 0.5, 0.5), rung("b@1", 0.5, 0.1)
+    unknown = other.model_copy(update={"before": {**other.before, "overlap": None}})
+    assert best([unknown, known], cheap=True) is best([known, unknown], cheap=True) is known
+
+
+def test_inputs_are_normalised_as_in_training() -> None:
+    clouds = PointClouds(0.3 * torch.rand(4, 9, 3), torch.arange(4) % 2, ("a", "b"))
+    points, _ = own_inputs(clouds, recipe("published").model_copy(update={"augmentation": Augmentation()}), 0, least=4)
+    torch.testing.assert_close(points.norm(dim=2).amax(1), torch.ones(4))
+    torch.testing.assert_close(points.mean(1), torch.zeros(4, 3), atol=1e-6, rtol=0)
+
+
+def test_the_command_says_what_was_measured(chosen_set: Path, tiny_file: Path, tmp_path: Path) -> None:
+    """Of a set with soft labels and a protocol that chooses recipes, its labels and its protocol were left aside."""
+    config = given(chosen_set, tiny_file, tmp_path / "out")
+    found, task = teach.run_teach(config, lambda text: None), teach.prepared(config)
+    worse = found._replace(hard=(1.1,))
+    changed = task._replace(soft=True, trained_by=("--protocol", "tuned"))
+    assert "--hard" not in teach.command(worse, task)
+    assert teach.command(worse, changed).endswith("--protocol tuned --hard 1")
+    assert "--protocol tuned --teacher" in teach.command(found._replace(hard=(-0.1,)), changed)
