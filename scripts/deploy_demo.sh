@@ -12,7 +12,7 @@ run pcdistill train "$folder/shapes.h5" --student tiny --teacher "$folder/teache
 run pcdistill export "$folder/student.safetensors" --int8 --clouds "$folder/shapes.h5" --output "$folder/student.onnx"
 run pcdistill evaluate "$folder/student.onnx"
 for name in chair lamp mug airplane; do
-    run python "$(dirname "$0")/write_mesh.py" "$name" "$folder/$name.ply"
+    run python "$(dirname "$0")/write_mesh.py" "$name" "$folder/$name.ply" 1
 done
 run pcdistill predict "$folder/student.onnx" "$folder/chair.ply" "$folder/lamp.ply" "$folder/mug.ply" \
     "$folder/airplane.ply" --latency

@@ -1,6 +1,6 @@
 """Write an object of the built-in shapes as a mesh, one that is neither in the training nor in the test set.
 
-python scripts/write_mesh.py chair chair.ply
+python scripts/write_mesh.py chair chair.ply 1    # the second of as many as one likes
 """
 
 import sys
@@ -16,8 +16,8 @@ STREAM = 99  # of objects that no split has
 
 def main() -> None:
     """Write the mesh of a family."""
-    name, path = sys.argv[1], Path(sys.argv[2])
-    triangles = np.concatenate(mesh(FAMILIES[name], (0, STREAM, list(FAMILIES).index(name), 0)))
+    name, path, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    triangles = np.concatenate(mesh(FAMILIES[name], (0, STREAM, list(FAMILIES).index(name), number)))
     made = trimesh.Trimesh(triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3), process=False)
     made.export(path)
 
