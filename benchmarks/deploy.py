@@ -17,8 +17,6 @@ import datetime
 import json
 import shlex
 import statistics
-import subprocess
-import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -197,10 +195,7 @@ def main() -> None:
     parser.add_argument("--taught", action="store_true")
     given = parser.parse_args()
     if given.all:
-        for cell in cells():
-            if cell.command not in stored():
-                print(cell.command, flush=True)
-                subprocess.run([sys.executable, *shlex.split(cell.command)[1:]], check=True, cwd=ROOT)
+        networks.measure_missing((cell.command for cell in cells()), stored)
         return
     if given.network is None or given.bytes is None:
         parser.error("a data set, an arm, a network and --bytes are needed, or --all")

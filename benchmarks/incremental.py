@@ -16,8 +16,6 @@ of a stage.
 
 import argparse
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,13 +32,13 @@ from pcdistill.environment import revision
 from pcdistill.evaluation import Record, hits, of_classes, read_records, write_record
 from pcdistill.evaluation.scores import Scores, mean_std, score, test_digest
 from pcdistill.evaluation.sweep import Evaluation
-from pcdistill.geometry import farthest_point_sample, gather_points
+from pcdistill.geometry import farthest_points
 from pcdistill.geometry.corruptions import corrupt
 from pcdistill.jobs import coreset_artefact, distill_artefact
 from pcdistill.models import build
 from pcdistill.selection import select, selectors
 from pcdistill.storage import Artefact
-from pcdistill.teaching.adaptation import How, adapt
+from pcdistill.teaching.adaptation import How, adapt, joined
 from pcdistill.trained import Trained, load_network, save_network
 from pcdistill.training import Protocol, protocol, train
 from pcdistill.viewing.curves import Curve, accuracy_plot
@@ -107,7 +105,7 @@ def plan() -> Protocol:
 
 def thin(clouds: PointClouds) -> PointClouds:
     """As many points of every cloud as the sets have."""
-    return clouds.with_points(gather_points(clouds.points, farthest_point_sample(clouds.points, POINTS)))
+    return clouds.with_points(farthest_points(clouds.points, POINTS))
 
 
 def class_order() -> list[list[str]]:
@@ -177,15 +175,9 @@ def clouds_of(memory: Sequence[Artefact | PointClouds]) -> list[PointClouds]:
     return [one.training_clouds if isinstance(one, Artefact) else one for one in memory]
 
 
-def together(sets: Sequence[PointClouds], class_names: tuple[str, ...]) -> PointClouds:
-    """Test clouds of all sets, in order."""
-    known = [one.with_classes(class_names) for one in sets]
-    return PointClouds(torch.cat([one.points for one in known]), torch.cat([one.labels for one in known]), class_names)
-
-
 def tested(made: Trained, old: Sequence[PointClouds], new: PointClouds, seconds: float) -> Found:
     """A network on all that it has seen; `old` is empty at the first stage."""
-    every = score(made.network, together([*old, new], made.class_names))
+    every = score(made.network, joined([*old, new], made.class_names))
     right = hits(every.right, sum(map(len, [*old, new]))).double()
     before = sum(map(len, old))
     return Found(every, right[:before].mean().item(), right[before:].mean().item(), seconds)
@@ -243,7 +235,7 @@ def measure_classes(cell: Cell) -> list[Record]:
             print(f"  seed {seed}, stage {stage}: {_shown(found[stage][-1])}", flush=True)
     names = [tuple(name for test in tests[: stage + 1] for name in test.class_names) for stage in range(len(steps))]
     return [
-        record(cell, stage, found[stage], memory[stage], together(tests[: stage + 1], names[stage]))
+        record(cell, stage, found[stage], memory[stage], joined(tests[: stage + 1], names[stage]))
         for stage in range(len(steps))
     ]
 
@@ -272,7 +264,7 @@ def measure_domain(cell: Cell) -> list[Record]:
         made = taught(made, memory, few, cell.how, seed)
         after.append(tested(made, [old], new, time.perf_counter() - start))
         print(f"  seed {seed}: {_shown(before[-1])}, then {_shown(after[-1])}", flush=True)
-    both = together([old, new], old.class_names)
+    both = joined([old, new], old.class_names)
     started = record(cell, 0, before, [], both)
     known = {"old_accuracy": [one.old for one in before]}
     return [started.model_copy(update=known), record(cell, 1, after, memory, both)]
@@ -320,10 +312,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     if given.all:
-        for cell in cells():
-            if not any(one.command == cell.command for one in read_records(RESULTS)):
-                print(cell.command, flush=True)
-                subprocess.run([sys.executable, *shlex.split(cell.command)[1:]], check=True, cwd=ROOT)
+        cross.measure_missing((cell.command for cell in cells()), lambda: cross.commands_in(RESULTS))
     if given.all or given.plot:
         plot(read_records(RESULTS))
         return

@@ -14,22 +14,20 @@ bytes, distilled with a focus on what a student of `one` does not know, in its p
 
 import argparse
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import networks as cross
-import torch
 
 from pcdistill import evaluation
 from pcdistill.clouds import PointClouds
 from pcdistill.config import DistillConfig
 from pcdistill.environment import revision
-from pcdistill.evaluation import Record, Run, read_records, write_record
+from pcdistill.evaluation import Record, Run, write_record
 from pcdistill.jobs import distill_artefact
 from pcdistill.models import build
 from pcdistill.storage import Artefact
+from pcdistill.teaching.adaptation import joined
 from pcdistill.trained import Trained, save_network
 from pcdistill.training import Protocol, train
 
@@ -90,13 +88,6 @@ def second(cell: Cell, real: PointClouds, size: int, seed: int, focus: Path | No
     return Artefact.load(path)
 
 
-def together(halves: list[Artefact]) -> PointClouds:
-    """The clouds of all."""
-    shown = [half.training_clouds for half in halves]
-    labels = torch.cat([clouds.labels for clouds in shown])
-    return PointClouds(torch.cat([clouds.points for clouds in shown]), labels, shown[0].class_names)
-
-
 def measured(cell: Cell, real: PointClouds, test: PointClouds, plan: Protocol, seed: int) -> Run:
     """One way to spend the bytes, with one seed of distillation."""
     size = BYTES if cell.part in ("one", "again") else BYTES // 2
@@ -110,7 +101,8 @@ def measured(cell: Cell, real: PointClouds, test: PointClouds, plan: Protocol, s
         return evaluation.measure(other, test, plan, seed, cell.networks)
     halves = [first, other]
     seeds = [100 * seed + number for number in range(cell.networks)]
-    run = evaluation.as_run(first, evaluation.evaluate(together(halves), test, plan, seeds), seed)
+    both = joined([half.training_clouds for half in halves], real.class_names)
+    run = evaluation.as_run(first, evaluation.evaluate(both, test, plan, seeds), seed)
     per_class = [half.metadata.clouds_per_class for half in halves]
     changed: dict[str, Any] = {
         name: sum(getattr(half.metadata, name) for half in halves) for name in ("distill_seconds", "prepare_seconds")
@@ -145,10 +137,7 @@ def main() -> None:
     parser.add_argument("--validation", action="store_true", help="test on the last fifth of train, held out")
     given = parser.parse_args()
     if given.all:
-        for cell in cells(given.validation):
-            if not any(record.command == cell.command for record in read_records(RESULTS)):
-                print(cell.command, flush=True)
-                subprocess.run([sys.executable, *shlex.split(cell.command)[1:]], check=True, cwd=ROOT)
+        cross.measure_missing((cell.command for cell in cells(given.validation)), lambda: cross.commands_in(RESULTS))
         return
     if given.part is None:
         parser.error("a data set and a part are needed, or --all")

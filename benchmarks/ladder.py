@@ -15,8 +15,6 @@ Nothing here looks at the test set before the choice stands.
 
 import argparse
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +24,8 @@ from pcdistill import evaluation, teach
 from pcdistill.clouds import PointClouds
 from pcdistill.config import TeachConfig
 from pcdistill.environment import revision
-from pcdistill.evaluation import Record, read_records, write_record
-from pcdistill.geometry import farthest_point_sample, gather_points
+from pcdistill.evaluation import Record, write_record
+from pcdistill.geometry import farthest_points
 from pcdistill.storage import Artefact
 from pcdistill.teaching import Online, Teacher, read_teacher
 from pcdistill.teaching.ladder import Rung, best, correlations, snapshots, strongest
@@ -96,7 +94,7 @@ def rung_of(cell: Cell, ladder: teach.Ladder) -> Rung | None:
 
 def trained_anew(cell: Cell, rung: Rung, real: PointClouds) -> Teacher:
     """The teacher of a rung, trained on all of `real` to the same steps."""
-    thin = real.with_points(gather_points(real.points, farthest_point_sample(real.points, cross.POINTS)))
+    thin = real.with_points(farthest_points(real.points, cross.POINTS))
     paths = []
     for member in rung.teacher.split(" + "):
         name, _, step = member.partition("@")
@@ -150,10 +148,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=3, help="students on the test split")
     given = parser.parse_args()
     if given.all:
-        for cell in cells():
-            if not any(record.command == cell.command for record in read_records(RESULTS)):
-                print(cell.command, flush=True)
-                subprocess.run([sys.executable, *shlex.split(cell.command)[1:]], check=True, cwd=ROOT)
+        cross.measure_missing((cell.command for cell in cells()), lambda: cross.commands_in(RESULTS))
         return
     if given.part is None:
         parser.error("a data set, an arm and a part are needed, or --all")

@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from pcdistill.config import DistillConfig, SelectConfig
 from pcdistill.data import last_split, load
 from pcdistill.environment import revision
 from pcdistill.evaluation import Record, read_records, write_record
-from pcdistill.geometry import farthest_point_sample, gather_points
+from pcdistill.geometry import farthest_points
 from pcdistill.jobs import coreset_artefact, distill_artefact
 from pcdistill.selection import selectors
 from pcdistill.storage import Artefact
@@ -111,7 +112,7 @@ def set_file(cell: Cell, seed: int) -> Path:
 def make(cell: Cell, real: PointClouds, seed: int) -> Artefact | PointClouds:
     """The training set of a cell for one seed, read from `SETS` if it was made before."""
     if cell.bytes_per_class is None:
-        return real.with_points(gather_points(real.points, farthest_point_sample(real.points, cell.points)))
+        return real.with_points(farthest_points(real.points, cell.points))
     path = set_file(cell, seed)
     if path.exists():
         return Artefact.load(path)
@@ -129,6 +130,22 @@ def make(cell: Cell, real: PointClouds, seed: int) -> Artefact | PointClouds:
         made = distill_artefact(real, DistillConfig(**given, preset="krr", **pool))
     made.save(path)
     return made
+
+
+def measure_missing(commands: Iterable[str], known: Callable[[], Container[str]]) -> None:
+    """Run the commands that are not `known` to have records, each in a process of its own.
+
+    What is known is asked before each of them: others may be at work on the same records.
+    """
+    for command in commands:
+        if command not in known():
+            print(command, flush=True)
+            subprocess.run([sys.executable, *shlex.split(command)[1:]], check=True, cwd=ROOT)
+
+
+def commands_in(path: Path) -> set[str]:
+    """Those of the records in a file."""
+    return {record.command for record in read_records(path)}
 
 
 def measure(cell: Cell) -> Record:
@@ -163,10 +180,9 @@ def main() -> None:
     parser.add_argument("--validation", action="store_true", help="test on the last fifth of train, held out")
     given = parser.parse_args()
     if given.all:
-        for cell in cells():
-            if not any(record.command == cell.command for record in read_records(results(cell.dataset))):
-                print(cell.command, flush=True)
-                subprocess.run([sys.executable, *shlex.split(cell.command)[1:]], check=True, cwd=ROOT)
+        measure_missing(
+            (cell.command for cell in cells()), lambda: commands_in(RESULTS) | commands_in(results("shapes"))
+        )
         return
     if given.network is None or (given.arm != "whole") != (given.bytes is not None):
         parser.error("a data set, an arm, a network and (but for the whole set) --bytes are needed, or --all")

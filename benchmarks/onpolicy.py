@@ -16,8 +16,6 @@ Nothing here looks at the test set before the end.
 
 import argparse
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +25,7 @@ import teaching
 
 from pcdistill import evaluation
 from pcdistill.environment import revision
-from pcdistill.evaluation import Record, read_records, write_record
+from pcdistill.evaluation import Record, write_record
 from pcdistill.teaching import Online, OnPolicy, OnPolicyOptions, Teacher
 from pcdistill.training import Protocol
 
@@ -129,10 +127,7 @@ def main() -> None:
     parser.add_argument("--validation", action="store_true", help="test on the last fifth of train, held out")
     given = parser.parse_args()
     if given.all:
-        for cell in cells(given.validation):
-            if not any(record.command == cell.command for record in read_records(RESULTS)):
-                print(cell.command, flush=True)
-                subprocess.run([sys.executable, *shlex.split(cell.command)[1:]], check=True, cwd=ROOT)
+        cross.measure_missing((cell.command for cell in cells(given.validation)), lambda: cross.commands_in(RESULTS))
         return
     if given.lesson is None:
         parser.error("a data set, an arm and a lesson are needed, or --all")

@@ -14,8 +14,6 @@ before the end.
 
 import argparse
 import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +26,9 @@ from pcdistill import evaluation
 from pcdistill.allocation import trimmed
 from pcdistill.clouds import PointClouds
 from pcdistill.environment import revision
-from pcdistill.evaluation import Record, read_records, write_record
+from pcdistill.evaluation import Record, write_record
 from pcdistill.expansion import Expansion, by_cloud, expand
-from pcdistill.geometry import farthest_point_sample, gather_points
+from pcdistill.geometry import farthest_points
 from pcdistill.models import build
 from pcdistill.storage import Artefact
 from pcdistill.teaching import Online, Teacher, read_teacher
@@ -121,7 +119,7 @@ def teacher_of(dataset: str, real: PointClouds, temperature: float) -> tuple[Tea
         path.parent.mkdir(parents=True, exist_ok=True)
         plan = protocol("tuned", TEACHER).changed(steps=TEACHER_STEPS).model_copy(update={"thin": True})
         network = build(TEACHER, real.num_classes, 0)
-        thin = real.with_points(gather_points(real.points, farthest_point_sample(real.points, cross.POINTS)))
+        thin = real.with_points(farthest_points(real.points, cross.POINTS))
         start = time.perf_counter()
         train(network, thin, plan.recipe, 0)
         clock.write_text(f"{time.perf_counter() - start:.1f}")
@@ -204,10 +202,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=cross.STEPS)
     given = parser.parse_args()
     if given.all:
-        for cell in cells():
-            if not any(record.command == cell.command for record in read_records(RESULTS)):
-                print(cell.command, flush=True)
-                subprocess.run([sys.executable, *shlex.split(cell.command)[1:]], check=True, cwd=ROOT)
+        cross.measure_missing((cell.command for cell in cells()), lambda: cross.commands_in(RESULTS))
         return
     if given.labels is None or (given.arm == "whole") != (given.bytes == 0):
         parser.error("a data set, an arm, labels and (but for the whole set) --bytes are needed, or --all")

@@ -8,7 +8,7 @@ from pcdistill.data import load
 from pcdistill.errors import InputError
 from pcdistill.evaluation import of_classes
 from pcdistill.files import check_writable
-from pcdistill.geometry import farthest_point_sample, gather_points, normalise
+from pcdistill.geometry import farthest_points, normalise
 from pcdistill.jobs import set_name
 from pcdistill.progress import progress
 from pcdistill.registry import nearest
@@ -102,7 +102,7 @@ def _new(config: AdaptConfig, trained: Trained, memory: PointClouds | None) -> t
         clouds = select(clouds, "random", config.shots, seed=config.seed)
     if points is not None and points < clouds.points_per_cloud:
         # As stored clouds are thinned: the network must not tell old from new by how points were drawn.
-        clouds = clouds.with_points(gather_points(clouds.points, farthest_point_sample(clouds.points, points)))
+        clouds = clouds.with_points(farthest_points(clouds.points, points))
     return clouds, dataset
 
 

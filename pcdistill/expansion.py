@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -17,7 +17,7 @@ from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.geometry import assign, gather_points, knn
-from pcdistill.registry import nearest
+from pcdistill.registry import checked_options
 
 NOISE = 0.01  # standard deviation of `jitter`, in units of the unit sphere's radius
 VIEW = Augmentation(scale=1.25, stretch=1.3, shift=0.1, tilt=8)  # of `views`: what the `tuned` recipe does, but noise
@@ -91,18 +91,7 @@ class Expansion(BaseModel):
         Raises:
             InputError: naming the first one that is unknown (with a suggestion), ill-typed or out of range.
         """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(map(str, first["loc"]))[:40]
-            if first["type"] == "extra_forbidden":
-                raise InputError(place, f"unknown option {nearest(key, cls.model_fields)}") from None
-            if not key:
-                raise InputError(place, first["msg"].removeprefix("Value error, ")) from None
-            raise InputError(
-                place, f"{key} = {first['input']!r:.80}", first["msg"].removeprefix("Input should be ")
-            ) from None
+        return checked_options(cls, values, place)
 
     def check(self, clouds: int, points: int, classes: int, place: object = "expansion") -> None:
         """Raise `InputError` unless `clouds` clouds of `points` points can be expanded, in bounded memory."""

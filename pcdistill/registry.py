@@ -5,17 +5,39 @@ import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from pcdistill.errors import InputError
 
 T = TypeVar("T")
+Options = TypeVar("Options", bound=BaseModel)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`name` with the closest known name as a hint, for one-line error messages."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"'{name}' (did you mean '{close[0]}'?)" if close else f"'{name}'"
+
+
+def checked_options(kind: type[Options], values: Mapping[str, Any], place: object) -> Options:
+    """The model of type `kind` with `values`, which are not trusted.
+
+    Raises:
+        InputError: naming the first one that is unknown (with a suggestion), ill-typed or out of range.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))[:40]
+        if first["type"] == "extra_forbidden":
+            raise InputError(place, f"unknown option {nearest(key, kind.model_fields)}") from None
+        if not key:
+            raise InputError(place, first["msg"].removeprefix("Value error, ")) from None
+        found = f"{key} = {first['input']!r:.80}"
+        raise InputError(place, found, first["msg"].removeprefix("Input should be ")) from None
 
 
 class Registry(Generic[T]):

@@ -21,7 +21,7 @@ from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import as_tested, markdown_table, mean_std
 from pcdistill.files import atomic, check_writable
-from pcdistill.geometry import farthest_point_sample, gather_points
+from pcdistill.geometry import farthest_points
 from pcdistill.models import Network, networks
 from pcdistill.progress import progress
 from pcdistill.teaching import Online, Teacher, before_training, read_teacher
@@ -138,7 +138,7 @@ def prepared(config: TeachConfig) -> Task:
         rule = source.artefact.metadata.source.get("split_rule")
         apart = rule == real.provenance["split_rule"]
         split += ", which the set was made without" if apart else "; the set may have been made of them, too"
-    thin = real.with_points(gather_points(real.points, farthest_point_sample(real.points, clouds.points_per_cloud)))
+    thin = real.with_points(farthest_points(real.points, clouds.points_per_cloud))
     soft = given.labels.ndim == 2
     by = ("--protocol", "tuned") if swept else ()
     task = Task(config, clouds, plan, thin, held, split, jobs.set_name(source.dataset), soft, by)

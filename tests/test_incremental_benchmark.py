@@ -118,7 +118,7 @@ def test_what_is_recorded_is_drawn_and_not_measured_again(
     started: list[list[str]] = []
     monkeypatch.setattr(incremental, "cells", lambda: [cell, other])
     monkeypatch.setattr(incremental, "BUDGETS", (120,))
-    monkeypatch.setattr(incremental.subprocess, "run", lambda words, **_: started.append(words[1:]))
+    monkeypatch.setattr(incremental.cross.subprocess, "run", lambda words, **_: started.append(words[1:]))
     called(incremental, monkeypatch, "--all")
     assert [" ".join(["python", *words]) for words in started] == [other.command]
     folder = incremental.RESULTS.parent

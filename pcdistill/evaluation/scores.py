@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.geometry import farthest_point_sample, gather_points
+from pcdistill.geometry import farthest_points
 from pcdistill.models import Network
 from pcdistill.training import Lesson, OnProgress, Protocol, predict, train_networks
 
@@ -138,7 +138,7 @@ def as_tested(
 def thinned(points: Tensor, protocol: Protocol, trained_points: int | None) -> Tensor:
     """Test clouds `(N, P, 3)` with no more points than those trained on, if the protocol thins; see `as_tested`."""
     if protocol.thin and trained_points is not None and trained_points < points.shape[1]:
-        return gather_points(points, farthest_point_sample(points, trained_points))
+        return farthest_points(points, trained_points)
     return points
 
 

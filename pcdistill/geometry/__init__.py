@@ -4,7 +4,7 @@ from pcdistill.geometry.assignment import assign
 from pcdistill.geometry.corruptions import MODELNET_C, POINTCLOUD_C, SEVERITIES, corrupt, corruptions
 from pcdistill.geometry.frames import canonical_pose, normalise, random_rotations, rotate, rotation_matrix
 from pcdistill.geometry.neighbours import ball_query, chamfer, knn, nearest_indices
-from pcdistill.geometry.sampling import farthest_point_sample, gather_points
+from pcdistill.geometry.sampling import farthest_point_sample, farthest_points, gather_points
 
 __all__ = [
     "MODELNET_C",
@@ -17,6 +17,7 @@ __all__ = [
     "corrupt",
     "corruptions",
     "farthest_point_sample",
+    "farthest_points",
     "gather_points",
     "knn",
     "nearest_indices",

@@ -10,6 +10,11 @@ CPU_POINTS = 2**16
 ACCELERATOR_POINTS = 2**24
 
 
+def farthest_points(points: Tensor, count: int) -> Tensor:
+    """`(B, count, 3)`: a well-spread subset of every cloud `(B, N, 3)`, see `farthest_point_sample`; differentiable."""
+    return gather_points(points, farthest_point_sample(points, count))
+
+
 def farthest_point_sample(points: Tensor, count: int, start: Tensor | None = None) -> Tensor:
     """Indices of a well-spread subset of every cloud: each next point is the farthest from those chosen.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pcdistill.geometry import farthest_point_sample, gather_points, nearest_indices
+from pcdistill.geometry import farthest_points, gather_points, nearest_indices
 from pcdistill.models.base import Network, networks
 from pcdistill.models.heads import classifier
 from pcdistill.models.pointnet import PointNorm, SharedLayer
@@ -83,7 +83,7 @@ class PointTransformer(Network):
     def point_features(self, points: Tensor) -> list[Tensor]:
         features, out = self.first.fused(points), []
         # Each prefix of a farthest point sample is one itself: all later stages are prefixes of the first sample.
-        spread = gather_points(points, farthest_point_sample(points, quarter(points.shape[1])))
+        spread = farthest_points(points, quarter(points.shape[1]))
         for number, block in enumerate(self.blocks):
             if number:
                 centres = spread[:, : quarter(points.shape[1])]

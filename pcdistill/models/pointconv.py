@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from pcdistill.geometry import farthest_point_sample, gather_points, nearest_indices
+from pcdistill.geometry import farthest_points, gather_points, nearest_indices
 from pcdistill.models.base import Network, networks
 from pcdistill.models.fused import CHUNK_ELEMENTS
 from pcdistill.models.grouping import PUBLISHED_POINTS
@@ -88,7 +88,7 @@ class PointConvNet(Network):
     def point_features(self, points: Tensor) -> list[Tensor]:
         counts, out = [scaled(count, points.shape[1]) for count in self.centres], []
         # A prefix of a farthest point sample is one itself: the second stage's centres are among the first's.
-        spread = gather_points(points, farthest_point_sample(points, counts[0]))
+        spread = farthest_points(points, counts[0])
         features: Tensor | None = None
         for number, stage in enumerate(self.stages):
             inverse = 1 / density(points, self.bandwidths[number])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds, Provenance
 from pcdistill.errors import InputError
-from pcdistill.geometry import farthest_point_sample, gather_points
+from pcdistill.geometry import farthest_points
 from pcdistill.selection.base import selectors
 from pcdistill.selection.features import BATCH, raw_descriptor
 
@@ -151,4 +151,4 @@ def _generator(seed: int, *place: int) -> torch.Generator:
 def _thinned(clouds: PointClouds, points: int | None) -> PointClouds:
     if points is None:
         return clouds
-    return clouds.with_points(gather_points(clouds.points, farthest_point_sample(clouds.points, points)))
+    return clouds.with_points(farthest_points(clouds.points, points))

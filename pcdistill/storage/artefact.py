@@ -164,7 +164,7 @@ class Artefact:
                 raise InputError(f"metadata '{field}'", found, f"{fact!r:.80} as in the storage")
         if self.expansion is not None:
             self.expansion.check(len(clouds), clouds.points_per_cloud, clouds.num_classes, EXPANSION)
-        views = 1 if (labels := _view_labels(self.storage)) is None else labels.shape[1]
+        views = self.metadata.layout.get("label_views", 1)
         made = self.expansion if self.expansion is not None else Expansion()
         if views > 1 and not (made.single and views == made.times):
             found = f"{made.times} of each cloud, {'single' if made.single else 'or mixed'}"

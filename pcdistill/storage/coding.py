@@ -77,10 +77,7 @@ def decode_sets(stream: Bytes, classes: Ints, points: int, bits: int) -> Ints:
     Raises:
         InputError: more points than `POINTS_PER_BYTE` allows, no whole words, or a stream that no encoder writes.
     """
-    if len(stream) % 4 or len(classes) * points > POINTS_PER_BYTE * len(stream):
-        wanted = f"whole words, at least {-(-len(classes) * points // POINTS_PER_BYTE)} bytes"
-        raise InputError("codes", f"{len(stream)} bytes for {len(classes)} clouds of {points} points", wanted)
-    read = reading(stream, "codes")
+    read = reading(stream, "codes", len(classes) * points, f"{len(classes)} clouds of {points} points")
 
     def split(boxes: Ints, counts: Ints, depth: int, weights: Reals) -> Ints:
         upper = read(weights)
@@ -106,8 +103,20 @@ def written(coder: constriction.stream.queue.RangeEncoder, symbols: int) -> Byte
     return np.pad(stream, (0, max(0, least - len(stream))))
 
 
-def reading(stream: Bytes, place: str) -> Callable[[Reals], Ints]:
-    """A function that reads as many symbols as it gets rows of weights; `place` is what its errors name."""
+def reading(stream: Bytes, place: str, symbols: int, content: str) -> Callable[[Reals], Ints]:
+    """A function that reads as many symbols as it gets rows of weights.
+
+    Args:
+        stream: not trusted.
+        place: what errors name.
+        symbols: that the whole stream holds, or points; `content` says it in words.
+
+    Raises:
+        InputError: no whole words, or more symbols than `POINTS_PER_BYTE` allows.
+    """
+    if len(stream) % 4 or symbols > POINTS_PER_BYTE * len(stream):
+        wanted = f"whole words, at least {-(-symbols // POINTS_PER_BYTE)} bytes"
+        raise InputError(place, f"{len(stream)} bytes for {content}", wanted)
     coder = constriction.stream.queue.RangeDecoder(np.frombuffer(stream.tobytes(), "<u4").astype(np.uint32))
 
     def read(weights: Reals) -> Ints:

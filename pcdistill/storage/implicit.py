@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pcdistill.errors import InputError
-from pcdistill.geometry import farthest_point_sample, gather_points
+from pcdistill.geometry import farthest_points, gather_points
 from pcdistill.storage.base import storages
 from pcdistill.storage.labels import LABEL_PACE
 from pcdistill.storage.parts import Part, PartedStorage, Values
@@ -82,7 +82,7 @@ class ImplicitClouds(PartedStorage):
     def fit(cls, points: Tensor, sizes: Mapping[str, int], classes: int) -> Values:
         values = _initial(len(points), sizes["width"], sizes["code"])
         few = min(FIT_POINTS, points.shape[1])
-        target = gather_points(points, farthest_point_sample(points, few))
+        target = farthest_points(points, few)
         batch = max(1, FIT_BLOCK // few**2)
         parameters = [value.requires_grad_() for value in values.values()]
         moments = [(torch.zeros_like(value), torch.zeros_like(value)) for value in parameters]

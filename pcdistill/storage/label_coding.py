@@ -14,8 +14,7 @@ from collections.abc import Callable
 import constriction
 import numpy as np
 
-from pcdistill.errors import InputError
-from pcdistill.storage.coding import MODEL, POINTS_PER_BYTE, Bytes, Ints, Reals, blocks, reading, written
+from pcdistill.storage.coding import MODEL, Bytes, Ints, Reals, blocks, reading, written
 
 LEVELS = 16
 
@@ -57,10 +56,7 @@ def decode_levels(stream: Bytes, classes: Ints, names: int) -> Ints:
     Raises:
         InputError: more levels than `POINTS_PER_BYTE` allows, no whole words, or a stream that no encoder writes.
     """
-    if len(stream) % 4 or len(classes) * names > POINTS_PER_BYTE * len(stream):
-        wanted = f"whole words, at least {-(-len(classes) * names // POINTS_PER_BYTE)} bytes"
-        raise InputError("labels", f"{len(stream)} bytes for {len(classes)} clouds of {names} classes", wanted)
-    read = reading(stream, "labels")
+    read = reading(stream, "labels", len(classes) * names, f"{len(classes)} clouds of {names} classes")
     return _walk(classes, names, lambda clouds, columns, weights: read(weights))
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pcdistill.errors import InputError
-from pcdistill.geometry import farthest_point_sample, gather_points, rotation_matrix
+from pcdistill.geometry import farthest_points, rotation_matrix
 from pcdistill.storage.base import storages
 from pcdistill.storage.labels import LABEL_PACE
 from pcdistill.storage.parts import Part, PartedStorage, Values
@@ -105,7 +105,7 @@ def normal_draws(count: int) -> Tensor:
 
 def expectation_maximisation(points: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Means `(B, K, 3)` and covariances `(B, K, 3, 3)` of mixtures of `count` Gaussians of equal weight."""
-    means = gather_points(points, farthest_point_sample(points, count))
+    means = farthest_points(points, count)
     floor = LEAST_VARIANCE * torch.eye(3, dtype=points.dtype)
     size = torch.cdist(points, means).square().amin(2).mean(1) / 3 + LEAST_VARIANCE
     covariances = size[:, None, None, None] * torch.eye(3, dtype=points.dtype).expand(len(points), count, 3, 3)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pcdistill.errors import InputError
-from pcdistill.geometry import chamfer, farthest_point_sample, gather_points
+from pcdistill.geometry import chamfer, farthest_points
 from pcdistill.storage.base import storages
 from pcdistill.storage.parts import Part, PartedStorage, Values
 
@@ -48,7 +48,7 @@ class MirroredHalves(PartedStorage):
         image = mirrored(points, axes)
         along = points.gather(2, axes[:, None, None].expand(-1, points.shape[1], 1))
         folded = torch.where(along < 0, image, points)
-        return {"half": gather_points(folded, farthest_point_sample(folded, sizes["points"] // 2)), "axes": axes}
+        return {"half": farthest_points(folded, sizes["points"] // 2), "axes": axes}
 
     @classmethod
     def assemble(cls, values: Values, sizes: Mapping[str, int], index: Tensor) -> Tensor:

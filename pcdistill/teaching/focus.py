@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from pcdistill.clouds import CloudSource, Weighted
 from pcdistill.errors import InputError
-from pcdistill.geometry import farthest_point_sample, gather_points
+from pcdistill.geometry import farthest_points
 from pcdistill.progress import progress
 from pcdistill.teaching.teacher import Teacher
 
@@ -47,7 +47,7 @@ class Focus(NamedTuple):
             for index in torch.arange(len(real.labels)).split(BATCH):
                 points = real.batch(index)[:, : trained.protocol.test_points]
                 if trained.points is not None and trained.points < points.shape[1]:
-                    points = gather_points(points, farthest_point_sample(points, trained.points))
+                    points = farthest_points(points, trained.points)
                 logits = self.student.logits(points)[0]
                 found.append(cross_entropy(logits, real.labels[index], reduction="none"))
                 report(int(index[-1]) + 1, "")

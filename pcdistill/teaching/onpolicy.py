@@ -15,15 +15,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from torch import Tensor
 from torch.nn.functional import log_softmax, one_hot
 
 from pcdistill.augment import Augmentation, apply
-from pcdistill.errors import InputError
 from pcdistill.geometry import gather_points, nearest_indices
 from pcdistill.models import Network
-from pcdistill.registry import nearest
+from pcdistill.registry import checked_options
 from pcdistill.teaching.teacher import Teacher
 from pcdistill.training import Batch, Teach, predict
 
@@ -74,18 +73,7 @@ class OnPolicyOptions(BaseModel):
         Raises:
             InputError: naming the first one that is unknown (with a suggestion), ill-typed or out of range.
         """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(map(str, first["loc"]))
-            if first["type"] == "extra_forbidden":
-                raise InputError(place, f"unknown option {nearest(key, cls.model_fields)}") from None
-            if not key:
-                raise InputError(place, first["msg"].removeprefix("Value error, ")) from None
-            raise InputError(
-                place, f"{key} = {first['input']!r}", first["msg"].removeprefix("Input should be ")
-            ) from None
+        return checked_options(cls, values, place)
 
 
 @dataclass

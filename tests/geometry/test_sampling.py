@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from pcdistill.errors import InputError
-from pcdistill.geometry import farthest_point_sample, gather_points, random_rotations, rotate, sampling
+from pcdistill.geometry import farthest_point_sample, farthest_points, gather_points, random_rotations, rotate, sampling
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=25, deadline=None)
@@ -120,3 +120,9 @@ def test_gather_has_right_gradients_for_repeated_points() -> None:
     assert torch.autograd.gradcheck(lambda p: gather_points(p, index).square(), (points,))
     (gradient,) = torch.autograd.grad(gather_points(points, index).sum(), points)
     assert_close(gradient[:, :, 0], torch.tensor([[2.0, 0, 0, 1], [0, 2, 1, 0]], dtype=torch.float64))
+
+
+def test_sampled_points_are_those_of_the_definition() -> None:
+    values = clouds(3)
+    for cloud, found in zip(values, farthest_points(values, 7), strict=True):
+        assert torch.equal(found, cloud[naive_sample(cloud.numpy(), 7)])
