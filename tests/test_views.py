@@ -12,15 +12,16 @@ from pcdistill.clouds import PointClouds
 from pcdistill.config import SelectConfig
 from pcdistill.data import load
 from pcdistill.errors import InputError
+from pcdistill.evaluation import records
 from pcdistill.evaluation.ranking import random_twin
 from pcdistill.expansion import Expansion, by_cloud, expand, in_order
 from pcdistill.geometry import random_rotations
 from pcdistill.jobs import run_select
 from pcdistill.models import build
 from pcdistill.storage import Artefact, Budget, CodedPoints, StoredPoints
-from pcdistill.teaching import read_teacher
+from pcdistill.teaching import Online, read_teacher
 from pcdistill.trained import Trained, save_network
-from pcdistill.training import protocol
+from pcdistill.training import Protocol, protocol
 
 SHARP = 0.02  # temperature at which a network that was never trained has opinions
 
@@ -215,3 +216,26 @@ def test_stored_and_new_labels_are_of_one_temperature(
     assert main([*train, "--temperature", "1"]) == 2
     assert "temperature: 1 with --policy, expected 0.02, that of the set's labels" in capsys.readouterr().err
     assert main(train) == 0
+
+
+def test_a_teacher_beside_the_student_has_the_temperature_of_its_plan(
+    tiny_file: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stored labels set the temperature for those alone who are trained on them."""
+    made = run_select(SelectConfig(
+        data=str(tiny_file), output=tmp_path / "a.h5", points=16, bits=6, clouds_per_class=2, labels="views",
+        teacher=[teacher], temperature=SHARP, expand={"views": 1}, storage="coded",
+    ))  # fmt: skip
+    seen: list[float] = []
+
+    def evaluated(clouds: PointClouds, test: PointClouds, plan: Protocol, *more: Any, **named: Any) -> Any:
+        seen.append(plan.recipe.temperature)
+        return usual(clouds, test, plan, *more, **named)
+
+    usual = records.evaluate
+    monkeypatch.setattr(records, "evaluate", evaluated)
+    plan = protocol("tuned", "pointnet-nano", 64).changed(steps=1)
+    test = load(str(tiny_file), "test", points=64)
+    for lesson in (None, Online(read_teacher([teacher], 1.0))):
+        records.measure(made, test, plan, 0, 1, lesson=lesson)
+    assert seen == [SHARP, 1.0]

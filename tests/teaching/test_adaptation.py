@@ -95,6 +95,11 @@ def test_whole_trains_everything(sides: tuple[PointClouds, PointClouds]) -> None
         assert value.shape != after[name].shape or not torch.equal(value, after[name]), name
 
 
+def test_what_a_network_was_taught_stays_known(sides: tuple[PointClouds, PointClouds]) -> None:
+    old = learned(sides[0])._replace(taught={"teacher": "big.safetensors"})
+    assert adapt(old, [], sides[1], "head", short(), 0).taught == {"teacher": "big.safetensors"}
+
+
 def test_a_low_rank_update_has_the_product_rules_gradient() -> None:
     torch.manual_seed(0)
     update = LowRank(torch.randn(5, 4), 2).double()

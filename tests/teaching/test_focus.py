@@ -66,6 +66,14 @@ def test_clouds_are_drawn_as_often_as_their_weights_say(tiny_clouds: PointClouds
     assert chisquare(found[1:].numpy()).pvalue < 1e-6  # and the test can tell
 
 
+def test_clouds_without_weight_are_left_out_even_where_there_are_few_others(tiny_clouds: PointClouds) -> None:
+    weights = torch.zeros(24)
+    weights[[1, 5, 9, 17]] = torch.tensor([1.0, 2, 1, 1])
+    points, labels = random_clouds(Weighted(tiny_clouds, weights), range(3), 4, generator())
+    assert labels.tolist() == [0, 0, 1, 2]
+    assert torch.equal(points, tiny_clouds.points[[1, 5, 9, 17]])
+
+
 def test_experts_draw_over_all_classes(tiny_clouds: PointClouds) -> None:
     weights = torch.arange(len(tiny_clouds)).double()
     source = generator()
