@@ -63,7 +63,7 @@ class Distilled:
     losses: list[float]
     seconds: float  # in the loop, over all resumed parts
     prepare_seconds: float  # for what needs the real data, when it was first computed
-    snapshots: list[Tensor] = field(default_factory=list)  # decoded points, from first to last
+    snapshots: list[Tensor] = field(default_factory=list)  # decoded points, from first to last, in one order
 
 
 class Interrupted(KeyboardInterrupt):
@@ -133,6 +133,12 @@ def distill(
     )
 
 
+def learned_points(storage: Storage) -> Tensor:
+    """Decoded points in the order in which they are learned: point j of a cloud is the same one at every step."""
+    with torch.enable_grad():  # without, storages may decode in the order of a file
+        return storage.decode().points.detach().clone()
+
+
 class _Run:
     """The state of one run: everything that a checkpoint holds."""
 
@@ -191,8 +197,7 @@ class _Run:
 
     def snapshot(self) -> None:
         if self.settings.snapshots:
-            with torch.no_grad():
-                self.snapshots[self.step] = self.storage.decode().points.clone()
+            self.snapshots[self.step] = learned_points(self.storage)
 
     def _clouds(self, kind: str) -> Tensor | None:
         """Ascending indices of the clouds of this step; None for all."""

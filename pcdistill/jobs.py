@@ -32,7 +32,7 @@ from pcdistill.config import (
     ViewConfig,
 )
 from pcdistill.data import catalog, load, open_streamed
-from pcdistill.distill import DistillSettings, OnStep, distill
+from pcdistill.distill import DistillSettings, OnStep, distill, learned_points
 from pcdistill.engine import Job, carried_out
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
@@ -399,8 +399,7 @@ def distill_artefact(
         snapshots = [snapshot[kept] for snapshot in snapshots]
         storage = storage.kept(kept)
         if snapshots:
-            with torch.no_grad():
-                snapshots[-1] = storage.decode().points
+            snapshots[-1] = learned_points(storage)
     focused = {} if focus is None else {"focus": focus.describe()}
     metadata = _metadata(real, config.data, storage, plan, config.seed).model_copy(
         update={

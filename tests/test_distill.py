@@ -19,7 +19,7 @@ from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.distill import Distilled, DistillSettings, Interrupted, distill
 from pcdistill.errors import InputError
 from pcdistill.matching import BankConfig, Objective, QuantileMatching
-from pcdistill.storage import StoredPoints
+from pcdistill.storage import Budget, CodedPoints, StoredPoints
 
 module = importlib.import_module("pcdistill.distill")  # the package offers its function under this name
 CLASSES = ("ball", "box", "ring")
@@ -606,3 +606,16 @@ def test_snapshots_are_evenly_spread_from_start_to_end(count: int, tiny_clouds: 
     assert len(done.snapshots) == len(expected)
     assert all(torch.equal(one, two) for one, two in zip(done.snapshots, expected, strict=True))
     assert not any(snapshot.requires_grad for snapshot in done.snapshots)
+
+
+def test_snapshots_keep_the_order_of_points(tiny_clouds: PointClouds) -> None:
+    """A coded cloud is a set, which a reader gets sorted; on the way its points are followed one by one."""
+    storage = CodedPoints.from_clouds(tiny_clouds, Budget(8, 64, 12))
+    start = storage.learned()["points"].detach().clone()
+    done = distill(tiny_clouds, storage, Pull(), settings(snapshots=1, lr=0.001, steps=4))
+    for snapshot in done.snapshots:
+        assert (snapshot - start).abs().max() < 0.01
+    with torch.no_grad():
+        stored = storage.decode().points
+    assert not torch.equal(done.snapshots[-1], stored)
+    torch.testing.assert_close(done.snapshots[-1].sum(1), stored.sum(1), atol=1e-4, rtol=0)  # the same set
