@@ -53,7 +53,7 @@ from pcdistill.registry import nearest
 from pcdistill.report import run_report
 from pcdistill.storage import Artefact
 from pcdistill.teach import run_teach
-from pcdistill.viewing import gallery, open_window
+from pcdistill.view import run_view
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -303,16 +303,7 @@ def guess(config: PredictConfig) -> None:
 
 def view(config: ViewConfig) -> None:
     """`pcdistill view`."""
-    source = jobs.open_view(config)
-    if config.window:
-        open_window(source.clouds)
-        return
-    png = config.png or Path(Path(config.source).resolve().name).with_suffix(".png")
-    used = gallery(
-        source.clouds, png, columns=config.columns, background=config.background, renderer=config.renderer,
-        title=source.title, initial=source.initial,
-    )  # fmt: skip
-    print(f"wrote {png} (renderer: {used})")
+    run_view(config, print)
 
 
 def compare(config: CompareConfig) -> None:

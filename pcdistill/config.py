@@ -549,14 +549,35 @@ class EvaluateConfig(TaughtConfig):
 
 
 class ViewConfig(Config):
-    """Show clouds: a gallery picture, or an interactive window."""
+    """Show clouds: pictures, an animation, a page for the browser, or an interactive window.
+
+    Without any of them, a picture is written that is named like the source.
+    """
 
     source: Annotated[str, Positional, Field(description="artefact or data set")]
-    png: Annotated[Path | None, Field(description="picture to write (default: the source's name with .png)")] = None
+    png: Annotated[Path | None, Field(description="picture to write: classes are rows, clouds are columns")] = None
+    html: Annotated[
+        Path | None, Field(description="page to write: one file that shows all in a browser, without a network")
+    ] = None
     window: Annotated[bool, Field(description="open the interactive Open3D viewer")] = False
     root: Root = None
     split: Annotated[Literal["train", "test"], Field(description="of a data set")] = "train"
-    columns: Annotated[int, Field(ge=1, description="clouds per class")] = 8
+    class_: Annotated[tuple[str, ...], Field(alias="class", description="classes to show (default: all)")] = ()
+    columns: Annotated[int | None, Field(ge=1, description="clouds per class (default: 8, of a page 64)")] = None
+    colour: Annotated[
+        str,
+        Field(description="what points are coloured by: height, moved, real (distance to the nearest real cloud), "
+                          "critical or gradient (which points matter to a network)"),
+    ] = "height"  # fmt: skip
+    real: Annotated[
+        str | None, Field(description="data set whose training clouds the nearest ones are shown of, and compared with")
+    ] = None
+    model: Annotated[Path | None, Field(description="trained network (.safetensors) that says which points matter")] = (
+        None
+    )
+    records: Annotated[
+        Path | None, Field(description="records (.jsonl), as of evaluate --output, whose accuracies a page shows")
+    ] = None
     renderer: Annotated[Literal["auto", "open3d", "builtin"], Field(description="who draws")] = "auto"
     background: Annotated[Literal["white", "dark"], Field(description="of the picture")] = "white"
     initial: Annotated[bool, Field(description="show where each distilled cloud started (needs snapshots)")] = False

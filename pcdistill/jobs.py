@@ -29,7 +29,6 @@ from pcdistill.config import (
     SelectConfig,
     TaughtConfig,
     TrainConfig,
-    ViewConfig,
 )
 from pcdistill.data import catalog, load, open_streamed
 from pcdistill.distill import DistillSettings, OnStep, distill, learned_points
@@ -770,30 +769,3 @@ def _log(folder: Path | None, append: bool) -> Iterator[Callable[[int, float], N
         finally:
             if events is not None:
                 events.close()
-
-
-class View(NamedTuple):
-    """What `pcdistill view` draws."""
-
-    clouds: PointClouds
-    title: str
-    initial: PointClouds | None
-
-
-def open_view(config: ViewConfig) -> View:
-    """The clouds of an artefact or a data set, and where the artefact's clouds started if that is asked for.
-
-    Raises:
-        InputError: no such source, or an artefact without snapshots where `initial` needs them.
-    """
-    if not Artefact.is_one(config.source):
-        if config.initial:
-            raise InputError(config.source, "a data set with --initial", "an artefact")
-        return View(load(config.source, config.split, root=config.root), f"{config.source}, {config.split}", None)
-    artefact = Artefact.load(config.source)
-    facts = artefact.metadata
-    if config.initial and not artefact.snapshots:
-        raise InputError(config.source, "no snapshots", "an artefact distilled with --snapshots 1 or more")
-    initial = artefact.clouds.with_points(artefact.snapshots[0].float()) if config.initial else None
-    title = f"{facts.dataset}: {facts.arm}, {artefact.bytes_per_class:,.0f} bytes per class"
-    return View(artefact.clouds, title, initial)

@@ -66,8 +66,9 @@ EVERY: dict[str, dict[str, Any]] = {
         "json": True, "seed": 7,
     },
     "view": {
-        "source": "a.h5", "png": "a.png", "window": True, "root": "data", "split": "test", "columns": 2,
-        "renderer": "builtin", "background": "dark", "initial": True,
+        "source": "a.h5", "png": "a.png", "html": "a.html", "window": True, "root": "data", "split": "test",
+        "class": ["chair", "sofa"], "columns": 2, "colour": "moved", "real": "set", "model": "net.safetensors",
+        "records": "r.jsonl", "renderer": "builtin", "background": "dark", "initial": True,
     },
     "show": {"source": "a.h5", "json": True},
     "compare": {

@@ -19,10 +19,11 @@ from pcdistill.config import ViewConfig
 from pcdistill.errors import InputError
 from pcdistill.expansion import MOST_NUMBERS, NOISE, SHARES, Expansion, expand, mirrored
 from pcdistill.geometry import assign, gather_points
-from pcdistill.jobs import open_source, open_view, select_artefact
+from pcdistill.jobs import open_source, select_artefact
 from pcdistill.selection import selectors
 from pcdistill.storage import Artefact, Budget
 from pcdistill.training import protocol, recipe
+from pcdistill.view import open_view
 
 EVERYTHING = Expansion(mirror=True, jitter=1, interpolate=2, mixup=1, densify=40, seed=3)
 

@@ -23,7 +23,6 @@ from pcdistill.engine import Job
 from pcdistill.errors import InputError
 from pcdistill.evaluation import evaluate
 from pcdistill.jobs import (
-    open_view,
     run_distill,
     run_evaluate,
     run_experts,
@@ -38,6 +37,7 @@ from pcdistill.selection import select as select_clouds
 from pcdistill.storage import Artefact, Budget
 from pcdistill.trained import load_network
 from pcdistill.training import predict, protocol
+from pcdistill.view import open_view
 
 REPOSITORY = Path(__file__).parent.parent
 STEPS = 300
@@ -198,12 +198,10 @@ def test_a_view_of_where_clouds_started(tiny_file: Path, tmp_path: Path) -> None
     path = tmp_path / "a.h5"
     made = run_distill(distilling(tiny_file, path, snapshots=1, lr=0.1))
     shown = open_view(ViewConfig(source=str(path), initial=True))
-    assert shown.initial is not None
-    assert torch.equal(shown.initial.points, made.snapshots[0].float())
+    assert torch.equal(shown.frames[0], made.snapshots[0].float())
     assert torch.equal(shown.clouds.points, made.clouds.points)
-    assert not torch.equal(shown.initial.points, shown.clouds.points)
+    assert not torch.equal(shown.frames[0], shown.frames[-1])
     assert shown.title == "tiny.h5: dm, 96 bytes per class"
-    assert open_view(ViewConfig(source=str(path))).initial is None
 
 
 def test_a_network_whose_weights_do_not_fit_is_refused(

@@ -1,7 +1,22 @@
-"""Pictures of point clouds: off-screen galleries and an interactive window; and plots of results."""
+"""Pictures of point clouds: galleries, a page for the browser, an interactive window; and plots of results."""
 
 from pcdistill.viewing.curves import Curve, Point, accuracy_bars, accuracy_plot
+from pcdistill.viewing.exhibit import COLOURINGS, Exhibit, Judge, Real, chosen, shades, upright
 from pcdistill.viewing.pictures import gallery
 from pcdistill.viewing.window import open_window
 
-__all__ = ["Curve", "Point", "accuracy_bars", "accuracy_plot", "gallery", "open_window"]
+__all__ = [
+    "COLOURINGS",
+    "Curve",
+    "Exhibit",
+    "Judge",
+    "Point",
+    "Real",
+    "accuracy_bars",
+    "accuracy_plot",
+    "chosen",
+    "gallery",
+    "open_window",
+    "shades",
+    "upright",
+]

@@ -1,0 +1,121 @@
+"""`pcdistill view`: what there is to see of an artefact or data set, handed to whoever draws it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from pcdistill.clouds import PointClouds
+from pcdistill.config import ViewConfig
+from pcdistill.data import load
+from pcdistill.errors import InputError
+from pcdistill.evaluation.nearness import nearest_real
+from pcdistill.files import check_writable
+from pcdistill.storage import Artefact
+from pcdistill.trained import Trained, load_network
+from pcdistill.viewing import Exhibit, Judge, Real, chosen, gallery, open_window, shades, upright
+
+COLUMNS = 8
+
+
+def run_view(config: ViewConfig, say: Callable[[str], None]) -> None:
+    """Write what was asked for, or open the window.
+
+    Raises:
+        InputError: nothing to show, or not as asked.
+        OSError: a file that cannot be read or written.
+    """
+    for path in (config.png, config.html):
+        if path is not None:
+            check_writable(path)
+    exhibit = open_view(config)
+    if config.window:
+        open_window(exhibit.clouds)
+        return
+    png = config.png or Path(Path(config.source).resolve().name).with_suffix(".png")
+    start = exhibit.clouds.with_points(exhibit.frames[0]) if config.initial else None
+    used = gallery(
+        exhibit.clouds, png, columns=config.columns or COLUMNS, background=config.background,
+        renderer=config.renderer, title=exhibit.title, initial=start,
+    )  # fmt: skip
+    say(f"wrote {png} (renderer: {used})")
+
+
+def open_view(config: ViewConfig) -> Exhibit:
+    """The clouds of an artefact or a data set that are to be shown, with all that was asked for besides.
+
+    Raises:
+        InputError: no such source, class or colouring, or an artefact without snapshots where they are needed.
+    """
+    exhibit = _artefact(config) if Artefact.is_one(config.source) else _data(config)
+    if config.real is not None:
+        exhibit = replace(exhibit, real=_real(exhibit, config.real, config.root))
+    if config.model is not None:
+        exhibit = replace(exhibit, judge=_judge(exhibit, load_network(config.model), config.model))
+    shades(exhibit.only(torch.tensor([0])), config.colour)  # says what is missing
+    return exhibit
+
+
+def exhibit_of(artefact: Artefact) -> Exhibit:
+    """An artefact to be looked at, with its history."""
+    facts, clouds = artefact.metadata, artefact.clouds
+    up = str(clouds.provenance.get("up_axis", "z"))
+    frames = [snapshot.float() for snapshot in artefact.snapshots] or [clouds.points]
+    steps = [0]
+    if len(frames) > 1:
+        total = len(artefact.losses)
+        steps = [round(total * i / (len(frames) - 1)) for i in range(len(frames))]
+    title = f"{facts.dataset}: {facts.arm}, {artefact.bytes_per_class:,.0f} bytes per class"
+    return Exhibit(
+        title, _upright(clouds), tuple(upright(frame, up) for frame in frames), tuple(steps),
+        losses=tuple(artefact.losses), facts=_facts(artefact),
+    )  # fmt: skip
+
+
+def _artefact(config: ViewConfig) -> Exhibit:
+    artefact = Artefact.load(config.source)
+    if config.initial and not artefact.snapshots:
+        raise InputError(config.source, "no snapshots", "an artefact distilled with --snapshots 1 or more")
+    exhibit = exhibit_of(artefact)
+    return exhibit.only(chosen(exhibit.clouds, config.class_, config.columns or _most(config)))
+
+
+def _data(config: ViewConfig) -> Exhibit:
+    if config.initial:
+        raise InputError(config.source, "a data set with --initial", "an artefact")
+    clouds = load(config.source, config.split, root=config.root)
+    clouds = _upright(clouds[chosen(clouds, config.class_, config.columns or _most(config))])
+    return Exhibit(f"{config.source}, {config.split}", clouds, (clouds.points,))
+
+
+def _most(config: ViewConfig) -> int:
+    return COLUMNS if config.html is None else 64
+
+
+def _upright(clouds: PointClouds) -> PointClouds:
+    points = upright(clouds.points, str(clouds.provenance.get("up_axis", "z")))
+    return replace(clouds, points=points, provenance={**clouds.provenance, "up_axis": "z"})
+
+
+def _real(exhibit: Exhibit, name: str, root: Path | None) -> Real:
+    real = _upright(load(name, "train", root=root))
+    found = nearest_real(exhibit.clouds.with_points(exhibit.frames[-1]), real)
+    return Real(found, real.points[found.index])
+
+
+def _judge(exhibit: Exhibit, trained: Trained, path: Path) -> Judge:
+    missing = [name for name in exhibit.clouds.class_names if name not in trained.class_names]
+    if missing:
+        raise InputError(path, f"a network without class '{missing[0]}'", "one that knows all classes of the clouds")
+    labels = exhibit.clouds.with_classes(trained.class_names).hard_labels
+    return Judge(trained.network, labels)
+
+
+def _facts(artefact: Artefact) -> dict[str, str]:
+    facts = artefact.metadata
+    size = f"{len(artefact.storage)} clouds of {len(facts.class_names)} classes, {facts.points} points each"
+    return {
+        "clouds": f"{size}, {facts.bits} bits a coordinate",
+        "bytes per class": f"{artefact.bytes_per_class:,.0f}, all that a network is trained on",
+    }
