@@ -2,7 +2,7 @@
 # again when pyproject.toml changes. PYTHON=/path/to/python picks the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo deploy-demo test reproduce-quick lint format clean
+.PHONY: help setup demo deploy-demo test reproduce-quick lint format web clean
 
 ready := .venv/.ready
 
@@ -36,6 +36,9 @@ lint: $(ready)  ## check style, types and the direction of imports
 format: $(ready)  ## put the code into form
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+web:  ## bundle the scripts of the page for the browser anew (takes Node.js)
+	cd pcdistill/viewing/web && npm ci && npm run build
 
 clean:  ## remove the environment, caches and build output
 	rm -rf .venv .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache build dist

@@ -10,11 +10,12 @@ from pcdistill.clouds import PointClouds
 from pcdistill.config import ViewConfig
 from pcdistill.data import load
 from pcdistill.errors import InputError
+from pcdistill.evaluation import accuracy_cell, read_records
 from pcdistill.evaluation.nearness import nearest_real
 from pcdistill.files import check_writable
 from pcdistill.storage import Artefact
 from pcdistill.trained import Trained, load_network
-from pcdistill.viewing import Exhibit, Judge, Real, chosen, gallery, open_window, shades, upright
+from pcdistill.viewing import Exhibit, Judge, Real, Scores, chosen, gallery, open_window, shades, upright, write_page
 
 COLUMNS = 8
 
@@ -33,6 +34,11 @@ def run_view(config: ViewConfig, say: Callable[[str], None]) -> None:
     if config.window:
         open_window(exhibit.clouds)
         return
+    if config.html is not None:
+        size = write_page(exhibit, config.html, colour=config.colour, scores=_scores(config.records))
+        say(f"wrote {config.html}: {len(exhibit.clouds):,} clouds, {size / 1e6:.1f} MB")
+        if config.png is None:
+            return
     png = config.png or Path(Path(config.source).resolve().name).with_suffix(".png")
     start = exhibit.clouds.with_points(exhibit.frames[0]) if config.initial else None
     used = gallery(
@@ -50,7 +56,7 @@ def open_view(config: ViewConfig) -> Exhibit:
     """
     exhibit = _artefact(config) if Artefact.is_one(config.source) else _data(config)
     if config.real is not None:
-        exhibit = replace(exhibit, real=_real(exhibit, config.real, config.root))
+        exhibit = _beside(exhibit, _upright(load(config.real, "train", root=config.root)), config.real)
     if config.model is not None:
         exhibit = replace(exhibit, judge=_judge(exhibit, load_network(config.model), config.model))
     shades(exhibit.only(torch.tensor([0])), config.colour)  # says what is missing
@@ -69,7 +75,8 @@ def exhibit_of(artefact: Artefact) -> Exhibit:
     title = f"{facts.dataset}: {facts.arm}, {artefact.bytes_per_class:,.0f} bytes per class"
     return Exhibit(
         title, _upright(clouds), tuple(upright(frame, up) for frame in frames), tuple(steps),
-        losses=tuple(artefact.losses), facts=_facts(artefact),
+        losses=tuple(artefact.losses), bits=facts.bits, nbytes=artefact.storage.nbytes,
+        facts=_facts(artefact),
     )  # fmt: skip
 
 
@@ -98,10 +105,14 @@ def _upright(clouds: PointClouds) -> PointClouds:
     return replace(clouds, points=points, provenance={**clouds.provenance, "up_axis": "z"})
 
 
-def _real(exhibit: Exhibit, name: str, root: Path | None) -> Real:
-    real = _upright(load(name, "train", root=root))
+def _beside(exhibit: Exhibit, real: PointClouds, name: str) -> Exhibit:
+    """The exhibit with the nearest real clouds, and what it saves of their set."""
     found = nearest_real(exhibit.clouds.with_points(exhibit.frames[-1]), real)
-    return Real(found, real.points[found.index])
+    facts = dict(exhibit.facts)
+    if exhibit.nbytes is not None:
+        whole = real.points.numel() * 4
+        facts["compression"] = f"{whole / exhibit.nbytes:,.0f} times: {name} takes {whole / 1e6:,.1f} MB as float32"
+    return replace(exhibit, real=Real(found, real.points[found.index]), facts=facts)
 
 
 def _judge(exhibit: Exhibit, trained: Trained, path: Path) -> Judge:
@@ -112,10 +123,33 @@ def _judge(exhibit: Exhibit, trained: Trained, path: Path) -> Judge:
     return Judge(trained.network, labels)
 
 
+def _scores(records: Path | None) -> Scores | None:
+    """The accuracies of records as a table."""
+    if records is None:
+        return None
+    found = read_records(records)
+    if not found:
+        raise InputError(records, "no records", "at least one")
+    head = ["trained on", "bytes per class", "network", "accuracy, %", "n"]
+    rows = [
+        [one.arm, f"{one.bytes_per_class:,.0f}", one.network, accuracy_cell(one), str(len(one.accuracy))]
+        for one in found
+    ]
+    return Scores("Accuracy of networks trained on it and others", head, rows)
+
+
 def _facts(artefact: Artefact) -> dict[str, str]:
     facts = artefact.metadata
-    size = f"{len(artefact.storage)} clouds of {len(facts.class_names)} classes, {facts.points} points each"
-    return {
-        "clouds": f"{size}, {facts.bits} bits a coordinate",
-        "bytes per class": f"{artefact.bytes_per_class:,.0f}, all that a network is trained on",
+    settings, plan = facts.settings or {}, facts.protocol
+    found = {
+        "clouds": f"{len(artefact.storage):,} of {len(facts.class_names)} classes",
+        "points": f"{facts.points} each, {facts.bits} bits a coordinate",
+        "bytes per class": f"{artefact.bytes_per_class:,.0f}, all that networks are trained on",
+        "made by": f"{facts.arm} of {facts.dataset}, storage {facts.storage}, seed {facts.seed}",
     }
+    if facts.distilled:
+        seconds = f"{facts.distill_seconds:,.0f} s, and {facts.prepare_seconds:,.0f} s for networks or experts"
+        found["distilled"] = f"{settings.get('steps')} steps in {seconds}"
+    found["meant for"] = f"protocol {plan.get('name')} v{plan.get('version')}, network {plan.get('network')}"
+    found["written"] = f"{facts.created}, pcdistill {facts.versions.get('pcdistill', '?')}"
+    return found

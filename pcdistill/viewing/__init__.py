@@ -2,6 +2,7 @@
 
 from pcdistill.viewing.curves import Curve, Point, accuracy_bars, accuracy_plot
 from pcdistill.viewing.exhibit import COLOURINGS, Exhibit, Judge, Real, chosen, shades, upright
+from pcdistill.viewing.page import Scores, page, write_page
 from pcdistill.viewing.pictures import gallery
 from pcdistill.viewing.window import open_window
 
@@ -12,11 +13,14 @@ __all__ = [
     "Judge",
     "Point",
     "Real",
+    "Scores",
     "accuracy_bars",
     "accuracy_plot",
     "chosen",
     "gallery",
     "open_window",
+    "page",
     "shades",
     "upright",
+    "write_page",
 ]

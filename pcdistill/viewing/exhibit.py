@@ -52,6 +52,8 @@ class Exhibit:
         real: the nearest real clouds, where a real set is at hand.
         judge: who says which points matter.
         losses: of every step.
+        bits: of a coordinate as it is stored.
+        nbytes: that the whole set takes as it is stored; None of a data set.
         facts: what is told beside the clouds: name to text.
     """
 
@@ -62,6 +64,8 @@ class Exhibit:
     real: Real | None = None
     judge: Judge | None = None
     losses: tuple[float, ...] = ()
+    bits: int = 32
+    nbytes: int | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -89,13 +93,15 @@ class Shades(NamedTuple):
     Attributes:
         shares: `(T, N, P)` float32 in [0, 1], a frame each.
         label: what it is.
-        low, high: what 0 and 1 stand for.
+        low, high: what 0 and 1 stand for, in words.
+        unit: the value that 1 stands for, in units of the coordinates; NaN where it differs from cloud to cloud.
     """
 
     shares: Tensor
     label: str
     low: str
     high: str
+    unit: float = float("nan")
 
 
 def chosen(clouds: PointClouds, classes: Sequence[str], columns: int) -> Tensor:
@@ -177,7 +183,7 @@ def _scaled(values: Tensor, label: str) -> Shades:
     """On one scale for all clouds and frames, whose top few outliers do not set."""
     ordered = values.flatten().sort().values
     top = max(float(ordered[int(0.995 * (len(ordered) - 1))]), 1e-6)
-    return Shades((values / top).clamp(max=1), label, "0", f"{top:.2g} radii")
+    return Shades((values / top).clamp(max=1), label, "0", f"{top:.2g}", top)
 
 
 @torch.no_grad()

@@ -1,0 +1,64 @@
+// The numbers beside the clouds.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function element(name, text, parent, attributes = {}) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  parent?.append(made);
+  return made;
+}
+
+/** A list of facts: [name, text]. */
+export function facts(list, entries) {
+  list.replaceChildren();
+  for (const [name, text] of entries) {
+    const pair = element("div", undefined, list);
+    element("dt", name, pair);
+    element("dd", text, pair);
+  }
+}
+
+/** The table of accuracies. */
+export function scores(table, { head, rows, caption }) {
+  table.replaceChildren();
+  element("caption", caption, table);
+  const line = element("tr", undefined, element("thead", undefined, table));
+  for (const text of head) element("th", text, line, { scope: "col" });
+  const body = element("tbody", undefined, table);
+  for (const row of rows) {
+    const tr = element("tr", undefined, body);
+    row.forEach((text, i) => (i ? element("td", text, tr) : element("th", text, tr, { scope: "row" })));
+  }
+}
+
+/** The loss over the steps as a curve, with a mark at `step`. */
+export function loss(svg, losses, steps, step) {
+  const [width, height, left, bottom] = [320, 130, 44, 20];
+  const positive = losses.every((value) => value > 0);
+  const [low, high] = [Math.min(...losses), Math.max(...losses)];
+  const log = positive && high / low > 10;
+  const scale = log ? Math.log : (value) => value;
+  const [a, b] = [scale(low), scale(high)];
+  const x = (at) => left + ((width - left - 8) * at) / Math.max(steps - 1, 1);
+  const y = (value) => 8 + ((height - bottom - 8) * (b - scale(value))) / (b - a || 1);
+  const put = (name, attributes, text) => {
+    const made = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    if (text !== undefined) made.textContent = text;
+    svg.append(made);
+  };
+  svg.replaceChildren();
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  const number = (value) => value.toPrecision(3).replace(/\.?0+$/, "").replace(/\.?0+e/, "e");
+  put("title", {}, `Loss from ${number(losses[0])} to ${number(losses.at(-1))} in ${steps} steps`);
+  const every = (steps - 1) / Math.max(losses.length - 1, 1); // losses may be some of many
+  put("line", { x1: left, x2: width - 8, y1: height - bottom, y2: height - bottom, class: "axis" });
+  for (const value of [high, low]) put("text", { x: left - 6, y: y(value) + 4, class: "end" }, number(value));
+  put("text", { x: left, y: height - 5 }, "0");
+  put("text", { x: width - 8, y: height - 5, class: "end" }, `${steps} steps`);
+  put("polyline", { points: losses.map((value, i) => `${x(i * every).toFixed(1)},${y(value).toFixed(1)}`).join(" ") });
+  put("line", { x1: x(step), x2: x(step), y1: 4, y2: height - bottom, class: "mark" });
+  return log ? "loss (log scale)" : "loss";
+}
