@@ -8,6 +8,7 @@ import sys
 import tomllib
 import types
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
@@ -181,7 +182,7 @@ def select(config: SelectConfig) -> None:
 
 def distill(config: DistillConfig) -> None:
     """`pcdistill distill`."""
-    artefact = jobs.run_distill(config)
+    artefact = jobs.run_distill(config, partial(print, flush=True))
     facts = artefact.metadata
     print(f"wrote {config.output}: {_summary(artefact)}")
     print(f"  {facts.distill_seconds:.0f} s distilling, {facts.prepare_seconds:.0f} s for networks or experts (cached)")

@@ -346,6 +346,14 @@ class DistillConfig(LabelledConfig):
         float, Field(ge=0, allow_inf_nan=False, description="weight in the loss of a bit per point (storage coded)")
     ] = 0.0
     snapshots: Annotated[int, Field(ge=0, description="clouds kept from along the way, for pictures")] = 0
+    watch: Annotated[
+        int | None,
+        Field(
+            ge=0, le=65535,
+            description="port of this machine at which a browser sees the run as snapshots arrive (0: a free one); "
+            "without --snapshots, 20 are taken",
+        ),
+    ] = None  # fmt: skip
     protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned, published or sweep")] = "tuned"
     seed: Seed = 0
     resume: Annotated[bool, Field(description="go on from the checkpoint beside the output")] = False

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -31,7 +31,7 @@ from pcdistill.config import (
     TrainConfig,
 )
 from pcdistill.data import catalog, load, open_streamed
-from pcdistill.distill import DistillSettings, OnStep, distill, learned_points
+from pcdistill.distill import DistillSettings, OnSnapshot, OnStep, distill, learned_points
 from pcdistill.engine import Job, carried_out
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
@@ -51,6 +51,7 @@ from pcdistill.storage.labels import smoothed
 from pcdistill.teaching import Agreement, Focus, Online, OnPolicy, Teacher, Watched, read_teacher
 from pcdistill.trained import Trained, save_network
 from pcdistill.training import Protocol, protocol, train
+from pcdistill.viewing import Exhibit, Live, upright
 
 # Probability of the own class that learned labels start from without a teacher, before it is rounded to a byte.
 OWN = 0.9
@@ -59,6 +60,9 @@ NETWORK_FILES = (".safetensors", ".onnx")
 
 # Clouds per step that the steps of objectives are meant for.
 STEP_CLOUDS = 480
+
+# Snapshots of a run that is watched, where nobody asks for another number.
+WATCHED = 20
 
 # Shapes that `--auto measured` tries: each takes the training of a network.
 TRIED = 4
@@ -335,10 +339,11 @@ def _expert(data: str, root: Path | None, config: ExpertConfig, k: int) -> None:
     record_expert(load(data, "train", root=root), config, k)
 
 
-def run_distill(config: DistillConfig) -> Artefact:
+def run_distill(config: DistillConfig, say: Callable[[str], None] = lambda _: None) -> Artefact:
     """Condense a data set as configured and write the artefact.
 
     The state is saved beside the output on Ctrl-C and every two minutes; `config.resume` goes on from there.
+    `say` is told where the run can be watched, if it can.
 
     Raises:
         InputError, OSError: before hours are spent where that can be known.
@@ -351,17 +356,24 @@ def run_distill(config: DistillConfig) -> Artefact:
     make_objective(config), teacher_of(config), focus_of(config)
     check_writable(config.output)
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
-    with _training_set(config) as real, _log(config.log, config.resume) as on_step:
-        artefact = distill_artefact(real, config, checkpoint, on_step)
-    artefact.save(config.output)
+    with _training_set(config) as real, _log(config.log, config.resume) as on_step, _live(config, say) as live:
+        artefact = distill_artefact(real, config, checkpoint, on_step, live)
+        artefact.save(config.output)
     checkpoint.unlink(missing_ok=True)
     return artefact
 
 
 def distill_artefact(
-    real: CloudSource, config: DistillConfig, checkpoint: Path | None = None, on_step: OnStep | None = None
+    real: CloudSource,
+    config: DistillConfig,
+    checkpoint: Path | None = None,
+    on_step: OnStep | None = None,
+    live: Live | None = None,
 ) -> Artefact:
-    """`real` condensed as configured, in memory; `config.data` only names it and `config.output` is not written."""
+    """`real` condensed as configured, in memory; `config.data` only names it and `config.output` is not written.
+
+    `live` shows the snapshots as they are taken.
+    """
     plan, objective, teacher = protocol(config.protocol), make_objective(config), teacher_of(config)
     expansion, focus = config.expansion(config.seed), focus_of(config)
     seen = real if focus is None else focus.on(real)  # by the objective; the first guess is chosen as ever
@@ -382,10 +394,13 @@ def distill_artefact(
         batch=batch,
         ema=config.ema,
         rate=config.rate,
-        snapshots=config.snapshots,
+        snapshots=WATCHED if live is not None and not config.snapshots else config.snapshots,
         seed=config.seed,
     )
-    done = distill(seen, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
+    done = distill(
+        seen, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step,
+        on_snapshot=None if live is None else _shown(live, real, storage, config, steps),
+    )  # fmt: skip
 
     def follow() -> None:
         if config.labels in ("teacher", "views"):
@@ -413,6 +428,42 @@ def distill_artefact(
         }
     )
     return Artefact(storage, metadata, done.losses, snapshots)
+
+
+@contextmanager
+def _live(config: DistillConfig, say: Callable[[str], None]) -> Iterator[Live | None]:
+    """Who shows the run to a browser, if that is asked for."""
+    if config.watch is None:
+        yield None
+        return
+    live = Live(config.watch)
+    try:
+        say(f"watch it at {live.address}")
+        yield live
+    finally:
+        live.close()
+
+
+def _shown(live: Live, real: CloudSource, storage: Storage, config: DistillConfig, steps: int) -> OnSnapshot:
+    """Who hands the snapshots of a run to `live`."""
+    up = str(real.provenance.get("up_axis", "z"))
+
+    def show(snapshots: Mapping[int, Tensor], losses: Sequence[float]) -> None:
+        at = sorted(snapshots)
+        frames = tuple(upright(snapshots[step], up) for step in at)
+        facts = {
+            "run": f"{config.objective} of {set_name(config.data)}, step {at[-1]:,} of {steps:,}",
+            "clouds": f"{len(storage):,} of {len(storage.class_names)} classes",
+            "bytes per class": f"{storage.nbytes / len(storage.class_names):,.0f} by now",
+        }
+        clouds = PointClouds(frames[-1], storage.labels, storage.class_names)
+        exhibit = Exhibit(
+            f"{set_name(config.data)}: {config.objective}", clouds, frames, tuple(at), losses=tuple(losses),
+            bits=storage.layout().get("bits", 32), facts=facts,
+        )  # fmt: skip
+        live.show(exhibit, ended=at[-1] == steps)
+
+    return show
 
 
 def step_clouds(classes: int) -> int:

@@ -2,6 +2,7 @@
 
 from pcdistill.viewing.curves import Curve, Point, accuracy_bars, accuracy_plot
 from pcdistill.viewing.exhibit import COLOURINGS, Exhibit, Judge, Real, chosen, shades, upright
+from pcdistill.viewing.live import Live
 from pcdistill.viewing.page import Scores, page, write_page
 from pcdistill.viewing.pictures import gallery
 from pcdistill.viewing.window import open_window
@@ -11,6 +12,7 @@ __all__ = [
     "Curve",
     "Exhibit",
     "Judge",
+    "Live",
     "Point",
     "Real",
     "Scores",
