@@ -6,16 +6,25 @@ from pathlib import Path
 
 import torch
 
-from pcdistill.clouds import PointClouds
 from pcdistill.config import ViewConfig
 from pcdistill.data import load
 from pcdistill.errors import InputError
 from pcdistill.evaluation import accuracy_cell, read_records
-from pcdistill.evaluation.nearness import nearest_real
 from pcdistill.files import check_writable
 from pcdistill.storage import Artefact
 from pcdistill.trained import Trained, load_network
-from pcdistill.viewing import Exhibit, Judge, Real, Scores, chosen, gallery, open_window, shades, upright, write_page
+from pcdistill.viewing import (
+    Exhibit,
+    Judge,
+    Scores,
+    chosen,
+    exhibit_of,
+    gallery,
+    open_window,
+    shades,
+    standing,
+    write_page,
+)
 
 COLUMNS = 8
 
@@ -56,28 +65,11 @@ def open_view(config: ViewConfig) -> Exhibit:
     """
     exhibit = _artefact(config) if Artefact.is_one(config.source) else _data(config)
     if config.real is not None:
-        exhibit = _beside(exhibit, _upright(load(config.real, "train", root=config.root)), config.real)
+        exhibit = exhibit.beside(load(config.real, "train", root=config.root), config.real)
     if config.model is not None:
         exhibit = replace(exhibit, judge=_judge(exhibit, load_network(config.model), config.model))
     shades(exhibit.only(torch.tensor([0])), config.colour)  # says what is missing
     return exhibit
-
-
-def exhibit_of(artefact: Artefact) -> Exhibit:
-    """An artefact to be looked at, with its history."""
-    facts, clouds = artefact.metadata, artefact.clouds
-    up = str(clouds.provenance.get("up_axis", "z"))
-    frames = [snapshot.float() for snapshot in artefact.snapshots] or [clouds.points]
-    steps = [0]
-    if len(frames) > 1:
-        total = len(artefact.losses)
-        steps = [round(total * i / (len(frames) - 1)) for i in range(len(frames))]
-    title = f"{facts.dataset}: {facts.arm}, {artefact.bytes_per_class:,.0f} bytes per class"
-    return Exhibit(
-        title, _upright(clouds), tuple(upright(frame, up) for frame in frames), tuple(steps),
-        losses=tuple(artefact.losses), bits=facts.bits, nbytes=artefact.storage.nbytes,
-        facts=_facts(artefact),
-    )  # fmt: skip
 
 
 def _artefact(config: ViewConfig) -> Exhibit:
@@ -92,27 +84,12 @@ def _data(config: ViewConfig) -> Exhibit:
     if config.initial:
         raise InputError(config.source, "a data set with --initial", "an artefact")
     clouds = load(config.source, config.split, root=config.root)
-    clouds = _upright(clouds[chosen(clouds, config.class_, config.columns or _most(config))])
+    clouds = standing(clouds[chosen(clouds, config.class_, config.columns or _most(config))])
     return Exhibit(f"{config.source}, {config.split}", clouds, (clouds.points,))
 
 
 def _most(config: ViewConfig) -> int:
     return COLUMNS if config.html is None else 64
-
-
-def _upright(clouds: PointClouds) -> PointClouds:
-    points = upright(clouds.points, str(clouds.provenance.get("up_axis", "z")))
-    return replace(clouds, points=points, provenance={**clouds.provenance, "up_axis": "z"})
-
-
-def _beside(exhibit: Exhibit, real: PointClouds, name: str) -> Exhibit:
-    """The exhibit with the nearest real clouds, and what it saves of their set."""
-    found = nearest_real(exhibit.clouds.with_points(exhibit.frames[-1]), real)
-    facts = dict(exhibit.facts)
-    if exhibit.nbytes is not None:
-        whole = real.points.numel() * 4
-        facts["compression"] = f"{whole / exhibit.nbytes:,.0f} times: {name} takes {whole / 1e6:,.1f} MB as float32"
-    return replace(exhibit, real=Real(found, real.points[found.index]), facts=facts)
 
 
 def _judge(exhibit: Exhibit, trained: Trained, path: Path) -> Judge:
@@ -136,20 +113,3 @@ def _scores(records: Path | None) -> Scores | None:
         for one in found
     ]
     return Scores("Accuracy of networks trained on it and others", head, rows)
-
-
-def _facts(artefact: Artefact) -> dict[str, str]:
-    facts = artefact.metadata
-    settings, plan = facts.settings or {}, facts.protocol
-    found = {
-        "clouds": f"{len(artefact.storage):,} of {len(facts.class_names)} classes",
-        "points": f"{facts.points} each, {facts.bits} bits a coordinate",
-        "bytes per class": f"{artefact.bytes_per_class:,.0f}, all that networks are trained on",
-        "made by": f"{facts.arm} of {facts.dataset}, storage {facts.storage}, seed {facts.seed}",
-    }
-    if facts.distilled:
-        seconds = f"{facts.distill_seconds:,.0f} s, and {facts.prepare_seconds:,.0f} s for networks or experts"
-        found["distilled"] = f"{settings.get('steps')} steps in {seconds}"
-    found["meant for"] = f"protocol {plan.get('name')} v{plan.get('version')}, network {plan.get('network')}"
-    found["written"] = f"{facts.created}, pcdistill {facts.versions.get('pcdistill', '?')}"
-    return found

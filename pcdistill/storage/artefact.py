@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from pcdistill.storage.base import Arrays, Budget, Storage, storages
 from pcdistill.storage.container import is_sealed, read, seal, unseal
 from pcdistill.storage.labels import SoftStorage
 from pcdistill.training import Protocol
+
+if TYPE_CHECKING:
+    from pcdistill.viewing import Embedded
 
 ARRAYS = "arrays/"
 EXPANSION = "metadata 'expansion'"
@@ -269,6 +272,31 @@ class Artefact:
             return cls(storage, metadata, losses.tolist(), list(torch.from_numpy(snapshots)))
         except InputError as error:
             raise InputError(path, str(error)) from None
+
+    def plot(
+        self, *, columns: int = 8, colour: str = "height", real: PointClouds | None = None, height: int = 640
+    ) -> "Embedded":
+        """The clouds to turn and compare in a cell of Jupyter or VS Code: the page of `view --html`.
+
+        Args:
+            columns: most clouds of a class; every one adds to the size of the notebook.
+            colour: one of `viewing.COLOURINGS`.
+            real: a real set whose nearest clouds are shown beside.
+            height: of the cell in pixels.
+
+        Raises:
+            InputError: an unknown colouring, or one that needs more than there is.
+        """
+        from pcdistill.viewing import Embedded, chosen, exhibit_of, html_page
+
+        exhibit = exhibit_of(self)
+        exhibit = exhibit.only(chosen(exhibit.clouds, (), columns))
+        if real is not None:
+            exhibit = exhibit.beside(real, str(real.provenance.get("name", "the real set")))
+        return Embedded(html_page(exhibit, colour=colour), height)
+
+    def _repr_html_(self) -> str:
+        return self.plot()._repr_html_()
 
     @staticmethod
     def is_one(path: str | os.PathLike[str]) -> bool:

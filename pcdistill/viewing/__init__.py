@@ -1,15 +1,17 @@
 """Pictures of point clouds: galleries, a page for the browser, an interactive window; and plots of results."""
 
 from pcdistill.viewing.curves import Curve, Point, accuracy_bars, accuracy_plot
-from pcdistill.viewing.exhibit import COLOURINGS, Exhibit, Judge, Real, chosen, shades, upright
+from pcdistill.viewing.exhibit import COLOURINGS, Exhibit, Judge, Real, chosen, exhibit_of, shades, standing, upright
 from pcdistill.viewing.live import Live
-from pcdistill.viewing.page import Scores, page, write_page
+from pcdistill.viewing.notebook import Embedded
+from pcdistill.viewing.page import Scores, html_page, write_page
 from pcdistill.viewing.pictures import gallery
 from pcdistill.viewing.window import open_window
 
 __all__ = [
     "COLOURINGS",
     "Curve",
+    "Embedded",
     "Exhibit",
     "Judge",
     "Live",
@@ -19,10 +21,12 @@ __all__ = [
     "accuracy_bars",
     "accuracy_plot",
     "chosen",
+    "exhibit_of",
     "gallery",
+    "html_page",
     "open_window",
-    "page",
     "shades",
+    "standing",
     "upright",
     "write_page",
 ]

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
-from pcdistill.evaluation.nearness import Nearest
+from pcdistill.evaluation.nearness import Nearest, nearest_real
 from pcdistill.geometry import knn
 from pcdistill.models import Network
 from pcdistill.registry import nearest as closest
+from pcdistill.storage import Artefact
 
 # What points can be coloured by, and what it needs besides the clouds.
 COLOURINGS = {
@@ -86,6 +87,54 @@ class Exhibit:
         frames = tuple(frame[index] for frame in self.frames)
         return replace(self, clouds=self.clouds[index], frames=frames, real=real, judge=judge)
 
+    def beside(self, real: PointClouds, name: str) -> "Exhibit":
+        """The same with the nearest clouds of a real set called `name`, and what is saved of its bytes.
+
+        Raises:
+            InputError: the set has no cloud of a class, or its clouds have fewer points.
+        """
+        real = standing(real)
+        found = nearest_real(self.clouds.with_points(self.frames[-1]), real)
+        facts = dict(self.facts)
+        if self.nbytes is not None:
+            whole = real.points.numel() * 4
+            facts["compression"] = f"{whole / self.nbytes:,.0f} times: {name} takes {whole / 1e6:,.1f} MB as float32"
+        return replace(self, real=Real(found, real.points[found.index]), facts=facts)
+
+
+def exhibit_of(artefact: Artefact) -> Exhibit:
+    """An artefact to be looked at, with its history."""
+    facts, clouds = artefact.metadata, artefact.clouds
+    up = str(clouds.provenance.get("up_axis", "z"))
+    frames = [snapshot.float() for snapshot in artefact.snapshots] or [clouds.points]
+    steps = [0]
+    if len(frames) > 1:
+        total = len(artefact.losses)
+        steps = [round(total * i / (len(frames) - 1)) for i in range(len(frames))]
+    title = f"{facts.dataset}: {facts.arm}, {artefact.bytes_per_class:,.0f} bytes per class"
+    return Exhibit(
+        title, standing(clouds), tuple(upright(frame, up) for frame in frames), tuple(steps),
+        losses=tuple(artefact.losses), bits=facts.bits, nbytes=artefact.storage.nbytes,
+        facts=_facts(artefact),
+    )  # fmt: skip
+
+
+def _facts(artefact: Artefact) -> dict[str, str]:
+    facts = artefact.metadata
+    settings, plan = facts.settings or {}, facts.protocol
+    found = {
+        "clouds": f"{len(artefact.storage):,} of {len(facts.class_names)} classes",
+        "points": f"{facts.points} each, {facts.bits} bits a coordinate",
+        "bytes per class": f"{artefact.bytes_per_class:,.0f}, all that networks are trained on",
+        "made by": f"{facts.arm} of {facts.dataset}, storage {facts.storage}, seed {facts.seed}",
+    }
+    if facts.distilled:
+        seconds = f"{facts.distill_seconds:,.0f} s, and {facts.prepare_seconds:,.0f} s for networks or experts"
+        found["distilled"] = f"{settings.get('steps')} steps in {seconds}"
+    found["meant for"] = f"protocol {plan.get('name')} v{plan.get('version')}, network {plan.get('network')}"
+    found["written"] = f"{facts.created}, pcdistill {facts.versions.get('pcdistill', '?')}"
+    return found
+
 
 class Shades(NamedTuple):
     """A quantity of every point, to be coloured by `scene.colour_map`.
@@ -134,6 +183,12 @@ def upright(points: Tensor, up: str) -> Tensor:
     if up == "x":
         return torch.stack([-z, y, x], -1)
     raise InputError("up_axis", f"'{up}'", "x, y or z")
+
+
+def standing(clouds: PointClouds) -> PointClouds:
+    """The clouds with z up, from the frame that their provenance names."""
+    points = upright(clouds.points, str(clouds.provenance.get("up_axis", "z")))
+    return replace(clouds, points=points, provenance={**clouds.provenance, "up_axis": "z"})
 
 
 def shades(exhibit: Exhibit, colouring: str) -> Shades:

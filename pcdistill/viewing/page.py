@@ -50,13 +50,13 @@ def write_page(
         OSError: it cannot be written.
     """
     check_writable(path)
-    content = page(exhibit, colour=colour, scores=scores).encode()
+    content = html_page(exhibit, colour=colour, scores=scores).encode()
     with atomic(path) as temporary:
         temporary.write_bytes(content)
     return len(content)
 
 
-def page(exhibit: Exhibit, *, colour: str = "height", scores: Scores | None = None) -> str:
+def html_page(exhibit: Exhibit, *, colour: str = "height", scores: Scores | None = None) -> str:
     """The page as text: HTML, which holds script, style and data and asks for nothing from elsewhere.
 
     All clouds are drawn by one camera, in the frame of the pictures: z up, each about the middle of its own extent.

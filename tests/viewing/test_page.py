@@ -20,7 +20,7 @@ from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.evaluation.nearness import nearest_real
-from pcdistill.viewing import Exhibit, Real, Scores, page, write_page
+from pcdistill.viewing import Exhibit, Real, Scores, html_page, write_page
 from pcdistill.viewing.page import WEB, content
 from pcdistill.viewing.scene import view_rotation
 from tests.viewing.browser import opened, pixels, settle, started
@@ -114,7 +114,7 @@ def test_soft_labels_are_told() -> None:
 
 
 def test_same_set_same_page() -> None:
-    assert page(exhibit()) == page(exhibit())
+    assert html_page(exhibit()) == html_page(exhibit())
 
 
 class Elements(HTMLParser):
@@ -140,7 +140,7 @@ def test_names_from_files_are_text(path: Path) -> None:
 
 def test_a_colouring_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match="'critical' without a network, expected --model NETWORK"):
-        page(exhibit(), colour="critical")
+        html_page(exhibit(), colour="critical")
 
 
 def test_the_bundle_is_made_of_the_scripts_beside_it() -> None:
