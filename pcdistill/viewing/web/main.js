@@ -38,7 +38,7 @@ async function start() {
   orbit = new Orbit(meta.azimuth, meta.elevation);
   fill(meta, await unpack($("data").textContent.trim()));
   // For whoever drives the page; the test does.
-  window.viewer = { state, orbit, stage, get clouds() { return clouds; }, get places() { return places; } };
+  window.viewer = { state, orbit, stage, redraw, get clouds() { return clouds; }, get places() { return places; } };
   listen();
   setTheme(matchMedia("(prefers-color-scheme: dark)").matches);
   requestAnimationFrame(tick);
