@@ -34,8 +34,7 @@ uniform mat3 turn;
 uniform float span, distance, focal, radius, time;
 uniform vec2 canvas;
 uniform sampler2D cells, colours;
-in vec3 here, there;
-in float shade, shadeThere;
+in vec4 here, there; // coordinates, and share of the colour map
 in uint cloud;
 out vec3 colour;
 flat out vec3 middle;
@@ -43,13 +42,13 @@ flat out vec4 cell;
 flat out float reach;
 void main() {
   cell = texelFetch(cells, ivec2(int(cloud) % ${WIDE}, int(cloud) / ${WIDE}), 0);
-  vec3 seen = turn * ((mix(here, there, time) - 0.5) * span);
+  vec3 seen = turn * ((mix(here.xyz, there.xyz, time) - 0.5) * span);
   middle = seen;
   float size = focal * cell.z / (distance - seen.z);
   vec2 at = cell.xy + vec2(seen.x, -seen.y) * size;
   vec2 place = vec2(at.x / canvas.x * 2.0 - 1.0, 1.0 - at.y / canvas.y * 2.0);
   reach = radius;
-  float share = mix(shade, shadeThere, time);
+  float share = mix(here.w, there.w, time);
   colour = texelFetch(colours, ivec2(int(share * 255.0 + 0.5), 0), 0).rgb;
   gl_Position = vec4(place, -seen.z / 8.0, 1.0);
   gl_PointSize = max(2.0 * radius * size, 1.5);
@@ -167,19 +166,17 @@ export class Batch {
     this.scene.add(this.points);
   }
 
-  /** Coordinates and shades to go from and to; arrays that are there already are not sent again. */
-  set(here, there, shade, shadeThere) {
-    this.#attribute("here", here, 3);
-    this.#attribute("there", there, 3);
-    this.#attribute("shade", shade, 1);
-    this.#attribute("shadeThere", shadeThere, 1);
+  /** Points to go from and to (`Clouds.points4`); arrays that are there already are not sent again. */
+  set(here, there) {
+    this.#attribute("here", here);
+    this.#attribute("there", there);
   }
 
-  #attribute(name, values, width) {
+  #attribute(name, values) {
     const { geometry } = this.points;
     const old = geometry.getAttribute(name);
     if (!old) {
-      geometry.setAttribute(name, new BufferAttribute(values, width, true).setUsage(DynamicDrawUsage));
+      geometry.setAttribute(name, new BufferAttribute(values, 4, true).setUsage(DynamicDrawUsage));
     } else if (old.array !== values) {
       old.array = values;
       old.needsUpdate = true;
@@ -199,6 +196,8 @@ export class Batch {
       for (let i = cloud * this.size; i < (cloud + 1) * this.size; i++) index.array[at++] = i;
     }
     this.cells.needsUpdate = true;
+    index.clearUpdateRanges();
+    index.addUpdateRange(0, at);
     index.needsUpdate = true;
     geometry.setDrawRange(0, at);
   }

@@ -24,9 +24,9 @@ export class Clouds {
     }
     this.count = meta.labels.length;
     this.frames = meta.steps.length;
-    this.size = this.count * this.points; // points of a frame
+    this.size = this.count * this.points; // of a frame
     this.full = this.arrays.way instanceof Uint8Array ? 255 : 65535;
-    this.shadesOf = new Map();
+    this.packed = new Map();
   }
 
   get hasReal() {
@@ -39,15 +39,25 @@ export class Clouds {
     return this.arrays.way.subarray(frame * this.size * 3, (frame + 1) * this.size * 3);
   }
 
-  /** Share of the colour map, 0 to 255, of every point of a frame. */
-  shades(colouring, frame) {
+  /** Coordinates and share of the colour map of every point of a frame: four integers each, as the shader takes them. */
+  points4(colouring, frame) {
     const key = `${colouring} ${frame}`;
-    if (!this.shadesOf.has(key)) {
-      // Few are kept: one frame of a large set is some hundred kilobytes.
-      if (this.shadesOf.size > 40) this.shadesOf.clear();
-      this.shadesOf.set(key, this.#shades(colouring, frame));
+    let found = this.packed.get(key);
+    if (!found) {
+      // Few are kept: one frame of a large set is more than a megabyte.
+      if (this.packed.size > 30) this.packed.clear();
+      const places = this.coordinates(frame);
+      const shades = this.#shades(colouring, frame);
+      found = new places.constructor(4 * this.size);
+      for (let i = 0; i < this.size; i++) {
+        found[4 * i] = places[3 * i];
+        found[4 * i + 1] = places[3 * i + 1];
+        found[4 * i + 2] = places[3 * i + 2];
+        found[4 * i + 3] = (shades[i] * this.full) / 255;
+      }
+      this.packed.set(key, found);
     }
-    return this.shadesOf.get(key);
+    return found;
   }
 
   #shades(colouring, frame) {

@@ -23,6 +23,7 @@ const state = {
 let clouds, stage, orbit, wallBatch, oneBatch, made, places;
 let wanted = true; // a picture is to be drawn
 let laidOut = false;
+let placedAt = null; // where the wall was scrolled to when its cells were placed
 let paper = [1, 1, 1];
 
 const last = () => clouds.frames - 1;
@@ -398,6 +399,7 @@ function draw() {
   const box = $("stage").getBoundingClientRect();
   if (!laidOut) {
     laidOut = true;
+    placedAt = null;
     stage.resize(box.width, box.height);
     if (state.open === null) {
       places = measure($("wall"), made, clouds);
@@ -417,33 +419,38 @@ function draw() {
 function drawWall(view, box) {
   const [from, share] = state.real ? ["real", 0] : between();
   const to = state.real ? "real" : Math.min(from + 1, last());
-  const shades = (frame) => clouds.shades(state.colour, frame);
-  wallBatch.set(clouds.coordinates(from), clouds.coordinates(to), shades(from), shades(to));
+  wallBatch.set(clouds.points4(state.colour, from), clouds.points4(state.colour, to));
   const { scrollTop } = $("wall");
+  if (scrollTop !== placedAt) {
+    placedAt = scrollTop;
+    wallBatch.place(inSight(scrollTop, box.height));
+  }
+  stage.draw(wallBatch, { ...view, time: share });
+}
+
+/** The cells that are to be seen of the scrolled wall, in device pixels. */
+function inSight(scrollTop, height) {
   const { ratio } = stage;
   const seen = [];
   for (const [cloud, x, y, half] of places) {
     const top = y - scrollTop;
-    if (top + half < 0 || top - half > box.height) continue;
-    seen.push([cloud, x * ratio, top * ratio, half * ratio]);
+    if (top + half > 0 && top - half < height) seen.push([cloud, x * ratio, top * ratio, half * ratio]);
   }
-  wallBatch.place(seen);
-  stage.draw(wallBatch, { ...view, time: share });
+  return seen;
 }
 
 function drawOne(view, box) {
   const [from, share] = between();
   const frames = { initial: [0, 0], now: [from, Math.min(from + 1, last())], real: ["real", "real"] };
   const figures = [...$("views").children];
-  const width = clouds.points;
+  const width = 4 * clouds.points;
   const Kind = clouds.arrays.way.constructor;
-  const parts = [new Kind(9 * width), new Kind(9 * width), new Uint8Array(3 * width), new Uint8Array(3 * width)];
+  const parts = [new Kind(3 * width), new Kind(3 * width)];
   const cells = figures.map((figure, i) => {
     const own = frames[figure.dataset.kind];
     own.forEach((frame, k) => {
-      const first = state.open * width;
-      parts[k].set(clouds.coordinates(frame).subarray(3 * first, 3 * (first + width)), 3 * i * width);
-      parts[2 + k].set(clouds.shades(state.colour, frame).subarray(first, first + width), i * width);
+      const all = clouds.points4(state.colour, frame);
+      parts[k].set(all.subarray(state.open * width, (state.open + 1) * width), i * width);
     });
     const caption = figure.firstChild.getBoundingClientRect();
     const { left, top, width: wide } = figure.getBoundingClientRect();
