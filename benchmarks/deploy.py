@@ -96,7 +96,7 @@ def cells() -> list[Cell]:
 def exported(cell: Cell, trained: Trained, folder: Path) -> dict[str, Any]:
     """Write a student in every format; the cards of the files."""
     save_network(folder / "net.safetensors", trained)
-    given = {"source": folder / "net.safetensors", "seed": trained.seed}
+    given = {"source": str(folder / "net.safetensors"), "seed": trained.seed}
     rounded = {**given, "int8": True, "clouds": str(networks.set_file(cell.set, 0))}
     return {
         "float32": run_export(ExportConfig(**given, output=folder / "float32.onnx")).card,

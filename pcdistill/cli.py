@@ -45,7 +45,7 @@ from pcdistill.deploy import run_export, run_latency, run_predict
 from pcdistill.environment import versions
 from pcdistill.errors import InputError
 from pcdistill.evaluation import mean_std
-from pcdistill.export import card_in
+from pcdistill.export import Written, card_in
 from pcdistill.files import check_writable
 from pcdistill.matching.base import merged
 from pcdistill.matrices import per_class, run_matrix
@@ -273,6 +273,12 @@ def _ranking(config: EvaluateConfig) -> None:
 def export(config: ExportConfig) -> None:
     """`pcdistill export`."""
     done = run_export(config)
+    if isinstance(done, Written):
+        what = f"{done.clouds:,} clouds x {done.points} points"
+        if done.kind == config.format:
+            what = f"{done.files:,} {done.kind.upper()} files"
+        print(f"wrote {config.output}: {what}, {done.nbytes:,} bytes")
+        return
     card = done.card
     tuned = ", fine-tuned under rounding" if card.tuned else ""
     print(f"wrote {config.output}: {done.nbytes:,} bytes, {card.parameters:,} parameters in {card.precision}{tuned}")

@@ -592,10 +592,13 @@ class ViewConfig(Config):
 
 
 class ExportConfig(Config):
-    """Write a trained network for a device: ONNX (.onnx), in float32 or int8, or ExecuTorch (.pte)."""
+    """Write a trained network for a device, ONNX in float32 or int8 or ExecuTorch, or clouds for other tools."""
 
-    source: Annotated[Path, Positional, Field(description="trained network (.safetensors)")]
-    output: Annotated[Path, Field(description="file to write; .onnx or .pte")]
+    source: Annotated[str, Positional, Field(description="trained network (.safetensors), artefact or data set")]
+    output: Annotated[
+        Path,
+        Field(description="to write; of a network .onnx or .pte, of clouds .npz, .h5 (ModelNet's layout) or a folder"),
+    ]
     int8: Annotated[bool, Field(description="round weights and activations to 8 bits (.onnx)")] = False
     tune: Annotated[
         bool, Field(description="fine-tune the network under that rounding first (quantisation-aware training)")
@@ -604,6 +607,9 @@ class ExportConfig(Config):
         str | None,
         Field(description="artefact or data set that the network was trained on: the rounding is fitted to it"),
     ] = None
+    split: Annotated[Literal["train", "test"], Field(description="of a data set")] = "train"
+    format: Annotated[Literal["ply", "pcd", "xyz"] | None, Field(description="of clouds, in a folder")] = None
+    colour: Annotated[Literal["height", "none"], Field(description="of the points of clouds")] = "height"
     root: Root = None
     seed: Seed = 0
 

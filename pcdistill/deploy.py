@@ -1,4 +1,4 @@
-"""`pcdistill export` and `pcdistill predict`: a trained network as a file for devices, and what it says of objects."""
+"""`pcdistill export` and `pcdistill predict`: networks and clouds for others, and what a network says of objects."""
 
 import os
 from pathlib import Path
@@ -17,20 +17,24 @@ from pcdistill.errors import InputError
 from pcdistill.evaluation import thinned
 from pcdistill.export import (
     Exported,
+    Written,
     card_of,
+    check_target,
     export_executorch,
     export_onnx,
     fine_tuned,
     folded,
+    height_colouring,
     load_model,
     measure_latency,
+    write_clouds,
 )
 from pcdistill.export.executorch import LARGEST
 from pcdistill.export.folding import can_be_folded
 from pcdistill.export.quantise import TuneRecipe
 from pcdistill.files import atomic, check_writable
 from pcdistill.geometry import normalise
-from pcdistill.jobs import set_name
+from pcdistill.jobs import NETWORK_FILES, set_name
 from pcdistill.progress import progress
 from pcdistill.storage import Artefact
 from pcdistill.trained import Trained, load_network
@@ -38,17 +42,51 @@ from pcdistill.training import predict
 
 POINTS = 1024  # of an object, for networks that do not say what they were trained on
 SUFFIXES = (".onnx", ".pte")
+# What is of no use to the one and to the other.
+OF_NETWORKS, OF_CLOUDS = ("int8", "tune", "clouds"), ("split", "format", "colour")
 
 
-def run_export(config: ExportConfig) -> Exported:
-    """Write a trained network for devices, in the format of the output's suffix.
+def run_export(config: ExportConfig) -> Exported | Written:
+    """Write a trained network for devices, or clouds for other tools, in the format that the output names.
+
+    Of an artefact the stored clouds are written, not what an expansion makes of them; see `export.write_clouds`.
 
     Raises:
-        InputError: settings that exclude one another, a network that cannot be exported, clouds of other classes.
+        InputError: settings that exclude one another, a network that cannot be exported, clouds of other classes,
+            a source or an output that is none.
     """
+    network = config.source.endswith(NETWORK_FILES) or config.output.suffix in SUFFIXES
+    for name in OF_CLOUDS if network else OF_NETWORKS:
+        if getattr(config, name) != ExportConfig.model_fields[name].default:
+            wanted = "clouds" if network else "a trained network"
+            raise InputError(name, f"of {config.source} as {config.output}", wanted)
+    return _export_network(config) if network else _export_clouds(config)
+
+
+def _export_clouds(config: ExportConfig) -> Written:
+    output, is_artefact = config.output, Artefact.is_one(config.source)
+    check_target(output, config.format)
+    if output.exists() and Path(config.source).exists() and output.samefile(config.source):
+        raise InputError("output", f"{output}, which is the source", "another file")
+    if is_artefact and config.split != "train":
+        raise InputError("split", f"of an artefact ({config.source})", "a data set")
+    if not output.is_dir():
+        check_writable(output)
+    if is_artefact:
+        clouds = Artefact.load(config.source).clouds
+    else:
+        clouds = load(config.source, config.split, root=config.root, seed=config.seed)
+    colours = height_colouring(clouds) if config.colour == "height" else None
+    return write_clouds(clouds, output, colours, config.format)
+
+
+def _export_network(config: ExportConfig) -> Exported:
+    source = Path(config.source)
     suffix, rounds = config.output.suffix, config.int8 or config.tune
     if suffix not in SUFFIXES:
-        raise InputError("output", str(config.output), "a name that ends in .onnx or .pte")
+        raise InputError("output", str(config.output), "a name that ends in .onnx or .pte, for a network")
+    if Artefact.is_one(source):
+        raise InputError(source, "an artefact", f"a trained network (.safetensors) for {config.output}")
     if suffix == ".pte" and rounds:
         raise InputError("int8", "with a .pte file", "an .onnx file")
     if rounds and config.clouds is None:
@@ -56,11 +94,11 @@ def run_export(config: ExportConfig) -> Exported:
     if config.clouds is not None and not rounds:
         raise InputError("clouds", f"{config.clouds} and no --int8", "both or neither")
     check_writable(config.output)
-    trained = load_network(config.source)
+    trained = load_network(source)
     if not can_be_folded(trained.network):
         if rounds or suffix == ".pte":
             found = f"a {trained.protocol.network}"
-            raise InputError(config.source, found, "a PointNet with batch norm, as pointnet-tiny, for int8 and .pte")
+            raise InputError(source, found, "a PointNet with batch norm, as pointnet-tiny, for int8 and .pte")
         return export_onnx(trained.network, trained, config.output, card_of(trained))
     network = folded(trained.network)
     if suffix == ".pte":

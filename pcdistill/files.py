@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,31 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; rename it onto `path` if the block succeeds.
+
+    `path` may be an empty folder, in whose place it comes, but none with something in it (`OSError`). Otherwise as
+    `atomic`, but that files are not flushed to disk one by one.
+    """
+    target = Path(path).resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if target.is_dir():
+            target.rmdir()  # refuses one with something in it, as rename onto it would, and not every system has that
+        temporary.rename(target)
+    except OSError as error:
+        inside = error.filename is not None and Path(error.filename).is_relative_to(temporary)
+        if error.errno is None or not (error.filename is None or inside):
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -476,6 +476,8 @@ FULL: dict[str, tuple[int, Callable[[Place], list[object]]]] = {
     "distill": (1, lambda p: distilling(p)),
     "train": (4, lambda p: ["train", p.artefact, "--network", "pointnet-small", "--output", "out/net.safetensors"]),
     "convert": (8, lambda p: ["data", "convert", p.data, "--output", "out/made.h5"]),
+    "export of a file": (4, lambda p: ["export", p.data, "--output", "out/made.npz"]),
+    "export of a folder": (4, lambda p: ["export", p.data, "--output", "out/made", "--format", "ply"]),
     "view": (4, lambda p: ["view", p.artefact, "--renderer", "builtin", "--png", "out/made.png"]),
 }
 

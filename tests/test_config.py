@@ -60,7 +60,7 @@ EVERY: dict[str, dict[str, Any]] = {
     },
     "export": {
         "source": "net.safetensors", "output": "net.onnx", "int8": True, "tune": True, "clouds": "a.h5", "root": "data",
-        "seed": 7,
+        "seed": 7, "split": "test", "format": "pcd", "colour": "none",
     },
     "predict": {
         "model": "net.onnx", "files": ["a.off", "b.npy"], "points": 16, "up_axis": "y", "top": 2, "latency": True,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pcdistill.files import atomic, cache_root, check_writable, sha256_file
+from pcdistill.files import atomic, atomic_folder, cache_root, check_writable, sha256_file
 
 
 def test_atomic_writes_the_whole_file_and_nothing_else(tmp_path: Path) -> None:
@@ -98,6 +98,60 @@ def test_atomic_reaches_the_disk_before_the_rename(tmp_path: Path, monkeypatch: 
     with atomic(target) as temporary:
         temporary.write_bytes(b"content")
     assert seen == [(7, False)]
+
+
+def test_atomic_folder_comes_whole_and_in_place_of_an_empty_one(tmp_path: Path) -> None:
+    for name in ("new/folder", "empty"):
+        target = tmp_path / name
+        if name == "empty":
+            target.mkdir()
+        with atomic_folder(target) as temporary:
+            assert temporary.parent == target.parent
+            (temporary / "a").mkdir()
+            (temporary / "a" / "file").write_text("content")
+            assert not target.exists() or not list(target.iterdir())
+        assert (target / "a" / "file").read_text() == "content"
+        assert list(target.parent.glob(".*")) == []
+        assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE((target / "a").stat().st_mode)
+
+
+@pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt, OSError])
+def test_atomic_folder_leaves_nothing_behind_when_the_block_raises(tmp_path: Path, stop: type[BaseException]) -> None:
+    def write() -> None:
+        with atomic_folder(tmp_path / "folder") as temporary:
+            (temporary / "file").write_text("half")
+            raise stop
+
+    with pytest.raises(stop):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_atomic_folder_leaves_one_with_something_in_it_as_it_was(tmp_path: Path) -> None:
+    """Whatever was put there while the new one was written, too."""
+    target = tmp_path / "folder"
+
+    def write() -> None:
+        with atomic_folder(target) as temporary:
+            (temporary / "file").write_text("new")
+            target.mkdir()
+            (target / "file").write_text("old")
+
+    with pytest.raises(OSError, match="not empty") as caught:
+        write()
+    assert caught.value.filename == str(target)
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["old"]
+
+
+def test_errors_inside_a_folder_name_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    def fail(name: str | None) -> None:
+        with atomic_folder(tmp_path / "folder") as temporary:
+            raise OSError(errno.ENOSPC, "No space left", *([] if name is None else [str(temporary / name)]))
+
+    for name in (None, "a/file"):
+        with pytest.raises(OSError, match="No space left") as caught:
+            fail(name)
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "folder"))
 
 
 def test_check_writable_accepts_a_new_place_and_leaves_no_file(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pcdistill.clouds import PointClouds
 from pcdistill.data.prepare import assemble
@@ -45,14 +46,30 @@ def from_pyg(dataset: Sequence[Any], class_names: Sequence[str] | None = None) -
     return assemble(np.stack(clouds), np.array(labels), names, place=place, up_axis="unspecified", provenance=facts)
 
 
-def to_pyg(clouds: PointClouds) -> list[Any]:
+def to_pyg(clouds: PointClouds, colours: NDArray[np.uint8] | None = None) -> list[Any]:
     """One `torch_geometric.data.Data` per cloud: `pos` `(P, 3)` float32, `y` `(1,)` int64 or `(1, C)` soft.
 
+    They are in memory, for a `DataLoader`; no file is written, as those of torch-geometric are pickles.
+
+    Args:
+        clouds: axes and scale stay as they are.
+        colours: `(N, P, 3)` uint8 sRGB (`export.height_colouring` makes some); they become node features `x` `(P, 3)`
+            float32 in [0, 1], as in torch-geometric's S3DIS. None: no `x`, as in its ModelNet.
+
     Raises:
-        InputError: if torch-geometric is not installed.
+        InputError: colours of another shape or type; torch-geometric is not installed.
     """
     try:
         from torch_geometric.data import Data
     except ImportError:
         raise InputError("to_pyg", "torch-geometric is not installed", "pip install 'pcdistill[pyg]'") from None
-    return [Data(pos=points, y=label[None]) for points, label in zip(clouds.points, clouds.labels, strict=True)]
+    if colours is None:
+        return [Data(pos=points, y=label[None]) for points, label in zip(clouds.points, clouds.labels, strict=True)]
+    shape = tuple(clouds.points.shape)
+    if colours.shape != shape or colours.dtype != np.uint8:
+        raise InputError("colours", f"{colours.dtype} {colours.shape}", f"uint8 {shape}")
+    features = torch.from_numpy(colours).to(torch.float32) / 255
+    return [
+        Data(x=x, pos=points, y=label[None])
+        for x, points, label in zip(features, clouds.points, clouds.labels, strict=True)
+    ]

@@ -1,6 +1,7 @@
-"""Trained networks for devices: ONNX and ExecuTorch files, in float32 or int8, with a model card inside."""
+"""What other programs read: trained networks as ONNX and ExecuTorch files, clouds in the usual formats."""
 
 from pcdistill.export.card import Card, card_of
+from pcdistill.export.clouds import Written, check_target, height_colouring, write_clouds
 from pcdistill.export.executorch import export_executorch
 from pcdistill.export.folding import Folded, folded
 from pcdistill.export.onnx import Exported, card_in, export_onnx, load_model, load_onnx, measure_latency
@@ -10,13 +11,17 @@ __all__ = [
     "Card",
     "Exported",
     "Folded",
+    "Written",
     "card_in",
     "card_of",
+    "check_target",
     "export_executorch",
     "export_onnx",
     "fine_tuned",
     "folded",
+    "height_colouring",
     "load_model",
     "load_onnx",
     "measure_latency",
+    "write_clouds",
 ]

@@ -100,18 +100,18 @@ def first_of_class(clouds: PointClouds, columns: int) -> dict[int, list[Floats]]
     for label in range(clouds.num_classes):
         members = np.flatnonzero(labels == label)[:columns]
         if len(members):
-            shown[label] = [_z_up(clouds.points[int(i)].detach().cpu().numpy(), up) for i in members]
+            shown[label] = [upright(clouds.points[int(i)].detach().cpu().numpy(), up) for i in members]
     return shown
 
 
-def _z_up(points: Floats, up: str) -> Floats:
-    """Turn a cloud so that the named axis points along +z; a rotation, so nothing is mirrored."""
+def upright(points: Floats, up: str) -> Floats:
+    """Turn clouds `(..., 3)` so that the named axis points along +z; a rotation, so nothing is mirrored."""
     if up in ("z", "unspecified"):  # nothing is known of a folder of one's own: as it stands
         return points
     if up == "y":
-        return np.stack([points[:, 0], -points[:, 2], points[:, 1]], axis=1)
+        return np.stack([points[..., 0], -points[..., 2], points[..., 1]], axis=-1)
     if up == "x":
-        return np.stack([-points[:, 2], points[:, 1], points[:, 0]], axis=1)
+        return np.stack([-points[..., 2], points[..., 1], points[..., 0]], axis=-1)
     raise InputError("up_axis", f"'{up}'", "x, y or z")
 
 

@@ -40,6 +40,27 @@ def test_there_and_back(pair):
     assert to_pyg(soft)[0].y.tolist() == [[0.5, 0.25, 0.25]]
 
 
+def test_colours_are_features_of_points(pair):
+    """`x` in [0, 1], and a loader makes one graph of a batch of clouds."""
+    loader = pytest.importorskip("torch_geometric.loader", reason="torch-geometric is an extra")
+    train, _ = pair
+    colours = np.random.default_rng(0).integers(0, 256, size=(15, 32, 3), dtype=np.uint8)
+    items = to_pyg(train, colours)
+    assert "x" not in to_pyg(train)[0]
+    batch = next(iter(loader.DataLoader(items, batch_size=4)))
+    assert (batch.num_graphs, batch.num_nodes, batch.num_node_features) == (4, 128, 3)
+    assert batch.pos.equal(train.points[:4].reshape(-1, 3))
+    assert batch.y.equal(train.labels[:4])
+    assert batch.batch.equal(torch.arange(4).repeat_interleave(32))
+    assert batch.x.dtype == torch.float32
+    np.testing.assert_array_equal(batch.x.numpy(), (colours[:4].reshape(-1, 3) / np.float32(255)))
+    back = from_pyg(items, train.class_names)
+    torch.testing.assert_close(back.points, train.points, atol=1e-6, rtol=0)
+    for wrong, found in ((colours[1:], r"uint8 \(14, 32, 3\)"), (colours / 255, r"float64 \(15, 32, 3\)")):
+        with pytest.raises(InputError, match=rf"colours: {found}, expected uint8 \(15, 32, 3\)"):
+            to_pyg(train, wrong)
+
+
 def test_a_real_dataset_class(random_points):
     data = pytest.importorskip("torch_geometric.data", reason="torch-geometric is an extra")
 
