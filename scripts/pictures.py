@@ -1,8 +1,8 @@
 """Makes the pictures of the README and of the documentation that show ModelNet10: `python scripts/pictures.py`.
 
-ModelNet10 is looked for as every command does (`PCDISTILL_DATA`). The set, 10 clouds x 128 points per class at 5 bits, is
-distilled with eleven snapshots and kept in `runs/view/`, which git ignores; remove it there to make it anew. Takes some
-minutes the first time. The last picture needs playwright and a Chromium.
+ModelNet10 is looked for as every command does (`PCDISTILL_DATA`). The set, 10 clouds x 128 points per class at 5 bits,
+is distilled with eleven snapshots and kept in `runs/view/`, which git ignores; remove it there to make it anew. Takes
+some minutes the first time. The last picture needs playwright and a Chromium.
 """
 
 import os

@@ -1,0 +1,229 @@
+"""What there is to see: values of points against naive ones, and what is chosen and refused."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from pcdistill.cli import main
+from pcdistill.clouds import PointClouds
+from pcdistill.config import ViewConfig
+from pcdistill.errors import InputError
+from pcdistill.models import build
+from pcdistill.storage import Artefact
+from pcdistill.trained import Trained, save_network
+from pcdistill.training import protocol
+from pcdistill.view import open_view
+from pcdistill.viewing import Exhibit, Judge, chosen, shades, standing, upright
+
+NAMES = ("ball", "box", "ring")
+
+
+def exhibit(**changes: object) -> Exhibit:
+    generator = torch.Generator().manual_seed(3)
+    frames = tuple(torch.rand(6, 20, 3, generator=generator) - 0.5 for _ in range(3))
+    clouds = PointClouds(frames[-1], torch.tensor([0, 0, 1, 1, 2, 2]), NAMES)
+    return Exhibit(**{"title": "t", "clouds": clouds, "frames": frames, "steps": (0, 5, 10), **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    network = build("pointnet-tiny", 3, 0).eval()
+    return Judge(network, torch.tensor([0, 0, 1, 1, 2, 2]))
+
+
+def test_height_is_within_each_cloud() -> None:
+    found = shades(exhibit(), "height")
+    assert found.shares.shape == (3, 6, 20)
+    z = exhibit().frames[1][4, :, 2]
+    torch.testing.assert_close(found.shares[1, 4], (z - z.min()) / (z.max() - z.min()))
+    assert math.isnan(found.unit)
+
+
+def test_moved_is_the_distance_from_the_first_guess_on_one_scale() -> None:
+    made = exhibit()
+    found = shades(made, "moved")
+    assert not found.shares[0].any()
+    away = (made.frames[2] - made.frames[0]).square().sum(-1).sqrt()
+    torch.testing.assert_close(found.shares[2] * found.unit, away.clamp(max=found.unit))
+    assert (found.shares == 1).float().mean() < 0.02  # few are cut off
+    assert found.high == f"{found.unit:.2g}"
+
+
+def test_real_is_the_distance_to_the_whole_nearest_cloud() -> None:
+    generator = torch.Generator().manual_seed(4)
+    real = PointClouds(torch.rand(9, 64, 3, generator=generator) - 0.5, torch.arange(3).repeat(3), NAMES)
+    made = exhibit(nbytes=100).beside(real, "reals")
+    assert made.real is not None
+    found = shades(made, "real")
+    for frame in range(3):
+        for cloud, index in enumerate(made.real.nearest.index.tolist()):
+            assert real.labels[index] == made.clouds.labels[cloud]
+            expected = cKDTree(real.points[index].numpy()).query(made.frames[frame][cloud].numpy())[0]
+            own = (found.shares[frame, cloud] * found.unit).numpy()
+            np.testing.assert_allclose(own, np.minimum(expected, found.unit), atol=1e-5)
+    assert made.facts["compression"].startswith(f"{9 * 64 * 3 * 4 / 100:,.0f} times: reals takes")
+
+
+def test_critical_points_alone_give_the_same_global_feature(judge: Judge) -> None:
+    made = exhibit(judge=judge)
+    shares = shades(made, "critical").shares[-1]
+    for cloud in range(6):
+        points = made.frames[-1][cloud]
+        kept = points[shares[cloud] > 0]
+        assert 0 < len(kept) < len(points) + 1
+        torch.testing.assert_close(judge.network.pooled(kept[None]), judge.network.pooled(points[None]))
+        without = points[shares[cloud] < 1]  # the one that decides most is missing
+        assert not torch.allclose(judge.network.pooled(without[None]), judge.network.pooled(points[None]))
+
+
+def test_gradient_is_that_of_the_cross_entropy(judge: Judge) -> None:
+    """By differences: along its own gradient a point changes the loss by its share of the largest."""
+    made = exhibit(judge=judge)
+    shares = shades(made, "gradient").shares[-1, 3]
+    network = build("pointnet-tiny", 3, 0).double().eval()
+    points = made.frames[-1][3].double()
+
+    def loss(moved: Tensor) -> float:
+        with torch.no_grad():
+            logits = network.classify(network.pooled(moved[None]))
+        return float(torch.nn.functional.cross_entropy(logits, judge.labels[3:4]))
+
+    slopes = torch.zeros(20, 3, dtype=torch.float64)
+    for point in range(20):
+        for axis in range(3):
+            step = torch.zeros_like(points)
+            step[point, axis] = 1e-6
+            slopes[point, axis] = (loss(points + step) - loss(points - step)) / 2e-6
+    lengths = slopes.norm(dim=1)
+    torch.testing.assert_close(shares.double(), lengths / lengths.max(), atol=1e-3, rtol=1e-3)
+
+
+def test_a_colouring_says_what_it_needs(judge: Judge) -> None:
+    still = exhibit(frames=exhibit().frames[-1:], steps=(0,))
+    assert still.colourings == ["height"]
+    assert exhibit(judge=judge).colourings == ["height", "moved", "critical", "gradient"]
+    for colouring, hint in (("moved", "--snapshots"), ("real", "--real"), ("critical", "--model")):
+        with pytest.raises(InputError, match=f"'{colouring}' without .*{hint}"):
+            shades(still, colouring)
+    with pytest.raises(InputError, match=r"'hieght' \(did you mean 'height'\?\)"):
+        shades(still, "hieght")
+
+
+def test_networks_that_pool_groups_have_no_critical_points() -> None:
+    judge = Judge(build("pointnet2", 3, 0).eval(), torch.zeros(6, dtype=torch.int64))
+    with pytest.raises(InputError, match="a PointNet"):
+        shades(exhibit(judge=judge), "critical")
+
+
+def test_clouds_of_some_classes() -> None:
+    clouds = exhibit().clouds
+    assert chosen(clouds, ("ring", "ball"), 1).tolist() == [4, 0]
+    assert chosen(clouds, (), 8).tolist() == list(range(6))
+    with pytest.raises(InputError, match=r"class: 'rinq' \(did you mean 'ring'\?\)"):
+        chosen(clouds, ("rinq",), 1)
+    empty = PointClouds(clouds.points[:2], torch.tensor([0, 0]), NAMES)
+    with pytest.raises(InputError, match="no cloud of box"):
+        chosen(empty, ("box",), 1)
+
+
+def test_some_clouds_of_an_exhibit_keep_what_is_theirs(judge: Judge) -> None:
+    real = PointClouds(torch.rand(6, 64, 3) - 0.5, torch.tensor([0, 0, 1, 1, 2, 2]), NAMES)
+    whole = exhibit(judge=judge).beside(real, "reals")
+    index = torch.tensor([5, 2])
+    part = whole.only(index)
+    for name in ("critical", "gradient"):
+        torch.testing.assert_close(shades(part, name).shares, shades(whole, name).shares[:, index])
+    assert part.real is not None
+    assert whole.real is not None
+    assert torch.equal(part.real.dense, whole.real.dense[index])
+    assert torch.equal(part.real.nearest.index, whole.real.nearest.index[index])
+
+
+@given(up=st.sampled_from(["x", "y", "z", "unspecified"]), seed=st.integers(0, 99))
+def test_upright_turns_and_never_mirrors(up: str, seed: int) -> None:
+    turn = upright(torch.eye(3), up).T  # columns: where the axes go
+    assert torch.linalg.det(turn) == 1
+    if up in "xyz":
+        assert upright(torch.eye(3)["xyz".index(up)], up).tolist() == [0, 0, 1]
+    points = torch.rand(2, 5, 3, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(upright(points, up), points @ turn.T)
+    clouds = PointClouds(points, torch.tensor([0, 0]), ("a",), {"up_axis": up})
+    assert torch.equal(standing(standing(clouds)).points, standing(clouds).points)
+
+
+def test_an_unknown_axis_is_refused() -> None:
+    with pytest.raises(InputError, match="up_axis: 'w', expected x, y or z"):
+        upright(torch.eye(3), "w")
+
+
+# From files
+
+
+@pytest.fixture(scope="module")
+def files(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    folder = tmp_path_factory.mktemp("exhibit")
+    path, network = folder / "a.h5", folder / "net.safetensors"
+    size = ["--clouds-per-class", "2", "--points", "32", "--bits", "6", "--storage", "coded"]
+    how = ["--objective", "dm", "--networks", "1", "--steps", "4", "--snapshots", "1"]
+    assert main(["distill", "--data", str(tiny_file), *size, *how, "--output", str(path)]) == 0
+    assert main(["train", str(path), "--network", "pointnet-nano", "--output", str(network)]) == 0
+    return path, network, tiny_file
+
+
+def test_an_artefact_with_all_that_there_is(files: tuple[Path, Path, Path]) -> None:
+    path, network, data = files
+    made = open_view(ViewConfig(source=str(path), real=str(data), model=network, **{"class": ("ring",)}))
+    assert made.colourings == ["height", "moved", "real", "critical", "gradient"]
+    assert (made.steps, made.bits, len(made.losses)) == ((0, 2, 4), 6, 4)
+    stored = Artefact.load(path)
+    ring = stored.clouds.class_names.index("ring")
+    own = stored.clouds.of_class(ring).points
+    assert torch.equal(made.clouds.points, own)
+    # The last frame is the same set of points, in the order in which they were learned.
+    for frame, cloud in zip(made.frames[-1], own, strict=True):
+        assert cKDTree(cloud.numpy()).query(frame.numpy())[0].max() < 1e-3
+    assert made.clouds.hard_labels.tolist() == [ring, ring]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--class", "chair"], "class: 'chair'"),
+        (["--colour", "moved", "--class", "ball"], None),
+        (["--colour", "critical"], "colour: 'critical' without a network, expected --model NETWORK"),
+        (["--colour", "blue"], "colour: 'blue'"),
+        (["--real", "nowhere"], "nowhere"),
+        (["--model", "none.safetensors"], "none.safetensors: no such file"),
+        (["--html", "a.html", "--records", "none.jsonl"], "none.jsonl"),
+    ],
+)
+def test_what_cannot_be_shown_is_told_in_one_line(
+    files: tuple[Path, Path, Path], words: list[str], message: str | None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    code = main(["view", str(files[0]), "--renderer", "builtin", *words])
+    error = capsys.readouterr().err
+    if message is None:
+        assert (code, error) == (0, "")
+        return
+    assert code == 2
+    assert error.startswith("pcdistill: error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_of_other_classes_is_refused(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    plan = protocol("tuned", network="pointnet-nano")
+    save_network(other, Trained(build("pointnet-nano", 2, 0), ("ball", "cone"), plan, "made", 16))
+    with pytest.raises(InputError, match=r"other\.safetensors: a network without class 'box'"):
+        open_view(ViewConfig(source=str(files[0]), model=other))
