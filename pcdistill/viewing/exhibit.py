@@ -218,14 +218,14 @@ def shades(exhibit: Exhibit, colouring: str) -> Shades:
         assert exhibit.real is not None
         dense = exhibit.real.dense
         away = torch.stack([knn(frame, dense, 1)[0][..., 0].clamp(min=0).sqrt() for frame in frames])
-        return _scaled(away, "distance to the nearest real cloud")
+        return _scaled(away, "distance to real")
     assert exhibit.judge is not None
     network, labels = exhibit.judge
     if colouring == "critical":
         found = torch.stack([_critical(network, frame) for frame in frames])
-        return Shades(_within(found), "share of pooled channels", "none", "most")
+        return Shades(_within(found), "critical points", "decide nothing", "most")
     found = torch.stack([_gradient(network, frame, labels) for frame in frames])
-    return Shades(_within(found), "gradient of the loss", "0", "longest")
+    return Shades(_within(found), "gradient of loss", "0", "longest")
 
 
 def _within(values: Tensor, lowest: bool = False) -> Tensor:
