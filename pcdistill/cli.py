@@ -18,9 +18,12 @@ from pydantic.fields import FieldInfo
 
 from pcdistill import jobs
 from pcdistill.adapt import run_adapt
+from pcdistill.audit import facts, run_audit, summary
+from pcdistill.audit import per_class as audited_classes
 from pcdistill.compare import run_compare
 from pcdistill.config import (
     AdaptConfig,
+    AuditConfig,
     CiteConfig,
     CompareConfig,
     Config,
@@ -270,6 +273,21 @@ def _ranking(config: EvaluateConfig) -> None:
     )
 
 
+def audit(config: AuditConfig) -> None:
+    """`pcdistill audit`."""
+    audited = run_audit(config)
+    if not audited.same:
+        print(f"pcdistill: {config.source} was not made from '{audited.real}' as it is here", file=sys.stderr)
+    if config.json_:
+        print(json.dumps(facts(audited)))
+        return
+    if config.per_class:
+        print(audited_classes(audited))
+    print(summary(audited))
+    if config.output is not None:
+        print(f"wrote {config.output}")
+
+
 def export(config: ExportConfig) -> None:
     """`pcdistill export`."""
     done = run_export(config)
@@ -348,6 +366,7 @@ COMMANDS: dict[str, tuple[type[Config], Callable[[Any], None]]] = {
     "teach": (TeachConfig, teach),
     "adapt": (AdaptConfig, adapt),
     "evaluate": (EvaluateConfig, evaluate),
+    "audit": (AuditConfig, audit),
     "export": (ExportConfig, export),
     "predict": (PredictConfig, guess),
     "view": (ViewConfig, view),

@@ -556,6 +556,19 @@ class EvaluateConfig(TaughtConfig):
         return not (self.views or self.networks or self.output)
 
 
+class AuditConfig(Config):
+    """Compare an artefact's clouds with real ones: how near they are, what they cover, and whether they are copies."""
+
+    source: Annotated[Path, Positional, Field(description="artefact")]
+    real: Annotated[
+        str | None, Field(description="data set to compare with (default: the one that it was made from)")
+    ] = None
+    root: Root = None
+    per_class: Annotated[bool, Field(description="print every class")] = False
+    output: Annotated[Path | None, Field(description="file to write, with every cloud's distances (.json)")] = None
+    json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
+
+
 class ViewConfig(Config):
     """Show clouds: pictures, an animation, a page for the browser, or an interactive window.
 

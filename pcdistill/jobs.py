@@ -752,10 +752,34 @@ def set_name(name: str) -> str:
 
 def test_set(config: EvaluateConfig, dataset: str) -> PointClouds:
     """The test split of `config.data`, else of the set that the source was made from, if that can be found."""
-    known = dataset in {row.name for row in catalog(config.root)} or Path(dataset).exists()
-    if config.data is None and not known:
+    if config.data is None and not _is_here(dataset, config.root):
         raise InputError(config.source, f"made from '{dataset}', which is not here", "--data with the set to test on")
     return load(config.data or dataset, "test", root=config.root)
+
+
+def made_from(artefact: Artefact, place: str, root: Path | None, data: str | None = None) -> tuple[PointClouds, bool]:
+    """The training clouds that an artefact was made from, or those of `data`, and whether they are the very ones.
+
+    They are where the fingerprint agrees: that of all stored points, or of the first ones that the artefact's protocol
+    tests on; without what a protocol with a grid holds out. Where it does not, all points of all clouds are given.
+
+    Raises:
+        InputError: the set is not here, or no protocol of this release.
+    """
+    facts, plan = artefact.metadata, stored_protocol(artefact, place)
+    if data is None and not _is_here(facts.dataset, root):
+        raise InputError(place, f"made from '{facts.dataset}', which is not here", "--real with the training set")
+    whole = load(data or facts.dataset, "train", root=root)
+    sizes = [None, *([plan.test_points] if plan.test_points < whole.points_per_cloud else [])]
+    for size in sizes:
+        clouds = whole if size is None else load(data or facts.dataset, "train", root=root, points=size)
+        if (part := split(clouds, plan)[0]).fingerprint() == facts.source_fingerprint:
+            return part, True
+    return whole, False
+
+
+def _is_here(dataset: str, root: Path | None) -> bool:
+    return dataset in {row.name for row in catalog(root)} or Path(dataset).exists()
 
 
 def among(test: PointClouds, class_names: tuple[str, ...]) -> PointClouds:

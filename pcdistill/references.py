@@ -74,6 +74,15 @@ CORRUPTIONS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("occlusion", "lidar"), ("sun2022modelnetc", "katz2007visibility")),
     "distortion": ("sun2022modelnetc", "sederberg1986ffd"),
 }
+# Of the measures of `pcdistill audit`, which are no part of an artefact either.
+MEASURES: Mapping[str, tuple[str, ...]] = {
+    "chamfer": ("fan2017psg",),
+    "coverage": ("achlioptas2018generative",),
+    "mmd": ("achlioptas2018generative",),
+    "authentic": ("alaa2022faithful",),
+    "near": ("meehan2020copying",),
+    "uneven": ("clark1954neighbor",),
+}
 PROTOCOLS: Mapping[str, tuple[str, ...]] = {
     "published": ("yim2025sadm",),
     "sweep": ("li2025ddranking",),  # a learning rate for every arm; there of test accuracies
@@ -86,6 +95,7 @@ OWN: Mapping[str, frozenset[str]] = {
     "network": frozenset(),
     "data set": frozenset({"shapes"}),
     "corruption": frozenset(),
+    "measure": frozenset(),
     "protocol": frozenset({"tuned", "tuned*"}),
 }
 
@@ -95,7 +105,7 @@ def keys_of(kind: str, name: str) -> tuple[str, ...] | None:
 
     Args:
         kind: "objective", "setting", "selector", "storage", "network", "data set",
-            "corruption" or "protocol".
+            "corruption", "measure" or "protocol".
         name: registered or catalog name. Variants (`sadm-paper`, `modelnet40`, `psb19`, `scanobjectnn:OBJ_BG`)
             are found by what they are variants of, networks by every part of their name.
     """
@@ -114,6 +124,7 @@ def keys_of(kind: str, name: str) -> tuple[str, ...] | None:
         "storage": STORAGES,
         "protocol": PROTOCOLS,
         "corruption": CORRUPTIONS,
+        "measure": MEASURES,
     }
     table = tables[kind]
     return table.get(name) or table.get(re.split(r"[-*]", name)[0])

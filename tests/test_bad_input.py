@@ -175,6 +175,16 @@ def few_points(place: Place) -> list[object]:
     return ["evaluate", place.artefact, "--data", place.tmp / "few.h5"]
 
 
+def fewer_points(place: Place) -> Path:
+    main(["data", "convert", str(place.data), "--points", "8", "--output", str(place.tmp / "few.h5")])
+    return place.tmp / "few.h5"
+
+
+def folder_of_json(place: Place) -> Path:
+    (place.tmp / "found.json").mkdir()
+    return place.tmp / "found.json"
+
+
 def weights(name: str, message: str, facts: dict[str, str] | None) -> Case:
     def make(place: Place) -> list[object]:
         save_file({"a": np.zeros(3, np.float32)}, place.tmp / "bad.safetensors", facts)
@@ -404,6 +414,19 @@ CASES = [
     Case("too few test points", few_points, "test set: 64 points per cloud, expected at least 1024"),
     Case("set made from is not here", lambda p: ["evaluate", p.artefact],
         "good.h5: made from 'tiny.h5', which is not here"),
+    Case("audit of a data set", lambda p: ["audit", p.data], "an HDF5 file, but no artefact"),
+    Case("audit of nothing", lambda p: ["audit", "none.h5"], "none.h5: no such file"),
+    Case("audit beside a set that is not here", lambda p: ["audit", p.artefact],
+         "good.h5: made from 'tiny.h5', which is not here, expected --real with the training set"),
+    Case("audit beside other classes", lambda p: ["audit", p.artefact, "--real", one_shared(p)],
+         "no cloud of class 'ball', expected some of every class"),
+    Case("audit beside fewer points", lambda p: ["audit", p.artefact, "--real", fewer_points(p)],
+         "clouds of 8 points, expected at least 16"),
+    Case("audit of another suffix",
+         lambda p: ["audit", p.artefact, "--real", p.data, "--output", "out/found.csv"],
+         "output: out/found.csv, expected a name that ends in .json"),
+    Case("audit into a folder", lambda p: ["audit", p.artefact, "--real", p.data, "--output", folder_of_json(p)],
+         "Is a directory"),
     Case("network's set is not here", moved_network, "net.safetensors: made from 'tiny.h5', which is not here"),
     Case(
         "random bytes as network",
@@ -479,6 +502,7 @@ FULL: dict[str, tuple[int, Callable[[Place], list[object]]]] = {
     "export of a file": (4, lambda p: ["export", p.data, "--output", "out/made.npz"]),
     "export of a folder": (4, lambda p: ["export", p.data, "--output", "out/made", "--format", "ply"]),
     "view": (4, lambda p: ["view", p.artefact, "--renderer", "builtin", "--png", "out/made.png"]),
+    "audit": (1, lambda p: ["audit", p.artefact, "--real", p.data, "--output", "out/made.json"]),
 }
 
 

@@ -58,6 +58,9 @@ EVERY: dict[str, dict[str, Any]] = {
         "teacher": ["net.safetensors"], "temperature": 3.0, "soft_loss": "mse", "hard": 0.5,
         "policy": {"kind": "relabel", "share": 0.25},
     },
+    "audit": {
+        "source": "a.h5", "real": "set", "root": "data", "per_class": True, "output": "a.json", "json": True,
+    },
     "export": {
         "source": "net.safetensors", "output": "net.onnx", "int8": True, "tune": True, "clouds": "a.h5", "root": "data",
         "seed": 7, "split": "test", "format": "pcd", "colour": "none",

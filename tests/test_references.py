@@ -19,7 +19,7 @@ from pcdistill.references import OWN, bibliography, cite, keys_of
 from pcdistill.selection import selectors
 from pcdistill.storage import Artefact, Metadata, storages
 
-TABLES = ("OBJECTIVES", "SETTINGS", "SELECTORS", "STORAGES", "NETWORKS", "DATA", "PROTOCOLS", "CORRUPTIONS")
+TABLES = ("OBJECTIVES", "SETTINGS", "SELECTORS", "STORAGES", "NETWORKS", "DATA", "PROTOCOLS", "CORRUPTIONS", "MEASURES")
 PARTS = [
     *(("objective", name) for name in objectives),
     *(("selector", name) for name in selectors),

@@ -1,5 +1,6 @@
 """Protocols carried out: accuracies over seeds, and the records that tables are made from."""
 
+from pcdistill.evaluation.nearness import Nearest, nearest_real
 from pcdistill.evaluation.records import (
     Record,
     Run,
@@ -33,6 +34,7 @@ __all__ = [
     "Choice",
     "Difference",
     "Evaluation",
+    "Nearest",
     "Outcomes",
     "Record",
     "Run",
@@ -53,6 +55,7 @@ __all__ = [
     "mcnemar",
     "mean_std",
     "measure",
+    "nearest_real",
     "of_classes",
     "outcomes",
     "paired_bootstrap",

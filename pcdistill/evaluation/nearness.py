@@ -46,9 +46,14 @@ def nearest_real(clouds: PointClouds, real: PointClouds) -> Nearest:
         thin = farthest_points(real.points[theirs], clouds.points_per_cloud)
         found = chamfer_matrix(clouds.points[mine], thin).argmin(dim=1)
         index[mine], twins[mine] = theirs[found], thin[found]
-    twins = gather_points(twins, assign(twins, clouds.points))
-    apart = (twins - clouds.points).norm(dim=2).mean(dim=1)
-    return Nearest(index, chamfer(clouds.points, twins), twins, apart)
+    twins, emd = partnered(twins, clouds.points)
+    return Nearest(index, chamfer(clouds.points, twins), twins, emd)
+
+
+def partnered(clouds: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Clouds `(N, P, 3)` in the order of their partners in the reference, and the mean distances of partners `(N,)`."""
+    clouds = gather_points(clouds, assign(clouds, reference))
+    return clouds, (clouds - reference).norm(dim=2).mean(dim=1)
 
 
 def same_class(clouds: PointClouds, real: PointClouds) -> list[tuple[Tensor, Tensor]]:

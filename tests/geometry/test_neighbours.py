@@ -7,7 +7,16 @@ from scipy.spatial import cKDTree
 from torch.testing import assert_close
 
 from pcdistill.errors import InputError
-from pcdistill.geometry import ball_query, chamfer, knn, nearest_indices, neighbours, random_rotations, rotate
+from pcdistill.geometry import (
+    ball_query,
+    chamfer,
+    chamfer_matrix,
+    knn,
+    nearest_indices,
+    neighbours,
+    random_rotations,
+    rotate,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=25, deadline=None)
@@ -234,3 +243,37 @@ def test_the_block_size_does_not_matter_to_indices(block: int, channels: int, mo
     expected = nearest_by_differences(features, features, 7).sort(dim=-1).values
     monkeypatch.setattr(neighbours, "CPU_BLOCK", block)
     assert torch.equal(nearest_indices(features, features, 7).sort(dim=-1).values, expected)
+
+
+@quick
+@given(seeds, st.integers(1, 4), st.integers(1, 4), st.integers(1, 20), st.integers(1, 20))
+def test_the_matrix_holds_the_chamfer_distance_of_every_pair(seed: int, s: int, r: int, left: int, right: int) -> None:
+    a, b = clouds(seed, s, left), clouds(seed + 1, r, right)
+    expected = [
+        [np.mean(cKDTree(q).query(p)[0] ** 2) + np.mean(cKDTree(p).query(q)[0] ** 2) for q in b.numpy()]
+        for p in a.numpy()
+    ]
+    assert_close(chamfer_matrix(a, b), torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("block", [1, 100, 700, 5000])
+def test_the_block_size_does_not_matter_to_the_matrix(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = clouds(0, 4, 20), clouds(1, 5, 30)
+    expected = chamfer_matrix(a, b)
+    monkeypatch.setattr(neighbours, "CPU_BLOCK", block)
+    assert_close(chamfer_matrix(a, b), expected)
+
+
+def test_the_matrix_of_float32_clouds_far_from_the_origin_is_nearly_exact_and_never_negative() -> None:
+    a = clouds(0, 6, 40).float() / 4 + 100
+    found = chamfer_matrix(a, a)
+    assert float(found.min()) >= 0
+    assert float(found.diag().max()) < 1e-5
+    assert_close(found[0], chamfer(a[:1].expand(6, -1, -1), a), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 30, 2), (30, 3), (0, 30, 3), (3, 0, 3)])
+def test_sets_that_make_no_matrix_are_refused(shape: tuple[int, ...]) -> None:
+    for pair in [(clouds(0), torch.zeros(shape)), (torch.zeros(shape), clouds(0))]:
+        with pytest.raises(InputError, match=r"^chamfer_matrix: sets of shape .*, expected \(S, P, 3\)"):
+            chamfer_matrix(*pair)

@@ -1,0 +1,168 @@
+"""`pcdistill audit`: what an artefact's clouds look like beside real ones, and whether they are copies of them."""
+
+import json
+from typing import Any, NamedTuple
+
+from pcdistill.config import AuditConfig
+from pcdistill.data import load
+from pcdistill.errors import InputError
+from pcdistill.evaluation.quality import CHANCE, Audit, Quality, Side, audit
+from pcdistill.files import atomic, check_writable
+from pcdistill.jobs import made_from
+from pcdistill.progress import progress
+from pcdistill.storage import Artefact
+
+# Storages whose clouds are rounded to the artefact's bits; others derive clouds from what is rounded.
+ROUNDED = ("points", "coded")
+WIDTH = 24  # of names in text
+SHOWN = 5  # of the clouds that are as near as copies, the nearest
+
+
+class Audited(NamedTuple):
+    """An audit, and what was compared with what.
+
+    Attributes:
+        artefact: whose stored clouds, not what is made of them in training.
+        real: name of the training set.
+        same: whether it is the one that the artefact was made from.
+    """
+
+    artefact: Artefact
+    real: str
+    same: bool
+    found: Audit
+
+
+def run_audit(config: AuditConfig) -> Audited:
+    """Compare an artefact with its training set, and write what was found if that is asked for.
+
+    Raises:
+        InputError: not an artefact, or a set that is not here or does not fit, before anything is written.
+    """
+    if config.output is not None:
+        if config.output.suffix != ".json":
+            raise InputError("output", str(config.output), "a name that ends in .json")
+        check_writable(config.output)
+    artefact = Artefact.load(config.source)
+    audited = audited_artefact(artefact, config)
+    if config.output is not None:
+        with atomic(config.output) as temporary:
+            temporary.write_text(json.dumps(facts(audited)) + "\n")
+    return audited
+
+
+def audited_artefact(artefact: Artefact, config: AuditConfig) -> Audited:
+    """An artefact audited as configured, in memory; nothing is written."""
+    real, same = made_from(artefact, str(config.source), config.root, config.real)
+    name = config.real or artefact.metadata.dataset
+    test = load(name, "test", root=config.root, points=real.points_per_cloud)
+    with progress("comparing", len(artefact.metadata.class_names)) as report:
+        found = audit(artefact.clouds, real, test, rounding(artefact), report)
+    return Audited(artefact, name, same, found)
+
+
+def rounding(artefact: Artefact) -> int:
+    """Bits that the coordinates of an artefact's clouds are rounded to, 32 where they are not."""
+    return artefact.metadata.bits if artefact.metadata.storage in ROUNDED else 32
+
+
+def facts(audited: Audited) -> dict[str, Any]:
+    """Everything that was found, as plain values: of all clouds, of every class, and of every cloud."""
+    artefact, found = audited.artefact, audited.found
+    labels, names = artefact.clouds.hard_labels.tolist(), artefact.metadata.class_names
+    near = {name: values.tolist() for name, values in found.near._asdict().items()}
+    clouds = [
+        {"class": names[label], **{name: values[place] for name, values in near.items()}, "as_near_as_copies": flagged}
+        for place, (label, flagged) in enumerate(zip(labels, found.flagged.tolist(), strict=True))
+    ]
+    return {
+        "arm": artefact.metadata.arm,
+        "dataset": artefact.metadata.dataset,
+        "real": audited.real,
+        "made_from_it": audited.same,
+        "points": artefact.metadata.points,
+        "rounded_to_bits": rounding(artefact),
+        "bound": found.bound,
+        **quality_facts(found.overall),
+        "classes": {name: quality_facts(quality) for name, quality in found.classes.items()},
+        "clouds": clouds,
+    }
+
+
+def quality_facts(quality: Quality) -> dict[str, Any]:
+    """The numbers of a class, or of all, as plain values."""
+    plain = {name: value._asdict() if isinstance(value, Side) else value for name, value in vars(quality).items()}
+    return {**plain, "coverage": quality.coverage}
+
+
+def summary(audited: Audited) -> str:
+    """What was found, for people to read: all classes together, beside training and test clouds."""
+    quality, clouds = audited.found.overall, audited.artefact.clouds
+    made_from_it = "that they were made from" if audited.same else f"of {audited.real}"
+    sides = [side for side in (quality.made, quality.training, quality.test) if side is not None]
+    rows = [
+        ("clouds", [f"{side.clouds:,}" for side in sides], ""),
+        ("Chamfer distance", [f"{side.chamfer:.4f}" for side in sides], "to the nearest training cloud, squared"),
+        ("earth mover's distance", [f"{side.emd:.4f}" for side in sides], "to the same"),
+        ("distance to its surface", [f"{side.ratio:.2f}" for side in sides], "1: the median of training clouds"),
+        ("as near as copies", [_percent(side.near) for side in sides], f"{_percent(CHANCE)} by chance"),
+        ("authentic", [_percent(side.authentic) for side in sides], "farther than that cloud is from another"),
+        ("unevenness", [f"{side.uneven:.2f}" for side in sides], "of gaps between points"),
+    ]
+    header = ["this set", "training", "test"][: len(sides)]
+    lines = [
+        f"{audited.artefact.metadata.arm}: {len(clouds)} clouds x {clouds.points_per_cloud} points beside the "
+        f"{quality.training_clouds:,} training clouds {made_from_it}",
+        f"{'':{WIDTH}}" + "".join(f"{word:>10}" for word in header),
+        *(
+            f"{name:24}" + "".join(f"{cell:>10}" for cell in cells) + f"   {note}".rstrip()
+            for name, cells, note in rows
+        ),
+        f"{'coverage':24}{_percent(quality.coverage):>10}   {quality.covered} training clouds of {quality.coverable} "
+        "that as many clouds can cover",
+        f"{'least matching distance':24}{quality.mmd:10.4f}{quality.training_mmd:10.4f}   the latter of as many "
+        "training clouds",
+    ]
+    return "\n".join([*lines, verdict(audited)])
+
+
+def verdict(audited: Audited) -> str:
+    """Whether the clouds are copies, in a sentence or two; and which ones, if some are."""
+    found = audited.found
+    quality, count = found.overall, int(found.flagged.sum())
+    fresh = quality.training if quality.test is None else quality.test
+    text = (
+        f"{count} of {quality.made.clouds} clouds {'is' if count == 1 else 'are'} as near to a training cloud as "
+        f"copies would be; of real clouds that are none {_percent(fresh.near)} are, of copies made alike "
+        f"{_percent(quality.copies)}."
+    )
+    if not count:
+        return text
+    nearest = found.near.ratio.argsort()[: min(count, SHOWN)].tolist()
+    labels, names = audited.artefact.clouds.hard_labels, audited.artefact.metadata.class_names
+    listed = "; ".join(
+        f"{names[int(labels[place])]} {place} on training cloud {int(found.near.source[place])} "
+        f"({float(found.near.ratio[place]):.2f})"
+        for place in nearest
+    )
+    return f"{text}\nNearest: {listed}"
+
+
+def per_class(audited: Audited) -> str:
+    """A line for every class."""
+    width = max(map(len, audited.found.classes))
+    titles = ("clouds", "Chamfer", "EMD", "surface", "near", "authentic", "uneven", "covered", "test near")
+    lines = [f"{'':{width}}" + "".join(f"{title:>11}" for title in titles)]
+    for name, quality in audited.found.classes.items():
+        made = quality.made
+        cells = (
+            f"{made.clouds}", f"{made.chamfer:.4f}", f"{made.emd:.4f}", f"{made.ratio:.2f}", _percent(made.near),
+            _percent(made.authentic), f"{made.uneven:.2f}", f"{quality.covered} of {quality.coverable}",
+            "–" if quality.test is None else _percent(quality.test.near),
+        )  # fmt: skip
+        lines.append(f"{name:{width}}" + "".join(f"{cell:>11}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
