@@ -51,6 +51,7 @@ from pcdistill.matrices import per_class, run_matrix
 from pcdistill.references import cite
 from pcdistill.registry import nearest
 from pcdistill.report import run_report
+from pcdistill.report_page import run_page
 from pcdistill.storage import Artefact
 from pcdistill.teach import run_teach
 from pcdistill.viewing import gallery, open_window
@@ -322,7 +323,12 @@ def compare(config: CompareConfig) -> None:
 
 def report(config: ReportConfig) -> None:
     """`pcdistill report`."""
-    text, skipped = run_report(config)
+    if config.html is not None:
+        written = run_page(config)
+        text, skipped = "", written.skipped
+        print(f"wrote {written.page}: {written.page.stat().st_size:,} bytes, its figures in {written.figures}")
+    else:
+        text, skipped = run_report(config)
     if config.output is None:
         print(text, end="")
     else:
