@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -21,7 +22,8 @@ from PIL import Image
 from pcdistill import report_page
 from pcdistill.cli import main
 from pcdistill.evaluation import Record, difference, write_records
-from pcdistill.report import recipe_digest
+from pcdistill.report import Placed as At
+from pcdistill.report import recipe_digest, rows
 from pcdistill.storage import Artefact
 from pcdistill.training import RECIPES
 
@@ -344,6 +346,7 @@ def test_names_from_files_are_text_and_nothing_else(report: Report, tiny_file: P
     folder = Path("<b>&'\"")
     folder.mkdir()
     shutil.copy(made / "deep" / "moved.h5", folder / "<i>x&.h5")
+    shutil.copy(made / "deep" / "moved.h5", folder / os.fsdecode(b"\xff.h5"))  # no UTF-8
     (folder / "no.jsonl").write_text("{}\n")
     names = [bad, worse, control, foreign]
     ran = report(
@@ -365,6 +368,7 @@ def test_names_from_files_are_text_and_nothing_else(report: Report, tiny_file: P
     assert "&lt;script&gt;alert(1)&lt;/scr..." in drawn
     assert foreign in drawn
     assert page.headings[0] == (1, f"Results on {bad}")
+    assert {row[0] for row in lines("losses-1")[1:]} == {"<i>x&", "?"}
 
 
 def test_the_same_records_give_the_same_bytes(
@@ -464,6 +468,13 @@ def test_records_that_cannot_be_drawn_stay_in_the_table(report: Report) -> None:
     ran = report(words=[path])
     assert ran.code == 0
     assert [path.name for path in Path("out").iterdir()] == ["table-1.csv"]
+
+
+def test_a_budget_is_a_twentieth_wide() -> None:
+    sizes = [100.0, 104.0, 105.0, 106.0, 111.0, 112.0, 0.0]
+    own = rows([At(record(arm=f"{size}", bytes_per_class=size), "") for size in sizes] + [At(ALL, "")], None)
+    groups = [[own[place].record.bytes_per_class for place in group] for group in report_page.budgets_of(own)]
+    assert groups == [[0.0], [100.0, 104.0, 105.0], [106.0, 111.0], [112.0]]
 
 
 def empty_plot(path: Path) -> None:
