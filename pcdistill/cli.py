@@ -55,6 +55,7 @@ from pcdistill.matrices import per_class, run_matrix
 from pcdistill.references import cite
 from pcdistill.registry import nearest
 from pcdistill.report import run_report
+from pcdistill.report_page import run_page
 from pcdistill.storage import Artefact
 from pcdistill.teach import run_teach
 from pcdistill.view import run_view
@@ -338,7 +339,12 @@ def compare(config: CompareConfig) -> None:
 
 def report(config: ReportConfig) -> None:
     """`pcdistill report`."""
-    text, skipped = run_report(config)
+    if config.html is not None:
+        written = run_page(config)
+        text, skipped = "", written.skipped
+        print(f"wrote {written.page}: {written.page.stat().st_size:,} bytes, its figures in {written.figures}")
+    else:
+        text, skipped = run_report(config)
     if config.output is None:
         print(text, end="")
     else:

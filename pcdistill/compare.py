@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from pcdistill import jobs
+from pcdistill import jobs, viewing
 from pcdistill.clouds import PointClouds
 from pcdistill.config import CompareConfig, DistillConfig, presets
 from pcdistill.data import load, validation_split
@@ -503,21 +503,9 @@ def _networks(records: Sequence[Record]) -> list[str]:
 
 def curves_of(records: Sequence[Record]) -> tuple[list[Curve], list[Curve]]:
     """What a plot of records shows: a curve per method and network, and a level for the whole set."""
-    curves: list[Curve] = []
-    levels: list[Curve] = []
     several = len(_networks(records)) > 1
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in sorted(records, key=lambda record: record.bytes_per_class):
-        groups.setdefault((label(record), record.network), []).append(record)
-    for name, network in dict.fromkeys((label(record), record.network) for record in records):
-        own = groups[name, network]
-        curve = Curve(
-            f"{name}, {network}" if several else name,
-            [record.bytes_per_class for record in own],
-            [record.accuracy_mean for record in own],
-            [record.accuracy_std for record in own],
-        )
-        (levels if own[0].clouds_per_class is None else curves).append(curve)
+    names = [f"{label(record)}, {record.network}" if several else label(record) for record in records]
+    curves, levels = viewing.curves_of(records, names)
     # Under the label of records of the whole set, "whole", and of several networks this one's.
     return curves, [
         level._replace(label=f"whole set{level.label.removeprefix(WHOLE)}\n{level.sizes[0]:,.0f} bytes")

@@ -716,6 +716,13 @@ class ReportConfig(Config):
         tuple[Path, ...], Positional, Field(min_length=1, description="files of records (.jsonl), or folders of them")
     ]
     output: Annotated[Path | None, Field(description="file to write (default: print)")] = None
+    html: Annotated[
+        Path | None,
+        Field(
+            description="page to write instead, whole in one file: tables, plots, confusions, and artefacts that are "
+            "found; its figures also in a folder of its name"
+        ),
+    ] = None
     csv: Annotated[bool, Field(description="comma-separated values, fractions instead of per cent")] = False
     against: Annotated[
         str | None,
@@ -728,7 +735,7 @@ class ReportConfig(Config):
         tuple[str, ...],
         Field(
             description="a table for every value of these fields: dataset, split, view, test_points, thin, "
-            "network, protocol"
+            "network, protocol, test_set"
         ),
     ] = Field(default_factory=tuple)
     per_class: Annotated[bool, Field(description="accuracy by class and confusions, where they are recorded")] = False

@@ -8,7 +8,6 @@ those of the same column that were trained otherwise (other seeds, steps, or ano
 import hashlib
 import json
 import shlex
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -50,10 +49,10 @@ from pcdistill.progress import progress
 from pcdistill.storage import Artefact
 from pcdistill.training import Protocol
 from pcdistill.viewing import Curve, accuracy_bars, accuracy_plot
+from pcdistill.viewing.curves import wrapped
 
 Say = Callable[[str], None]
 Scored = Iterator[tuple[View, Evaluation]]
-ROOM = 20  # characters of a line beside a plot
 BENCHMARK = "evaluate"  # of the records
 ROTATED = {"none": "trained unrotated", "z": "trained turned about z", "so3": "trained turned about any axis"}
 CORRUPTED = {"ModelNet40-C": MODELNET_C, "PointCloud-C": POINTCLOUD_C}
@@ -397,9 +396,9 @@ def _curves(columns: Sequence[Column], places: Mapping[int, Sequence[str]]) -> l
         found = {place: values(Row("", views), column) for place, views in places.items()}
         own = {place: mean_std(accuracies) for place, accuracies in found.items() if accuracies is not None}
         if any(place > 0 for place in own):
-            # There is little room beside a plot.
-            label = "\n".join(line for part in column.label.split(", ") for line in textwrap.wrap(part, ROOM))
-            curves.append(Curve(label, list(own), [m for m, _ in own.values()], [d for _, d in own.values()]))
+            curves.append(
+                Curve(wrapped(column.label), list(own), [m for m, _ in own.values()], [d for _, d in own.values()])
+            )
     return curves
 
 

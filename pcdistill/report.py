@@ -8,9 +8,9 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from pcdistill.config import ReportConfig
 from pcdistill.errors import InputError
@@ -30,8 +30,9 @@ from pcdistill.files import atomic
 from pcdistill.registry import nearest
 from pcdistill.training import Recipe
 
-# What has to be the same within a table.
+# What has to be the same within a table. So do the test clouds, where records say which they were.
 FIELDS = ("dataset", "split", "view", "test_points", "thin", "network", "protocol")
+BY = (*FIELDS, "test_set")
 DASH = "–"
 WIDE = 15  # classes of which a confusion matrix can still be read
 NEAR = 0.05  # arms are compared at bytes that differ by no more than this share
@@ -49,8 +50,15 @@ class Row(NamedTuple):
     """A line of a table; accuracies are fractions, NaN where a record does not have them."""
 
     record: Record
+    place: str
+    name: str  # of the arm, and what of its variant tells it from lines of the same arm and size
     recovery: float
     against: Difference | None
+
+    @property
+    def title(self) -> str:
+        """Name and size."""
+        return f"{self.name}, {size_of(self.record)}"
 
     def values(self) -> dict[str, Any]:
         """What a CSV file says of it."""
@@ -87,28 +95,45 @@ def run_report(config: ReportConfig) -> tuple[str, list[str]]:
     """
     if config.csv and config.per_class:
         raise InputError("report", "--csv with --per-class", "one of them")
-    for field in config.by:
-        if field not in FIELDS:
-            raise InputError("by", nearest(field, FIELDS), "some of " + ", ".join(FIELDS))
+    check_fields(config)
     placed, skipped = gathered(config.results)
-    tables = [(group, rows(group, config.against)) for group in grouped(placed, config.by)]
-    if config.against is not None and config.against not in (known := {arm_of(one.record) for one in placed}):
-        raise InputError("against", nearest(config.against, known), "one of " + ", ".join(sorted(known)))
+    if not placed:
+        raise InputError(" ".join(map(str, config.results)), "no records", "at least one")
+    tables = tables_of(placed, config)
     if config.csv:
-        text = _csv([row for _, own in tables for row in own])
+        text = csv_text([row for own in tables for row in own])
     else:
-        text = "\n".join(_markdown(own, config) for _, own in tables)
+        text = "\n".join(_markdown(own, config) for own in tables)
     if config.output is not None:
         with atomic(config.output) as temporary:
             temporary.write_text(text)
     return text, skipped
 
 
+def check_fields(config: ReportConfig) -> None:
+    """Refuse to make tables by a field that there is not."""
+    for field in config.by:
+        if field not in BY:
+            raise InputError("by", nearest(field, BY), "some of " + ", ".join(BY))
+
+
+def tables_of(placed: Sequence[Placed], config: ReportConfig) -> list[list[Row]]:
+    """The lines of every table.
+
+    Raises:
+        InputError: records that cannot stand in one table, or none of the arm to compare with.
+    """
+    tables = [rows(group, config.against) for group in grouped(placed, config.by)]
+    if config.against is not None and config.against not in (known := {arm_of(one.record) for one in placed}):
+        raise InputError("against", nearest(config.against, known), "one of " + ", ".join(sorted(known)))
+    return tables
+
+
 def gathered(results: Sequence[Path]) -> tuple[list[Placed], list[str]]:
     """All records of files and folders, each once, and the .jsonl files of folders whose lines are something else.
 
     Raises:
-        InputError: a file that is not there or not of records, or no record at all.
+        InputError: a file that is not there or not of records.
     """
     found: list[Placed] = []
     skipped: list[str] = []
@@ -122,8 +147,6 @@ def gathered(results: Sequence[Path]) -> tuple[list[Placed], list[str]]:
             for number, record in enumerate(read_records(file), 1):
                 if all(record != one.record for one in found):
                     found.append(Placed(record, f"{file}:{number}"))
-    if not found:
-        raise InputError(" ".join(map(str, results)), "no records", "at least one")
     return found, skipped
 
 
@@ -162,7 +185,8 @@ def _check_test_sets(group: Sequence[Placed]) -> None:
     known = [(digest, one.place) for one in group if (digest := setting(one.record, "test_set")) is not None]
     for digest, place in known[1:]:
         if digest != known[0][0]:
-            raise InputError(known[0][1], f"other test clouds than {place}", "the same test set in one table")
+            wanted = "the same test set in one table (--by test_set makes several)"
+            raise InputError(known[0][1], f"other test clouds than {place}", wanted)
 
 
 def _value(record: Record, field: str) -> Any:
@@ -195,11 +219,25 @@ def arm_of(record: Record) -> str:
 
 def rows(group: Sequence[Placed], against: str | None) -> list[Row]:
     """The lines of a table, by bytes, then by accuracy; the whole set last."""
-    records = sorted((one.record for one in group), key=_order)
+    placed = sorted(group, key=lambda one: _order(one.record))
+    records = [one.record for one in placed]
     whole = next((record.accuracy_mean for record in reversed(records) if record.arm == "whole"), math.nan)
     return [
-        Row(record, recovery(record.accuracy_mean, whole), _against(record, records, against)) for record in records
+        Row(record, one.place, name, recovery(record.accuracy_mean, whole), _against(record, records, against))
+        for one, record, name in zip(placed, records, _names(records), strict=True)
     ]
+
+
+def _names(records: Sequence[Record]) -> list[str]:
+    """What the lines of a table are called: of those of equal arm and size by what differs in their variants."""
+    kinds = [(arm_of(record), record.storage, size_of(record)) for record in records]
+    variants = [str((record.model_extra or {}).get("variant") or "").split() for record in records]
+    names = []
+    for kind, variant in zip(kinds, variants, strict=True):
+        shared = set.intersection(*(set(other) for own, other in zip(kinds, variants, strict=True) if own == kind))
+        told = " ".join(word for word in variant if word not in shared)
+        names.append(f"{kind[0]} ({told})" if told else kind[0])
+    return names
 
 
 def _order(record: Record) -> tuple[bool, float, float]:
@@ -237,7 +275,8 @@ def _ece(record: Record) -> float:
     return mean_std(values)[0] if values else math.nan
 
 
-def _csv(lines: Sequence[Row]) -> str:
+def csv_text(lines: Sequence[Row]) -> str:
+    """Lines of all tables as comma-separated values, fractions."""
     stream = io.StringIO()
     values = [row.values() for row in lines]
     writer = csv.DictWriter(stream, list(values[0]), lineterminator="\n")
@@ -247,32 +286,38 @@ def _csv(lines: Sequence[Row]) -> str:
 
 
 def _markdown(own: Sequence[Row], config: ReportConfig) -> str:
-    first = own[0].record
-    split = f"{setting(first, 'split')} split" if setting(first, "split") == "test" else setting(first, "split")
-    view = "" if setting(first, "view") == TEST_FIELDS["view"] else f", view {setting(first, 'view')}"
-    points = f"{setting(first, 'test_points')} points{', thinned' if _value(first, 'thin') else ''}"
-    text = (
-        f"{first.dataset} ({split}, {points}{view}): {first.network}, protocol {_value(first, 'protocol')}; "
-        f"per cent, mean ± standard deviation over n networks.\n\n"
-    )
-    header = ["arm", "storage", "clouds x points @ bits", "bytes per class", "accuracy", "n", "class mean", "ECE",
-              "of whole set"]  # fmt: skip
-    if config.against is not None:
-        header.append(f"less {config.against} (95 %)")
-    text += markdown_table(header, [_cells(row, config.against) for row in own])
+    text = f"{heading(own[0].record, config.by)}; per cent, mean ± standard deviation over n networks.\n\n"
+    text += markdown_table(header(config.against), [cells(row, config.against) for row in own])
     return text + "".join(_classes(own)) if config.per_class else text
 
 
-def _cells(row: Row, against: str | None) -> list[str]:
+def heading(first: Record, by: Sequence[str]) -> str:
+    """What the records of a table have in common with its first one."""
+    split = f"{setting(first, 'split')} split" if setting(first, "split") == "test" else setting(first, "split")
+    view = "" if setting(first, "view") == TEST_FIELDS["view"] else f", view {setting(first, 'view')}"
+    points = f"{setting(first, 'test_points')} points{', thinned' if _value(first, 'thin') else ''}"
+    clouds = f", test clouds {setting(first, 'test_set') or 'unknown'}" if "test_set" in by else ""
+    return f"{first.dataset} ({split}, {points}{view}{clouds}): {first.network}, protocol {_value(first, 'protocol')}"
+
+
+def header(against: str | None) -> list[str]:
+    """Of the columns of a table."""
+    names = ["arm", "storage", "clouds x points @ bits", "bytes per class", "accuracy", "n", "class mean", "ECE",
+             "of whole set"]  # fmt: skip
+    return names if against is None else [*names, f"less {against} (95 %)"]
+
+
+def cells(row: Row, against: str | None) -> list[str]:
+    """A line of a table, under its `header`."""
     record, more = row.record, []
     if against is not None:
         found = row.against
         more = [DASH if found is None else f"{_signed(found.mean)} ({_signed(found.low)} to {_signed(found.high)}), "
                 f"p = {found.p:.2g}"]  # fmt: skip
     return [
-        arm_of(record), record.storage or DASH, size_of(record), f"{record.bytes_per_class:,.0f}",
-        accuracy_cell(record), str(len(record.accuracy)), _per_cent(record.class_accuracy_mean),
-        _per_cent(_ece(record)), _per_cent(row.recovery), *more,
+        row.name, record.storage or DASH, size_of(record), f"{record.bytes_per_class:,.0f}",
+        accuracy_cell(record), str(len(record.accuracy)), per_cent(record.class_accuracy_mean),
+        per_cent(_ece(record)), per_cent(row.recovery), *more,
     ]  # fmt: skip
 
 
@@ -283,7 +328,8 @@ def size_of(record: Record) -> str:
     return f"{record.clouds_per_class:g} x {record.points} @ {record.bits}"
 
 
-def _per_cent(fraction: float) -> str:
+def per_cent(fraction: float) -> str:
+    """`84.3`; a dash for NaN."""
     return DASH if math.isnan(fraction) else f"{100 * fraction:.1f}"
 
 
@@ -293,44 +339,76 @@ def _signed(fraction: float) -> str:
 
 def _classes(own: Sequence[Row]) -> Iterator[str]:
     """Accuracy by class of all records that have a confusion matrix, and of each the matrix or its largest numbers."""
-    records = [row.record for row in own if (row.record.model_extra or {}).get("confusion")]
-    if not records:
+    found = [(row.title, confusion) for row in own if (confusion := confusion_of(row.record, row.place))]
+    if not found:
         yield "\nNo record has a confusion matrix.\n"
         return
-    names = _names(records)
-    columns = [_recalls(record) for record in records]
-    header = ["class", *(f"{arm_of(record)}, {size_of(record)}" for record in records)]
-    lines = [[name, *(_per_cent(column[i]) for column in columns)] for i, name in enumerate(names)]
-    yield "\nAccuracy by class, per cent:\n\n" + markdown_table(header, lines)
-    for record in records:
-        title = f"\n{arm_of(record)}, {size_of(record)}: "
-        matrix = _confusion(record)
+    names = _common_names([confusion for _, confusion in found])
+    columns = [confusion.recalls for _, confusion in found]
+    lines = [[name, *(per_cent(column[i]) for column in columns)] for i, name in enumerate(names)]
+    yield "\nAccuracy by class, per cent:\n\n" + markdown_table(["class", *(title for title, _ in found)], lines)
+    for title, confusion in found:
         if len(names) <= WIDE:
-            cells = [[name, *map(str, line)] for name, line in zip(names, matrix, strict=True)]
-            yield title + "clouds of a class (line) taken for one (column), all networks together:\n\n"
+            cells = [[name, *map(str, line)] for name, line in zip(names, confusion.matrix, strict=True)]
+            yield f"\n{title}: clouds of a class (line) taken for one (column), all networks together:\n\n"
             yield markdown_table(["class", *names], cells)
         else:
-            pairs = [(matrix[i][j] / max(1, sum(matrix[i])), i, j) for i in range(len(names)) for j in range(len(names))
-                     if i != j and matrix[i][j]]  # fmt: skip
-            worst = sorted(pairs, key=lambda pair: -pair[0])[:OFTEN]
-            yield title + "what is most often taken for something else:\n\n"
-            yield markdown_table(["class", "taken for", "per cent"], [[names[i], names[j], _per_cent(share)]
-                                                                      for share, i, j in worst])  # fmt: skip
+            yield f"\n{title}: what is most often taken for something else:\n\n"
+            worst = [[names[i], names[j], per_cent(share)] for share, i, j in confusion.mistakes()[:OFTEN]]
+            yield markdown_table(["class", "taken for", "per cent"], worst)
 
 
-def _names(records: Sequence[Record]) -> list[str]:
+class Confusion(NamedTuple):
+    """How many test clouds of class i were taken for class j, at [i][j] of a square, by all networks of a record."""
+
+    class_names: list[str]  # their numbers where the record does not say
+    matrix: list[list[int]]
+    named: bool
+
+    @property
+    def recalls(self) -> list[float]:
+        """Of every class the share that is right; NaN without test clouds."""
+        return [line[i] / sum(line) if sum(line) else math.nan for i, line in enumerate(self.matrix)]
+
+    def mistakes(self) -> list[tuple[float, int, int]]:
+        """Shares of classes i that are taken for j, the largest first."""
+        found = [
+            (count / sum(line), i, j)
+            for i, line in enumerate(self.matrix)
+            for j, count in enumerate(line)
+            if i != j and count
+        ]
+        return sorted(found, key=lambda pair: -pair[0])
+
+
+def confusion_of(record: Record, place: str) -> Confusion | None:
+    """The confusions of a record that has them.
+
+    Raises:
+        InputError: they are no square of counts, or there are not as many class names.
+    """
+    facts = record.model_extra or {}
+    matrix, names = facts.get("confusion"), facts.get("class_names")
+    if not matrix:
+        return None
+    try:
+        checked = _SQUARE.validate_python(matrix)
+        named = _NAMES.validate_python(names or [str(number) for number in range(len(checked))])
+    except ValidationError:
+        raise InputError(place, "'confusion' or 'class_names' of another kind", "counts and names") from None
+    if any(len(line) != len(checked) for line in checked) or len(named) != len(checked):
+        found = f"{len(checked)} lines and {len(named)} class names in 'confusion'"
+        raise InputError(place, found, "a square, and a name for each")
+    return Confusion(named, checked, bool(names))
+
+
+_SQUARE = TypeAdapter(list[list[Annotated[int, Field(ge=0, strict=True)]]])
+_NAMES = TypeAdapter(list[str])
+
+
+def _common_names(found: Sequence[Confusion]) -> list[str]:
     """Of the classes; their numbers where no record says."""
-    sizes = {len(_confusion(record)) for record in records}
+    sizes = {len(confusion.matrix) for confusion in found}
     if len(sizes) > 1:
         raise InputError("report", f"records of {' and '.join(map(str, sorted(sizes)))} classes", "the same classes")
-    known = [names for record in records if (names := (record.model_extra or {}).get("class_names"))]
-    return list(known[0]) if known else [str(number) for number in range(sizes.pop())]
-
-
-def _confusion(record: Record) -> list[list[int]]:
-    matrix: list[list[int]] = (record.model_extra or {})["confusion"]
-    return matrix
-
-
-def _recalls(record: Record) -> list[float]:
-    return [line[i] / sum(line) if sum(line) else math.nan for i, line in enumerate(_confusion(record))]
+    return next((confusion.class_names for confusion in found if confusion.named), found[0].class_names)

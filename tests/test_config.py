@@ -83,7 +83,7 @@ EVERY: dict[str, dict[str, Any]] = {
     },
     "report": {
         "results": ["a.jsonl", "grid"], "output": "table.md", "csv": True, "against": "medoid",
-        "by": ["network", "dataset"], "per_class": True,
+        "by": ["network", "dataset"], "per_class": True, "html": "out.html",
     },
     "cite": {"source": "a.h5"},
     "demo": {"output": "there", "seed": 7},

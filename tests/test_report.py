@@ -141,7 +141,13 @@ def test_other_test_clouds_under_the_same_name_are_refused(report: Report) -> No
     older, one, other = record(), record(arm="krr", test_set="1a"), record(arm="medoid", test_set="2b")
     shown = report([older, one], [other])
     assert (shown.code, shown.out) == (2, "")
-    assert "a.jsonl:2: other test clouds than b.jsonl:1, expected the same test set in one table" in shown.err
+    assert (
+        "a.jsonl:2: other test clouds than b.jsonl:1, expected the same test set in one table (--by test_set"
+        in shown.err
+    )
+    apart = report([older, one], [other], words=["--by", "test_set"])
+    assert [len(apart.table(number)) for number in (0, 1, 2)] == [1, 1, 1]
+    assert [word in apart.out for word in ("clouds unknown", "clouds 1a", "clouds 2b")] == [True] * 3
     assert len(report([older, one], [record(arm="medoid", test_set="1a")]).table()) == 3  # older ones do not say
 
 
@@ -209,6 +215,14 @@ def test_arms_are_named_as_they_were_asked_for() -> None:
     assert arm_of(record(variant="12288")) == "random"  # a budget, not a method
     assert arm_of(record(expansion={"mirror": True})) == "random expanded"
     assert size_of(record(clouds_per_class=9.9, bits=5)) == "9.9 x 128 @ 5"
+
+
+def test_lines_of_one_arm_and_size_are_told_apart_by_their_variants(report: Report) -> None:
+    shown = report([
+        record(variant="random 4 mix"), record(variant="random 4 relabel"), record(arm="krr", variant="krr 4 mix"),
+        record(variant="random 8 mix", clouds_per_class=8, bytes_per_class=3072.0), record(bits=5, variant=7),
+    ])  # fmt: skip
+    assert [key[0] for key in shown.table()] == ["random (mix)", "random (relabel)", "krr", "random", "random"]
 
 
 def test_a_file_is_written_and_a_record_counts_once(report: Report, tmp_path: Path) -> None:

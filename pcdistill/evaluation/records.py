@@ -271,12 +271,16 @@ def read_records(path: Path) -> list[Record]:
     """All records of a file, none if it does not exist.
 
     Raises:
-        InputError: naming the line that is not a record.
+        InputError: not text, or naming the line that is not a record.
     """
     if not path.exists():
         return []
     records = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    try:
+        lines = path.read_text().splitlines()
+    except UnicodeDecodeError:
+        raise InputError(path, "no text", "records (.jsonl)") from None
+    for number, line in enumerate(lines, 1):
         try:
             records.append(Record.model_validate_json(line))
         except ValidationError as error:

@@ -1,7 +1,8 @@
 """Pictures of point clouds: galleries, a page for the browser, an interactive window; and plots of results."""
 
-from pcdistill.viewing.curves import Curve, Point, accuracy_bars, accuracy_plot
+from pcdistill.viewing.curves import Curve, Point, accuracy_bars, accuracy_plot, curves_of, loss_plot
 from pcdistill.viewing.exhibit import COLOURINGS, Exhibit, Judge, Real, chosen, exhibit_of, shades, standing, upright
+from pcdistill.viewing.heatmap import confusion_plot
 from pcdistill.viewing.live import Live
 from pcdistill.viewing.notebook import Embedded
 from pcdistill.viewing.page import Scores, html_page, write_page
@@ -21,9 +22,12 @@ __all__ = [
     "accuracy_bars",
     "accuracy_plot",
     "chosen",
+    "confusion_plot",
+    "curves_of",
     "exhibit_of",
     "gallery",
     "html_page",
+    "loss_plot",
     "open_window",
     "shades",
     "standing",

@@ -1,9 +1,14 @@
-"""Accuracy against size or another quantity, and as bars, drawn with matplotlib (the extra `plots`)."""
+"""Accuracy against size or another quantity, and as bars, and losses, drawn with matplotlib (the extra `plots`)."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+
+from pcdistill.evaluation import Record
 
 # Okabe & Ito's palette, which the colour-blind tell apart, without its yellow, too faint for a line; markers
 # and styles go on where it ends.
@@ -12,6 +17,10 @@ MARKERS = "osD^vPX*"
 STYLES = ("-", "--", ":")
 LINE = 11.5  # height of a line of a label in points, and
 GAP = 1.5  # the space between two labels
+ROOM = 18  # characters of a line beside a plot
+BELOW, ABOVE = 0.765, 0.45  # inches of a plot that its axes leave for words
+WIDE = 12.0  # inches that bars may take before those of further groups stand below
+DOTS = 400  # of a line at most
 
 
 class Curve(NamedTuple):
@@ -29,6 +38,36 @@ class Point(NamedTuple):
     label: str
     size: float  # bytes per class
     accuracy: float
+
+
+def curves_of(records: Sequence[Record], names: Sequence[str]) -> tuple[list[Curve], list[Curve]]:
+    """A curve for every name, in order, by bytes per class; and levels, whose records have no clouds per class."""
+    groups: dict[str, list[Record]] = {name: [] for name in names}
+    for record, name in zip(records, names, strict=True):
+        groups[name].append(record)
+    curves: list[Curve] = []
+    levels: list[Curve] = []
+    for name, group in groups.items():
+        own = sorted(group, key=lambda record: record.bytes_per_class)
+        curve = Curve(
+            name,
+            [record.bytes_per_class for record in own],
+            [record.accuracy_mean for record in own],
+            [record.accuracy_std for record in own],
+        )
+        (levels if own[0].clouds_per_class is None else curves).append(curve)
+    return curves, levels
+
+
+def wrapped(label: str) -> str:
+    """A label in as many lines as it takes beside a plot; after a comma there is a new one."""
+    return "\n".join(line for part in label.split(", ") for line in textwrap.wrap(part, ROOM))
+
+
+def literal(text: str) -> str:
+    """Text as matplotlib draws it sign by sign: names come from files, and `$` would begin a formula."""
+    shown = "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in text)
+    return shown.replace("$", r"\$")
 
 
 def accuracy_plot(
@@ -55,15 +94,11 @@ def accuracy_plot(
     Raises:
         ImportError: matplotlib is not installed.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
-    from matplotlib.transforms import ScaledTranslation, Transform
+    from matplotlib.transforms import ScaledTranslation
 
-    figure = Figure(figsize=(7.2, 4.5), dpi=160)
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.09, 0.17, 0.70, 0.73))
-    ends: list[tuple[float, float, Transform, str, str]] = []  # x and y, in what, text, colour
+    figure, axes = _beside([curve.label for curve in (*curves, *levels)])
+    ends: list[End] = []
     for number, curve in enumerate(curves):
         colour = COLOURS[number % len(COLOURS)]
         # A little to the side of one another, so that error bars at one size do not hide each other.
@@ -72,10 +107,9 @@ def accuracy_plot(
         axes.errorbar(
             curve.sizes, means, [100 * deviation for deviation in curve.deviations], color=colour,
             marker=MARKERS[number % len(MARKERS)], markersize=5, markeredgecolor="white", markeredgewidth=0.5,
-            linestyle=STYLES[number // len(COLOURS) % len(STYLES)], linewidth=1.6, elinewidth=1, capsize=2.5,
-            transform=axes.transData + aside,
+            linestyle=_style(number), linewidth=1.6, elinewidth=1, capsize=2.5, transform=axes.transData + aside,
         )  # fmt: skip
-        ends.append((curve.sizes[-1], means[-1], axes.transData + aside, curve.label, colour))
+        ends.append(End(curve.sizes[-1], means[-1], axes.transData + aside, curve.label, colour))
     for number, point in enumerate(sorted(points, key=lambda point: (point.size, point.accuracy))):
         where, side = (point.size, 100 * point.accuracy), 1 if number % 2 else -1  # names of neighbours stand apart
         axes.plot(*where, "x", color="#777777", markersize=5, markeredgewidth=1.2, zorder=1)
@@ -87,7 +121,7 @@ def accuracy_plot(
     for level in levels:
         mean = 100 * level.means[0]
         axes.axhline(mean, color="#555555", linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
-        ends.append((1.0, mean, axes.get_yaxis_transform(), level.label, "#555555"))
+        ends.append(End(1.0, mean, axes.get_yaxis_transform(), level.label, "#555555"))
     if log:
         axes.set_xscale("log")
     if sizes:
@@ -101,19 +135,63 @@ def accuracy_plot(
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(*_limits(curves, levels, points))
     axes.set_xlabel(f"{axis} (log scale)" if log else axis)
+    _percent(axes)
     _dress(axes, title, note)
-    canvas.draw()  # type: ignore[no-untyped-call]  # settles the scales that labels are placed by
-    height = axes.bbox.height * 72 / figure.dpi
-    bottom, top = axes.get_ylim()
-    wanted = [(y - bottom) / (top - bottom) * height for _, y, *_ in ends]
-    labels = [LINE * (1 + text.count("\n")) + GAP for *_, text, _ in ends]
-    for (x, y, coordinates, text, colour), place in zip(ends, spread(wanted, labels, height), strict=True):
-        axes.annotate(
-            text, (x, y), xycoords=coordinates, xytext=(1.035, place / height), textcoords="axes fraction",
-            color=colour, fontsize=9, va="center", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 1, "shrinkB": 5},
-        )  # fmt: skip
-    _save(figure, path)
+    _name(axes, ends)
+    save(figure, path)
+
+
+def loss_plot(losses: Mapping[str, Sequence[float]], path: Path, title: str = "", note: str = "") -> None:
+    """Draw losses against steps as a PNG or SVG, after the ending of `path`.
+
+    The scale is logarithmic where all losses are positive and span more than a decade. Of many steps a dot is the mean
+    of a few that follow one another.
+
+    Args:
+        losses: by name, one line each, at least one step.
+        path: file to write.
+        title, note: above and, small, below the axes.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    figure, axes = _beside(list(losses))
+    ends: list[End] = []
+    lines = {name: averaged(own) for name, own in losses.items()}
+    for number, (name, (steps, values)) in enumerate(lines.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        marker = MARKERS[number % len(MARKERS)] if len(steps) == 1 else ""
+        axes.plot(steps, values, marker=marker, markersize=5, color=colour, linestyle=_style(number), linewidth=1.2)
+        ends.append(End(steps[-1], values[-1], axes.transData, name, colour))
+    drawn = [value for _, values in lines.values() for value in values]
+    if 0 < 10 * min(drawn) < max(drawn):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_ylabel("loss (log scale)")
+    else:
+        axes.set_ylabel("loss")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+    axes.set_xlabel("step")
+    _dress(axes, title, note)
+    _name(axes, ends)
+    save(figure, path)
+
+
+def averaged(losses: Sequence[float], most: int = DOTS) -> tuple[list[float], list[float]]:
+    """At most so many dots of a line: the mean step, from 1 on, and the mean loss of equally many steps each.
+
+    >>> averaged([4.0, 2.0, 1.0], most=2)
+    ([1.5, 3.0], [3.0, 1.0])
+    """
+    starts = np.arange(0, len(losses), -(-len(losses) // most))
+    counts = np.diff(starts, append=len(losses))
+    steps = np.add.reduceat(np.arange(1.0, len(losses) + 1), starts) / counts
+    return steps.tolist(), (np.add.reduceat(np.asarray(losses, np.float64), starts) / counts).tolist()
 
 
 def accuracy_bars(
@@ -121,9 +199,12 @@ def accuracy_bars(
 ) -> None:
     """Draw accuracies in per cent as groups of bars with error bars, as a PNG or SVG, after the ending of `path`.
 
+    Where a line of bars would be too wide, further groups stand below in lines of their own.
+
     Args:
         groups: their names, written below them at a slant.
-        bars: per kind of bar its name, and at place i the mean and deviation in group i; sizes are not looked at.
+        bars: per kind of bar its name, and at place i the mean and deviation in group i (NaN for none); sizes are not
+            looked at.
         path: file to write.
         title, note: above and, small, below.
         least: accuracy (a fraction) that the axis starts at.
@@ -133,39 +214,126 @@ def accuracy_bars(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(max(7.2, 1.5 + 0.16 * len(groups) * (len(bars) + 1)), 4.5), dpi=160)
-    axes = figure.add_axes((0.09, 0.31, 0.88, 0.53))
+    room = max(1, int((WIDE - 1.5) / (0.16 * (len(bars) + 1))))  # groups in a line
+    lines = -(-len(groups) // room)
+    room = -(-len(groups) // lines)
+    wide = max(7.2, 1.5 + 0.16 * room * (len(bars) + 1))
+    columns = max(1, min(4, len(bars), int(14 * wide / (8 + max(len(bar.label) for bar in bars)))))
+    legend = 0.18 * -(-len(bars) // columns)  # inches, and so on
+    names = 0.4 + 0.055 * max(map(len, groups))
+    tall = 3.78 - names if lines == 1 else 2.2
+    high = 0.54 + legend + lines * (tall + names)
+    figure = Figure(figsize=(wide, high), dpi=160)
     width = 0.8 / len(bars)
-    for number, bar in enumerate(bars):
-        axes.bar(
-            [place + (number - (len(bars) - 1) / 2) * width for place in range(len(groups))],
-            [100 * mean for mean in bar.means], width, yerr=[100 * deviation for deviation in bar.deviations],
-            color=COLOURS[number % len(COLOURS)], label=bar.label, error_kw={"elinewidth": 0.8}, capsize=1.5,
+    for line in range(lines):
+        bottom = (lines - line) * names + (lines - line - 1) * tall
+        axes = figure.add_axes((0.648 / wide, bottom / high, 1 - 0.864 / wide, tall / high))
+        own = slice(line * room, (line + 1) * room)
+        for number, bar in enumerate(bars):
+            means, deviations = list(bar.means)[own], list(bar.deviations)[own]
+            axes.bar(
+                [place + (number - (len(bars) - 1) / 2) * width for place in range(len(means))],
+                [100 * mean for mean in means], width, yerr=[100 * deviation for deviation in deviations],
+                color=COLOURS[number % len(COLOURS)], label=literal(bar.label), error_kw={"elinewidth": 0.8},
+                capsize=1.5,
+            )  # fmt: skip
+        axes.set_ylim(100 * least, 101)
+        axes.set_xlim(-0.6, room - 0.4)
+        axes.set_xticks(range(len(groups[own])), map(literal, groups[own]), rotation=40, ha="right", fontsize=8)
+        _percent(axes)
+        _dress(axes, "" if line else title, note if line == lines - 1 else "", 72 * legend)
+    figure.axes[0].legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize=8, borderaxespad=0.2
+    )
+    save(figure, path)
+
+
+class End(NamedTuple):
+    """Where a line ends that is to be named, in which coordinates, and its name and colour."""
+
+    x: float
+    y: float
+    coordinates: Any
+    label: str
+    colour: str
+
+
+def _beside(labels: Sequence[str]) -> tuple[Any, Any]:
+    """A figure and its axes with room at their right for these labels: higher than usual if there are many."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    high = max(4.5, sum(map(_height, labels)) / 72 + BELOW + ABOVE)
+    figure = Figure(figsize=(7.2, high), dpi=160)
+    FigureCanvasAgg(figure)
+    return figure, figure.add_axes((0.09, BELOW / high, 0.70, 1 - (BELOW + ABOVE) / high))
+
+
+def _height(label: str) -> float:
+    """Of a label beside a plot, in points."""
+    return LINE * (1 + label.count("\n")) + GAP
+
+
+def _name(axes: Any, ends: Sequence[End]) -> None:
+    """Write the names of lines beside their ends, apart from one another."""
+    figure = axes.figure
+    figure.canvas.draw()  # settles the scales that labels are placed by
+    height = axes.bbox.height * 72 / figure.dpi
+    # In the scale's own terms, which may be logarithms.
+    inside = axes.transAxes.inverted()
+    wanted = [inside.transform(end.coordinates.transform((end.x, end.y)))[1] * height for end in ends]
+    for end, place in zip(ends, spread(wanted, [_height(end.label) for end in ends], height), strict=True):
+        axes.annotate(
+            literal(end.label), (end.x, end.y), xycoords=end.coordinates, xytext=(1.035, place / height),
+            textcoords="axes fraction", color=legible(end.colour), fontsize=9, va="center", annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-", "color": end.colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 1, "shrinkB": 5,
+            },
         )  # fmt: skip
-    axes.set_ylim(100 * least, 101)
-    axes.set_xticks(range(len(groups)), groups, rotation=40, ha="right", fontsize=8)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=min(4, len(bars)), frameon=False, fontsize=8)
-    _dress(axes, title, note)
-    _save(figure, path)
 
 
-def _dress(axes: Any, title: str, note: str) -> None:
-    """What all plots have: the axis of accuracies, its grid, words above and below."""
+def luminance(colour: Sequence[float]) -> float:
+    """Of a colour (sRGB in [0, 1]), from 0 for black to 1 for white, as WCAG 2 reckons it."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def legible(colour: str) -> str:
+    """A colour, darkened as far as small text on white needs: a contrast of 4.5 (WCAG 2)."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    while 1.05 / (luminance(parts) + 0.05) < 4.5:
+        parts = [0.97 * part for part in parts]
+    return "#" + "".join(f"{int(255 * part):02x}" for part in parts)
+
+
+def _style(number: int) -> Any:
+    """Of the line with this number: colours come again in another style."""
+    return STYLES[number // len(COLOURS) % len(STYLES)]
+
+
+def _percent(axes: Any) -> None:
+    """Have the axis of accuracies in whole per cent."""
     from matplotlib.ticker import MaxNLocator
 
     axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     axes.set_ylabel("accuracy in per cent")
-    axes.set_title(title, loc="left", fontsize=11, parse_math=False)  # a file's name may hold any sign
+
+
+def _dress(axes: Any, title: str, note: str, legend: float = 0.0) -> None:
+    """What all plots have: a grid, words above (a legend of so many points between) and below."""
+    axes.set_title(literal(title), loc="left", fontsize=11, pad=6 + legend)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.figure.text(0.09, 0.02, note, fontsize=7.5, color="#555555")
+    wide, high = axes.figure.get_size_inches()
+    axes.figure.text(0.648 / wide, 0.09 / high, literal(note), fontsize=7.5, color="#555555")
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as PNG or SVG: same numbers, same file."""
     from matplotlib import rc_context
 
-    with rc_context({"svg.hashsalt": "pcdistill"}):  # same numbers, same file
+    with rc_context({"svg.hashsalt": "pcdistill"}):
         figure.savefig(path, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.optimize import minimize
 
-from pcdistill.viewing import Curve, accuracy_bars, accuracy_plot
-from pcdistill.viewing.curves import COLOURS, _apart, _limits, spread
+from pcdistill.viewing import Curve, accuracy_bars, accuracy_plot, loss_plot
+from pcdistill.viewing.curves import COLOURS, _apart, _limits, averaged, legible, literal, luminance, spread, wrapped
 
 pytest.importorskip("matplotlib")
 
@@ -148,3 +148,69 @@ def test_bars_stand_in_groups_and_are_as_high_as_accuracies(tmp_path: Path) -> N
     assert np.array(heights) / heights[0] == pytest.approx(np.array([0.9, 0.5, 0.3, 0.6]) / 0.9, abs=0.02)
     assert first[first[:, 1] < middle, 1].max() <= second[second[:, 1] < middle, 1].min()
     assert (pixels(tmp_path / "bars.png")[:, :3] == 255).all()
+
+
+def test_further_groups_of_bars_stand_below(tmp_path: Path) -> None:
+    names = [f"class {i}" for i in range(40)]
+    heights = [0.2 + 0.02 * i for i in range(40)]
+    bars = [Curve("one", range(40), heights, [float("nan")] * 40), Curve("two", range(40), heights, [0.1] * 40)]
+    accuracy_bars(names, bars, tmp_path / "bars.png")
+    with Image.open(tmp_path / "bars.png") as picture:
+        assert picture.size[0] <= 12 * 160
+        shown = np.asarray(picture.convert("RGB")).astype(int)
+    ink = inked(shown, COLOURS[0])
+    ink = ink[ink[:, 0] > 150]  # without the legend
+    tops = [column[:, 0].min() for column in np.split(ink, np.flatnonzero(np.diff(ink[:, 0]) > 40) + 1)]
+    assert len(tops) == 2  # lines of 20 groups
+    upper, lower = (ink[(ink[:, 0] >= top) & (ink[:, 0] < top + 400)] for top in tops)
+    assert len(upper) < len(lower)  # the second half of the classes is better
+    accuracy_bars(names, bars, tmp_path / "bars.svg")
+    assert all(f"class {i} -->" in (tmp_path / "bars.svg").read_text() for i in range(40))
+
+
+def test_losses_fall_from_left_to_right_on_a_scale_that_shows_it(tmp_path: Path) -> None:
+    falling = {"krr": [10.0 ** (-0.01 * step) for step in range(300)], "dm": [0.5] * 10}
+    loss_plot(falling, tmp_path / "loss.png", "tiny", "a note")
+    with Image.open(tmp_path / "loss.png") as picture:
+        shown = np.asarray(picture.convert("RGB")).astype(int)
+    rows, columns = inked(shown[:, :900], COLOURS[0]).T
+    assert np.corrcoef(columns, rows)[0, 1] > 0.999  # an exponential is a straight line: the scale is logarithmic
+    assert len(inked(shown, COLOURS[1])) > 15
+    loss_plot(falling, tmp_path / "loss.svg")
+    assert "log scale" in (tmp_path / "loss.svg").read_text()
+    for losses in ({"one": [3.0, 2.0, 1.0]}, {"below": [3.0, -2.0]}, {"single": [0.1]}, {"none": [0.0, 5.0, 100.0]}):
+        loss_plot(losses, tmp_path / "loss.svg")
+        assert "log scale" not in (tmp_path / "loss.svg").read_text()
+
+
+def test_long_losses_are_averaged() -> None:
+    losses = np.random.default_rng(0).normal(size=1003).tolist()
+    steps, means = averaged(losses, 100)
+    assert len(steps) == len(means) <= 100
+    assert means[:2] == pytest.approx([np.mean(losses[:11]), np.mean(losses[11:22])])
+    assert (steps[0], steps[-1]) == (6, 1002.5)
+    assert averaged(losses[:5], 5) == ([1, 2, 3, 4, 5], losses[:5])
+
+
+def test_many_names_make_a_plot_higher(tmp_path: Path) -> None:
+    many = [Curve(f"arm {i}\nof two lines", [100.0], [0.5], [0.0]) for i in range(20)]
+    accuracy_plot(many, [], tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as picture:
+        assert picture.size == (1152, picture.size[1])
+        assert picture.size[1] > 20 * 2 * 11.5 / 72 * 160
+        shown = np.asarray(picture.convert("RGB"))
+    assert (shown[:3] == 255).all()  # nothing is cut off
+    assert (shown[-3:] == 255).all()
+
+
+def test_names_are_drawn_sign_by_sign_and_wrapped() -> None:
+    assert literal("a $x$ \x07\ud800\n") == "a \\$x\\$ \ufffd\ufffd\n"
+    assert wrapped("whole set of it all, pointnet") == "whole set of it\nall\npointnet"
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_small_text_has_contrast(colour: str) -> None:
+    found = [int(legible(colour)[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    assert 1.05 / (luminance(found) + 0.05) >= 4.5
+    assert luminance([1, 1, 1]) == pytest.approx(1)
+    assert luminance([0.5, 0.5, 0.5]) == pytest.approx(0.2140, abs=1e-4)
