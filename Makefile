@@ -2,7 +2,7 @@
 # again when pyproject.toml changes. PYTHON=/path/to/python picks the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo deploy-demo test reproduce-quick lint format web clean
+.PHONY: help setup demo deploy-demo test docs reproduce-quick lint format web clean
 
 ready := .venv/.ready
 
@@ -24,6 +24,9 @@ deploy-demo: $(ready)  ## from a condensed set to an int8 network that names mes
 test: $(ready)  ## run the tests
 	.venv/bin/pytest -n 2
 
+docs: $(ready)  ## build the documentation in docs/_build/html
+	.venv/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
 reproduce-quick: $(ready)  ## measure some committed records anew and compare: below half an hour
 	@.venv/bin/python benchmarks/reproduce.py
 
@@ -41,5 +44,5 @@ web:  ## bundle the scripts of the page for the browser anew (takes Node.js)
 	cd pcdistill/viewing/web && npm ci && npm run build
 
 clean:  ## remove the environment, caches and build output
-	rm -rf .venv .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache build dist
-	find pcdistill tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .venv .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache build dist docs/_build
+	find pcdistill tests benchmarks scripts docs -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,61 @@
+"""Draws `docs/images/methods/NAME.png`: clouds before and after distillation by every objective.
+
+    python scripts/docs_pictures.py              # all of them
+    python scripts/docs_pictures.py krr tm
+
+Each is what `pcdistill distill` makes of the built-in shapes with the settings below; of its classes two are drawn.
+There are few steps and surrogate networks, so that all pictures take some minutes on one core.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from pcdistill import jobs
+from pcdistill.cli import main
+from pcdistill.clouds import PointClouds
+from pcdistill.config import ViewConfig
+from pcdistill.matching import objectives
+from pcdistill.viewing import gallery
+
+FOLDER = Path(__file__).parent.parent / "docs" / "images" / "methods"
+CLASSES = ("chair", "airplane")
+CLOUDS, POINTS, STEPS, NETWORKS = 4, 256, 80, 2
+TILE, COLOURS = 110, 96  # pixels; few colours, as the pictures are part of the repository
+
+
+def draw(name: str, folder: Path) -> None:
+    """Distil with the objective `name`, and write its picture."""
+    made, drawn = folder / f"{name}.h5", folder / f"{name}.png"
+    settings = ["--clouds-per-class", CLOUDS, "--points", POINTS, "--steps", STEPS, "--snapshots", 1]
+    bank = getattr(objectives[name].Options(), "bank", None)
+    if hasattr(bank, "networks"):
+        settings += ["--networks", NETWORKS]
+    words = ["distill", "--data", "shapes", "--objective", name, *settings, "--output", made]
+    if main([str(word) for word in words]):
+        raise SystemExit(f"{name}: no set")
+    view = jobs.open_view(ViewConfig(source=str(made), initial=True))
+    assert view.initial is not None
+    initial = of_classes(view.initial)
+    gallery(of_classes(view.clouds), drawn, columns=CLOUDS, renderer="builtin", initial=initial, tile=TILE)
+    with Image.open(drawn) as picture:
+        picture.quantize(COLOURS, dither=Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
+
+
+def of_classes(clouds: PointClouds) -> PointClouds:
+    """The clouds of `CLASSES`."""
+    wanted = torch.tensor([clouds.class_names.index(name) for name in CLASSES])
+    return clouds[torch.isin(clouds.hard_labels, wanted)]
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for objective in sys.argv[1:] or objectives:
+            start = time.monotonic()
+            draw(objective, Path(scratch))
+            print(f"{objective}: {time.monotonic() - start:.0f} s")
