@@ -26,6 +26,7 @@ test: $(ready)  ## run the tests
 
 docs: $(ready)  ## build the documentation in docs/_build/html
 	.venv/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 reproduce-quick: $(ready)  ## measure some committed records anew and compare: below half an hour
 	@.venv/bin/python benchmarks/reproduce.py
