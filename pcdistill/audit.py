@@ -3,6 +3,8 @@
 import json
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from pcdistill.config import AuditConfig
 from pcdistill.data import load
 from pcdistill.errors import InputError
@@ -14,7 +16,6 @@ from pcdistill.storage import Artefact
 
 # Storages whose clouds are rounded to the artefact's bits; others derive clouds from what is rounded.
 ROUNDED = ("points", "coded")
-WIDTH = 24  # of names in text
 SHOWN = 5  # of the clouds that are as near as copies, the nearest
 
 
@@ -70,10 +71,11 @@ def facts(audited: Audited) -> dict[str, Any]:
     """Everything that was found, as plain values: of all clouds, of every class, and of every cloud."""
     artefact, found = audited.artefact, audited.found
     labels, names = artefact.clouds.hard_labels.tolist(), artefact.metadata.class_names
-    near = {name: values.tolist() for name, values in found.near._asdict().items()}
+    each = {**found.near._asdict(), "near": found.copies, "traced": found.traced}
+    near = {name: values.tolist() for name, values in each.items()}
     clouds = [
-        {"class": names[label], **{name: values[place] for name, values in near.items()}, "as_near_as_copies": flagged}
-        for place, (label, flagged) in enumerate(zip(labels, found.flagged.tolist(), strict=True))
+        {"class": names[label], **{name: values[place] for name, values in near.items()}}
+        for place, label in enumerate(labels)
     ]
     return {
         "arm": artefact.metadata.arm,
@@ -82,7 +84,7 @@ def facts(audited: Audited) -> dict[str, Any]:
         "made_from_it": audited.same,
         "points": artefact.metadata.points,
         "rounded_to_bits": rounding(artefact),
-        "bound": found.bound,
+        "bounds": found.bounds._asdict(),
         **quality_facts(found.overall),
         "classes": {name: quality_facts(quality) for name, quality in found.classes.items()},
         "clouds": clouds,
@@ -100,65 +102,72 @@ def summary(audited: Audited) -> str:
     quality, clouds = audited.found.overall, audited.artefact.clouds
     made_from_it = "that they were made from" if audited.same else f"of {audited.real}"
     sides = [side for side in (quality.made, quality.training, quality.test) if side is not None]
+    chance = f"{_percent(CHANCE)} by chance"
     rows = [
         ("clouds", [f"{side.clouds:,}" for side in sides], ""),
         ("Chamfer distance", [f"{side.chamfer:.4f}" for side in sides], "to the nearest training cloud, squared"),
         ("earth mover's distance", [f"{side.emd:.4f}" for side in sides], "to the same"),
         ("distance to its surface", [f"{side.ratio:.2f}" for side in sides], "1: the median of training clouds"),
-        ("as near as copies", [_percent(side.near) for side in sides], f"{_percent(CHANCE)} by chance"),
+        ("as near as copies", [_percent(side.near) for side in sides], chance),
+        ("nearest over second", [f"{side.margin:.2f}" for side in sides], "Chamfer distances"),
+        ("traced to one cloud", [_percent(side.traced) for side in sides], chance),
         ("authentic", [_percent(side.authentic) for side in sides], "farther than that cloud is from another"),
         ("unevenness", [f"{side.uneven:.2f}" for side in sides], "of gaps between points"),
+        (
+            "min. matching distance",
+            [f"{quality.mmd:.4f}", f"{quality.training_mmd:.4f}"],
+            "from all training clouds, to the set and to as many of them",
+        ),
+        ("coverage", [_percent(quality.coverage)], f"{quality.covered} of {quality.coverable} clouds that can be"),
     ]
     header = ["this set", "training", "test"][: len(sides)]
-    lines = [
+    title = (
         f"{audited.artefact.metadata.arm}: {len(clouds)} clouds x {clouds.points_per_cloud} points beside the "
-        f"{quality.training_clouds:,} training clouds {made_from_it}",
-        f"{'':{WIDTH}}" + "".join(f"{word:>10}" for word in header),
-        *(
-            f"{name:24}" + "".join(f"{cell:>10}" for cell in cells) + f"   {note}".rstrip()
-            for name, cells, note in rows
-        ),
-        f"{'coverage':24}{_percent(quality.coverage):>10}   {quality.covered} training clouds of {quality.coverable} "
-        "that as many clouds can cover",
-        f"{'least matching distance':24}{quality.mmd:10.4f}{quality.training_mmd:10.4f}   the latter of as many "
-        "training clouds",
+        f"{quality.training_clouds:,} training clouds {made_from_it}"
+    )
+    width = 10 * len(sides)
+    lines = [
+        f"{name:24}{''.join(f'{cell:>10}' for cell in cells):{width}}   {note}".rstrip() for name, cells, note in rows
     ]
-    return "\n".join([*lines, verdict(audited)])
+    return "\n".join([title, f"{'':24}" + "".join(f"{word:>10}" for word in header), *lines, verdict(audited)])
 
 
 def verdict(audited: Audited) -> str:
     """Whether the clouds are copies, in a sentence or two; and which ones, if some are."""
     found = audited.found
-    quality, count = found.overall, int(found.flagged.sum())
+    quality, copies, traced = found.overall, int(found.copies.sum()), int(found.traced.sum())
     fresh = quality.training if quality.test is None else quality.test
-    text = (
-        f"{count} of {quality.made.clouds} clouds {'is' if count == 1 else 'are'} as near to a training cloud as "
-        f"copies would be; of real clouds that are none {_percent(fresh.near)} are, of copies made alike "
-        f"{_percent(quality.copies)}."
+    return (
+        f"{copies} of {quality.made.clouds} clouds {'is' if copies == 1 else 'are'} as near to a training cloud as "
+        f"copies would be (real clouds that are none: {_percent(fresh.near)}, copies made alike: "
+        f"{_percent(quality.copies)}).\n"
+        f"{traced} can be traced to one training cloud, as moved copies can (real clouds: {_percent(fresh.traced)})."
+        + _listed("\nNearest: ", found.copies, found.near.ratio, found.near.source, audited)
+        + _listed("\nTraced: ", found.traced, found.near.margin, found.near.nearest, audited)
     )
-    if not count:
-        return text
-    nearest = found.near.ratio.argsort()[: min(count, SHOWN)].tolist()
+
+
+def _listed(title: str, flagged: Tensor, measure: Tensor, twin: Tensor, audited: Audited) -> str:
+    """The first of the clouds that are flagged, by a measure, with the training clouds that they are compared with."""
     labels, names = audited.artefact.clouds.hard_labels, audited.artefact.metadata.class_names
-    listed = "; ".join(
-        f"{names[int(labels[place])]} {place} on training cloud {int(found.near.source[place])} "
-        f"({float(found.near.ratio[place]):.2f})"
-        for place in nearest
-    )
-    return f"{text}\nNearest: {listed}"
+    places = measure.argsort()[: min(int(flagged.sum()), SHOWN)].tolist()
+    words = [
+        f"{names[int(labels[at])]} {at} of training cloud {int(twin[at])} ({float(measure[at]):.2f})" for at in places
+    ]
+    return title + "; ".join(words) if words else ""
 
 
 def per_class(audited: Audited) -> str:
     """A line for every class."""
     width = max(map(len, audited.found.classes))
-    titles = ("clouds", "Chamfer", "EMD", "surface", "near", "authentic", "uneven", "covered", "test near")
+    titles = ("clouds", "Chamfer", "EMD", "surface", "near", "traced", "authentic", "uneven", "covered")
     lines = [f"{'':{width}}" + "".join(f"{title:>11}" for title in titles)]
     for name, quality in audited.found.classes.items():
         made = quality.made
         cells = (
             f"{made.clouds}", f"{made.chamfer:.4f}", f"{made.emd:.4f}", f"{made.ratio:.2f}", _percent(made.near),
-            _percent(made.authentic), f"{made.uneven:.2f}", f"{quality.covered} of {quality.coverable}",
-            "–" if quality.test is None else _percent(quality.test.near),
+            _percent(made.traced), _percent(made.authentic), f"{made.uneven:.2f}",
+            f"{quality.covered} of {quality.coverable}",
         )  # fmt: skip
         lines.append(f"{name:{width}}" + "".join(f"{cell:>11}" for cell in cells))
     return "\n".join(lines)

@@ -81,6 +81,7 @@ MEASURES: Mapping[str, tuple[str, ...]] = {
     "mmd": ("achlioptas2018generative",),
     "authentic": ("alaa2022faithful",),
     "near": ("meehan2020copying",),
+    "traced": ("meehan2020copying",),
     "uneven": ("clark1954neighbor",),
 }
 PROTOCOLS: Mapping[str, tuple[str, ...]] = {

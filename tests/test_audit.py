@@ -53,8 +53,9 @@ def test_copies_are_called_copies(run: Run, place: Path) -> None:
     said, aside = run("copies.h5", "--per-class")
     assert aside == ""
     assert f"random: {count} clouds x 32 points beside the 24 training clouds that they were made from\n" in said
-    assert re.search(rf"\n{count} of {count} clouds are as near to a training cloud as copies would be; ", said)
-    assert re.search(r"\nNearest: (ball|box|ring) \d+ on training cloud \d+ \(0\.\d\d\)", said)
+    assert re.search(rf"\n{count} of {count} clouds are as near to a training cloud as copies would be \(", said)
+    assert re.search(r"\n\d+ can be traced to one training cloud, as moved copies can \(real clouds: \d+ %\)\.\n", said)
+    assert re.search(r"\nNearest: (ball|box|ring) \d+ of training cloud \d+ \(0\.\d\d\)", said)
     assert [line.split()[0] for line in said.splitlines()[1:4]] == ["ball", "box", "ring"]
     assert re.search(r"\ncoverage +\d+ %", said)
 
@@ -66,7 +67,9 @@ def test_json_holds_every_cloud_and_names_its_source(run: Run, place: Path) -> N
     assert (found["points"], found["rounded_to_bits"]) == (32, 6)
     assert found["made"]["clouds"] == len(found["clouds"]) == len(artefact.clouds)
     assert list(found["classes"]) == ["ball", "box", "ring"]
-    assert all(cloud["as_near_as_copies"] and not cloud["authentic"] for cloud in found["clouds"])
+    assert all(
+        cloud["near"] and cloud["source"] == cloud["nearest"] and not cloud["authentic"] for cloud in found["clouds"]
+    )
     train = load(place / "set.h5", "train")
     for cloud, points in zip(found["clouds"], artefact.clouds.points, strict=True):
         assert train.class_names[int(train.labels[cloud["source"]])] == cloud["class"]
@@ -139,7 +142,7 @@ def test_the_command_finds_what_the_function_does(run: Run, place: Path) -> None
     found: dict[str, Any] = json.loads(run("copies.h5", "--json")[0])
     train, test = (load(place / "set.h5", split) for split in ("train", "test"))
     wanted = audit(Artefact.load(place / "copies.h5").clouds, train, test, 6)
-    assert found["bound"] == wanted.bound
+    assert found["bounds"] == wanted.bounds._asdict()
     assert found["mmd"] == wanted.overall.mmd
     assert found["test"]["chamfer"] == (wanted.overall.test and wanted.overall.test.chamfer)
     assert [cloud["emd"] for cloud in found["clouds"]] == wanted.near.emd.tolist()

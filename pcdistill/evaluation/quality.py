@@ -3,14 +3,19 @@
 Every number has a reference, measured on real clouds that are thinned and rounded as the synthetic ones are: some
 training clouds against the others of their class, and test clouds against the training clouds.
 
-Copies. A set of few points in few bits never meets a training cloud exactly, and two samples of one surface are far
-apart in Chamfer distance. What a copy cannot hide is that all of its points lie on the other's surface: so the measure
-is the mean squared distance from its points to a *dense* training cloud, over the median that training clouds have to
-the nearest other one of their class (docs/notebook.md, section 12, compares measures). A cloud is *as near as a copy*
-where that ratio is below all but `CHANCE` of those of training clouds. How many copies are found so is measured on
-copies made of training clouds (cf. Meehan et al., "A non-parametric test to detect data-copying in generative models",
-2020). Authenticity is that of Alaa et al. ("How faithful is your synthetic data?", ICML 2022): a cloud is
-authentic if it is farther from its training cloud than that one is from another.
+Copies are looked for in two ways, as no measure finds both kinds (docs/notebook.md, section 12).
+
+- *As near as copies*: a sample of a training cloud in few points and bits is far from it in Chamfer distance, but it
+  cannot hide that all of its points lie on that cloud's surface. So the measure is the mean squared distance from its
+  points to a dense training cloud, over the median that training clouds have to the nearest other one of their class.
+- *Traced*: a copy of which all points were moved lies on no surface any more, but is still nearer to one training cloud
+  than to any other. So the measure is the Chamfer distance to the nearest over that to the second nearest one.
+
+A cloud counts where the measure is below all but `CHANCE` of those that training clouds have to one another; what
+share of test clouds counts says what to expect of clouds that nothing was copied into, as in Meehan et al. ("A
+non-parametric test to detect data-copying in generative models", 2020), and copies made of training clouds say what
+share of copies is found. Authenticity is that of Alaa et al. ("How faithful is your synthetic data?", ICML 2022): a
+cloud is authentic if it is farther from its training cloud than that one is from another.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +33,8 @@ from pcdistill.storage.quantise import round_through
 
 PROBES = 40  # real clouds of a class, at most, that references are measured on, evenly spread over the class
 SHORTLIST = 16  # training clouds nearest in Chamfer distance, of which surfaces are compared
-CHANCE = 0.05  # of training clouds as near to another as copies are
+CHANCE = 0.05  # of training clouds that are as near to another one as copies are, and that are traced to one
+LEAST = 3  # training clouds of a class
 
 
 class Near(NamedTuple):
@@ -41,6 +47,7 @@ class Near(NamedTuple):
         source: `(N,)` int64, the training cloud whose surface they lie nearest to.
         surface: `(N,)`, mean squared distance of their points to it.
         ratio: `(N,)`, that over the median of training clouds.
+        margin: `(N,)`, `chamfer` over the Chamfer distance to the second nearest training cloud, at most 1.
         authentic: `(N,)` bool.
         uneven: `(N,)`, `unevenness`.
     """
@@ -51,16 +58,24 @@ class Near(NamedTuple):
     source: Tensor
     surface: Tensor
     ratio: Tensor
+    margin: Tensor
     authentic: Tensor
     uneven: Tensor
+
+
+class Bounds(NamedTuple):
+    """See `Audit`."""
+
+    ratio: float
+    margin: float
 
 
 class Side(NamedTuple):
     """Means over some clouds, for one class or all; fields as in `Near`.
 
     Attributes:
-        ratio: the median.
-        near: share that is as near as copies.
+        ratio, margin: medians.
+        near, traced: shares that are as near as copies, and that can be traced to one training cloud.
     """
 
     clouds: int
@@ -69,6 +84,8 @@ class Side(NamedTuple):
     uneven: float
     ratio: float
     near: float
+    margin: float
+    traced: float
     authentic: float
 
 
@@ -80,7 +97,7 @@ class Quality:
         training_clouds: how many there are.
         made, training, test: the synthetic clouds; some training clouds, each compared with the others; test clouds,
             if there are any.
-        copies: training clouds found among copies of themselves, a share: the power of the test.
+        copies: share of copies, made of training clouds, that are as near as copies: the power of the test.
         covered: training clouds that are the nearest one of some synthetic cloud (coverage, as a number).
         coverable: as many as there are synthetic clouds, at most all training clouds.
         mmd: minimum matching distance, the mean Chamfer distance from training clouds to the nearest synthetic one.
@@ -114,18 +131,23 @@ class Audit:
         overall: all classes together.
         classes: by name.
         near: of every synthetic cloud, in the order of the set; `nearest` and `source` are places in the training set.
-        bound: the ratio up to which a cloud is as near as a copy.
+        bounds: what `ratio` and `margin` of a cloud are at most that is as near as copies, or traced.
     """
 
     overall: Quality
     classes: dict[str, Quality]
     near: Near
-    bound: float
+    bounds: Bounds
 
     @property
-    def flagged(self) -> Tensor:
+    def copies(self) -> Tensor:
         """`(N,)` bool: the clouds that are as near to a training cloud as copies are."""
-        return self.near.ratio <= self.bound
+        return self.near.ratio <= self.bounds.ratio
+
+    @property
+    def traced(self) -> Tensor:
+        """`(N,)` bool: the clouds that can be traced to one training cloud."""
+        return self.near.margin <= self.bounds.margin
 
 
 class _Part(NamedTuple):
@@ -152,33 +174,35 @@ def audit(
 
     Args:
         clouds: `(N, P, 3)`.
-        real: `(R, Q, 3)`, Q at least P, the more the better; at least two clouds of every class of `clouds`.
+        real: `(R, Q, 3)`, Q at least P, the more the better; at least `LEAST` clouds of every class of `clouds`.
         test: clouds that nothing was made from, of at least P points, in the same frame.
         bits: that coordinates of `clouds` are rounded to (`storage.quantise`); 32: not rounded.
         on_progress: called with the number of classes done, and the name of the next.
 
     Raises:
-        InputError: a class with fewer than two real clouds, or real clouds of too few points.
+        InputError: a class with fewer real clouds, or real clouds of too few points.
     """
     parts: list[_Part] = []
     for done, (mine, theirs) in enumerate(same_class(clouds, real)):
         name = clouds.class_names[int(clouds.hard_labels[mine[0]])]
         if on_progress is not None:
             on_progress(done, name)
-        if len(theirs) < 2:
+        if len(theirs) < LEAST:
             place = str(real.provenance.get("name", "real clouds"))
-            raise InputError(place, f"1 cloud of class '{name}'", "at least 2, to compare one with the other")
+            few = f"{len(theirs)} clouds of class '{name}'"
+            raise InputError(place, few, f"at least {LEAST}, to compare one with two others")
         known = _Training(real.points[theirs], theirs, clouds.points_per_cloud, bits)
         held_out = None if test is None else _held_out(test, name)
         parts.append(_measured(name, mine, clouds.points[mine], known, held_out))
-    bound = float(torch.cat([part.training.ratio for part in parts]).quantile(CHANCE))
+    training = _joined([part.training for part in parts])
+    bounds = Bounds(float(training.ratio.quantile(CHANCE)), float(training.margin.quantile(CHANCE)))
     order = torch.cat([part.places for part in parts]).argsort()
     found = _joined([part.made for part in parts])
     return Audit(
-        _summed(parts, bound),
-        {part.name: _summed([part], bound) for part in parts},
+        _summed(parts, bounds),
+        {part.name: _summed([part], bounds) for part in parts},
         Near(*(values[order] for values in found)),
-        bound,
+        bounds,
     )
 
 
@@ -238,15 +262,17 @@ class _Training:
 
     def near(self, points: Tensor, pairs: Tensor) -> Near:
         """How near points `(N, P, 3)` are, with Chamfer distances to all `(N, R)`, infinite where not to look."""
-        index = pairs.argmin(1)
+        index, second = pairs.topk(2, largest=False).indices.unbind(1)
+        least, next_least = chamfer(points, self.thin[index]), chamfer(points, self.thin[second])
         source, surface = self.surface(points, pairs)
         return Near(
             self.places[index],
-            chamfer(points, self.thin[index]),
+            least,
             partnered(self.thin[index], points)[1],
             self.places[source],
             surface,
             surface / self.unit,
+            torch.where(next_least > 0, least / next_least, 1).clamp(max=1),
             surface > self.to_other(source),
             unevenness(points),
         )
@@ -296,14 +322,14 @@ def _joined(parts: Sequence[Near]) -> Near:
     return Near(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def _summed(parts: Sequence[_Part], bound: float) -> Quality:
+def _summed(parts: Sequence[_Part], bounds: Bounds) -> Quality:
     test = [part.test for part in parts if part.test is not None]
     return Quality(
         training_clouds=sum(len(part.matched) for part in parts),
-        made=_side([part.made for part in parts], bound),
-        training=_side([part.training for part in parts], bound),
-        test=_side(test, bound) if test else None,
-        copies=float((torch.cat([part.copies for part in parts]) <= bound).float().mean()),
+        made=_side([part.made for part in parts], bounds),
+        training=_side([part.training for part in parts], bounds),
+        test=_side(test, bounds) if test else None,
+        copies=float((torch.cat([part.copies for part in parts]) <= bounds.ratio).float().mean()),
         covered=sum(len(part.made.nearest.unique()) for part in parts),
         coverable=sum(min(len(part.made.nearest), len(part.matched)) for part in parts),
         mmd=float(torch.cat([part.matched for part in parts]).mean()),
@@ -311,7 +337,7 @@ def _summed(parts: Sequence[_Part], bound: float) -> Quality:
     )
 
 
-def _side(parts: Sequence[Near], bound: float) -> Side:
+def _side(parts: Sequence[Near], bounds: Bounds) -> Side:
     found = _joined(parts)
     return Side(
         clouds=len(found.nearest),
@@ -319,6 +345,8 @@ def _side(parts: Sequence[Near], bound: float) -> Side:
         emd=float(found.emd.mean()),
         uneven=float(found.uneven.mean()),
         ratio=float(found.ratio.median()),
-        near=float((found.ratio <= bound).float().mean()),
+        near=float((found.ratio <= bounds.ratio).float().mean()),
+        margin=float(found.margin.median()),
+        traced=float((found.margin <= bounds.margin).float().mean()),
         authentic=float(found.authentic.float().mean()),
     )

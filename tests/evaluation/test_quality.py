@@ -57,6 +57,8 @@ def test_thinned_and_rounded_copies_are_found_and_fresh_shapes_are_not(
         assert found.test.near < 0.15
         assert found.training.near == pytest.approx(quality.CHANCE, abs=0.01)
         assert found.training.ratio == pytest.approx(1, abs=0.05)
+        assert found.training.traced == pytest.approx(quality.CHANCE, abs=0.01)
+        assert found.test.traced < 0.15
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.02, 0.03])
@@ -65,6 +67,21 @@ def test_noise_does_not_hide_copies(noise: float, real: PointClouds) -> None:
     random = torch.Generator().manual_seed(0)
     moved = copies.points + noise * torch.randn(copies.points.shape, generator=random)
     assert audit(copies.with_points(moved), real).overall.made.near > 0.9
+
+
+def test_copies_of_which_every_point_was_moved_far_are_traced(real: PointClouds, held_out: PointClouds) -> None:
+    """Most are not near any more: the surface is blurred as far as two shapes differ."""
+    random = torch.Generator().manual_seed(0)
+
+    def moved(clouds: PointClouds) -> PointClouds:
+        thin = thinned(clouds)
+        return thin.with_points(thin.points + 0.08 * torch.randn(thin.points.shape, generator=random))
+
+    copies, fresh = (audit(moved(clouds), real).overall.made for clouds in (real, held_out))
+    assert copies.near < 0.2
+    assert copies.traced > 0.5
+    assert fresh.traced < 0.1
+    assert copies.margin < fresh.margin - 0.1
 
 
 def test_another_sample_of_the_surface_does_not_hide_copies(real: PointClouds, held_out: PointClouds) -> None:
@@ -89,7 +106,8 @@ def test_a_copy_among_fresh_clouds_is_named(real: PointClouds, held_out: PointCl
     assert real.labels[55] == 3
     assert int(found.near.ratio.argmin()) == place
     assert (int(found.near.source[place]), int(found.near.nearest[place])) == (55, 55)
-    assert bool(found.flagged[place])
+    assert bool(found.copies[place])
+    assert bool(found.traced[place])
     assert not bool(found.near.authentic[place])
 
 
@@ -124,7 +142,7 @@ def test_every_number_is_that_of_a_naive_twin() -> None:
     found = audit(made, real, test, bits)
     thin = farthest_points(real.points, 5)
     alike = round_through(thin, bits)
-    ratios = []
+    ratios, margins = [], []
     for label, name in enumerate("ab"):
         own = [clouds.points[clouds.labels == label].double().numpy() for clouds in (made, real, test)]
         slim, same = (points[real.labels == label].double().numpy() for points in (thin, alike))
@@ -143,6 +161,11 @@ def test_every_number_is_that_of_a_naive_twin() -> None:
                 np.fill_diagonal(distance, np.inf)
                 np.fill_diagonal(surface, np.inf)
             nearest, source = distance.argmin(1), surface.argmin(1)
+            margin = np.sort(distance)[:, 0] / np.sort(distance)[:, 1]
+            assert side.margin == pytest.approx(sorted(margin)[(len(clouds) - 1) // 2], rel=1e-4)
+            assert side.traced == pytest.approx(np.mean(margin <= found.bounds.margin * (1 + 1e-5)))
+            if skip:
+                margins.append(margin)
             assert side.chamfer == pytest.approx(distance.min(1).mean(), rel=1e-4)
             emd = np.mean([earth_movers(p, slim[at]) for p, at in zip(clouds, nearest, strict=True)])
             assert side.emd == pytest.approx(emd, rel=1e-4)
@@ -161,12 +184,13 @@ def test_every_number_is_that_of_a_naive_twin() -> None:
         few = same[[0, 2, 4]]
         assert part.training_mmd == pytest.approx(np.mean([min(chamfer(p, q) for p in few) for q in slim]), rel=1e-4)
         as_copies = np.array([onto(p, q) for p, q in zip(same, own[1], strict=True)]) / unit
-        assert part.copies == pytest.approx(np.mean(as_copies <= found.bound))
-    assert found.bound == pytest.approx(np.quantile(np.concatenate(ratios), 0.05), rel=1e-4)
+        assert part.copies == pytest.approx(np.mean(as_copies <= found.bounds.ratio))
+    assert found.bounds.ratio == pytest.approx(np.quantile(np.concatenate(ratios), 0.05), rel=1e-4)
+    assert found.bounds.margin == pytest.approx(np.quantile(np.concatenate(margins), 0.05), rel=1e-4)
     whole = found.overall
     assert (whole.training_clouds, whole.made.clouds, whole.coverable) == (14, 6, 6)
     assert whole.covered == sum(part.covered for part in found.classes.values())
-    for field in ("chamfer", "emd", "uneven", "near", "authentic"):
+    for field in ("chamfer", "emd", "uneven", "near", "traced", "authentic"):
         mean = np.mean([getattr(part.made, field) for part in found.classes.values()])
         assert getattr(whole.made, field) == pytest.approx(mean)
 
@@ -194,7 +218,7 @@ def test_order_common_turns_and_scale_change_nothing(seed: int, quarters: int, e
         else:
             power = {"chamfer": 2, "surface": 2, "emd": 1}.get(name, 0)
             assert_close(new.float(), old.float() * scale**power, rtol=1e-4, atol=1e-6)
-    assert after.bound == pytest.approx(before.bound, rel=1e-4)
+    assert after.bounds == pytest.approx(before.bounds, rel=1e-4)
     assert after.overall.coverage == before.overall.coverage
     assert after.overall.mmd == pytest.approx(before.overall.mmd * scale**2, rel=1e-4)
 
@@ -230,7 +254,8 @@ def test_sets_without_a_spread_have_numbers_too() -> None:
     real = random_set(0, 3, 20)
     same = real.with_points(real.points[:1].expand(6, -1, -1))
     found = audit(same.with_points(same.points[:, :8]), same)
-    assert found.flagged.tolist() == [True] * 6
+    assert found.copies.tolist() == [True] * 6
+    assert found.near.margin.tolist() == [1] * 6  # as near to the others
     assert np.isfinite(found.overall.made[1:]).all()
 
 
@@ -240,8 +265,8 @@ def test_what_is_missing() -> None:
     part = audit(made, real, real[real.labels == 1])
     assert part.classes["a"].test is None
     assert part.classes["b"].test is not None
-    with pytest.raises(InputError, match=r"^blobs: 1 cloud of class 'b', expected at least 2"):
-        audit(made, real[torch.tensor([0, 1, 4])])
+    with pytest.raises(InputError, match=r"^blobs: 2 clouds of class 'b', expected at least 3"):
+        audit(made, real[torch.tensor([0, 1, 2, 4, 5])])
     with pytest.raises(InputError, match=r"^blobs: no cloud of class 'a'"):
         audit(made, real[real.labels == 1])
     with pytest.raises(InputError, match=r"^blobs: clouds of 20 points, expected at least 21"):
