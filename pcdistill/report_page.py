@@ -154,7 +154,7 @@ def _put(new: Path, target: Path, aside: Path) -> None:
     target.rename(aside)
     try:
         new.rename(target)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         aside.rename(target)
         raise
 
