@@ -154,7 +154,7 @@ def _put(new: Path, target: Path, aside: Path) -> None:
     target.rename(aside)
     try:
         new.rename(target)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         aside.rename(target)
         raise
 
@@ -199,7 +199,7 @@ def _results(own: Sequence[Row], number: int, title: str, against: str | None, f
     """The section of one table: its numbers, plots of them, and where they come from."""
     parts = [element("h2", title), _accuracies(own, number, title, against, folder)]
     drawn = [row for row in own if _can_be_drawn(row)]
-    if drawn:
+    if any(row.record.clouds_per_class is not None for row in drawn):  # levels alone are no frontier
         parts.append(_figure(_frontier(drawn, number), folder))
     found = [(row, confusion) for row in own if (confusion := confusion_of(row.record, row.place))]
     if bars := _class_bars(found, number):

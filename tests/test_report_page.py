@@ -459,11 +459,12 @@ def test_records_that_cannot_be_drawn_stay_in_the_table(report: Report) -> None:
     network = record(arm="network", storage=None, clouds_per_class=None, bytes_per_class=0.0, bits=32)
     path = Path("a.jsonl")
     assert report(empty, network).code == 0
-    path.write_text("".join(json.dumps(one.model_dump()) + "\n" for one in (empty, unknown, network)))
+    assert not list(Path("out").glob("frontier*"))  # nothing has bytes
+    path.write_text("".join(json.dumps(one.model_dump()) + "\n" for one in (empty, unknown, network, OLDER)))
     ran = report(words=[path])
     assert (ran.code, ran.err) == (0, "")
-    assert {row[0] for row in ran.page.tables[0].rows[1:]} == {"none", "unknown", "network"}
-    assert [row[0] for row in lines("frontier-1")[1:]] == ["network"]
+    assert {row[0] for row in ran.page.tables[0].rows[1:]} == {"none", "unknown", "network", "random"}
+    assert {row[0] for row in lines("frontier-1")[1:]} == {"network", "random"}
     path.write_text(json.dumps(unknown.model_dump()) + "\n")
     ran = report(words=[path])
     assert ran.code == 0
