@@ -279,4 +279,4 @@ def test_what_is_missing() -> None:
 def test_progress_names_the_classes() -> None:
     seen: list[tuple[int, str]] = []
     audit(random_set(0, 2, 5), random_set(1, 4, 20), on_progress=lambda done, note: seen.append((done, note)))
-    assert seen == [(0, "a"), (1, "b")]
+    assert seen == [(1, "a"), (2, "b")]
