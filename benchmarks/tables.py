@@ -33,6 +33,7 @@ NETWORKS = {
 }  # fmt: skip
 SETS = {"random": "random", "herding": "herding", "kcenter": "k-center", "medoid": "medoids", "krr": "distilled",
         "quantile": "distilled, quantile", "krr-pool": "distilled, pool", "whole": "whole set"}  # fmt: skip
+LOOKED_AT = {**SETS, "dc": "DC", "sadm": "SADM"}
 LABELS = ("hard", "static", "views", "online")
 LESSONS = {"hard": "hard", "online": "online", "relabel": "relabel", "unchosen": "mix, any", "mix": "mix, unsure",
            "move": "move"}  # fmt: skip
@@ -297,6 +298,64 @@ def _spread(values: list[float]) -> str:
     return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
 
+def quality(records: list[Record], facts: dict[str, Any]) -> str:
+    """Quality of sets beside their accuracy, means over sets; then test clouds in their place."""
+    rows = []
+    for record in sorted(records, key=lambda record: (record.dataset, list(LOOKED_AT).index(record.arm))):
+        found = (record.model_extra or {})["quality"]
+        name = f"{NAMES.get(record.dataset, record.dataset)}, {LOOKED_AT[record.arm]}"
+        rows.append([name, accuracy_cell(record), *_looks(found)])
+    for place, part in facts.items():
+        dataset, name = place.split()
+        if name == "test":
+            rows.append([f"{NAMES.get(dataset, dataset)}, test clouds", "–", *_looks(part["lines"])])
+    header = ["trained on", "accuracy", "Chamfer", "EMD", "as near as copies %", "traced %", "to its start %",
+              "authentic %", "unevenness", "covered", "matching"]  # fmt: skip
+    return markdown_table(header, rows) if rows else ""
+
+
+def _looks(found: list[dict[str, Any]]) -> list[str]:
+    """Cells of sets of one kind; distances times a thousand."""
+
+    def mean(values: list[Any], times: float, digits: int) -> str:
+        return "–" if None in values else f"{times * sum(values) / len(values):.{digits}f}"
+
+    made = [one["made"] for one in found]
+    return [
+        mean([one["chamfer"] for one in made], 1000, 1),
+        mean([one["emd"] for one in made], 1000, 0),
+        *(mean([one[name] for one in made], 100, 0) for name in ("near", "traced")),
+        mean([one.get("from_start") for one in found], 100, 0),
+        mean([one["authentic"] for one in made], 100, 0),
+        mean([one["uneven"] for one in made], 1, 2),
+        f"{mean([one['covered'] for one in found], 1, 0)} of {mean([one['coverable'] for one in found], 1, 0)}",
+        mean([one["mmd"] for one in found], 1000, 1),
+    ]
+
+
+def copies(facts: dict[str, Any]) -> str:
+    """What is found of clouds that are known to be copies, and of clouds that are known to be none."""
+    rows = []
+    for place, part in facts.items():
+        dataset, name = place.split()
+        for line in part["lines"] if name == "copies" else []:
+            found = [f"{100 * line['copies'][name]:.0f} ({100 * line['fresh'][name]:.0f})"
+                     for name in ("near", "traced", "either", "copied")]  # fmt: skip
+            apart = [f"{line['auc'][name]:.3f}" for name in ("chamfer", "surface", "margin")]
+            rows.append([f"{NAMES.get(dataset, dataset)}, {line['way']}", *apart, *found])
+    header = [
+        "copies",
+        "Chamfer",
+        "surface",
+        "margin",
+        "as near as copies %",
+        "traced %",
+        "either %",
+        "not authentic %",
+    ]
+    return markdown_table(header, rows) if rows else ""
+
+
 def deployed(lines: dict[str, Any]) -> str:
     """Files for devices: size, accuracy and time."""
     rows = []
@@ -486,6 +545,7 @@ def filled(text: str, records: list[Record]) -> str:
     folder = HERE / "results"
     cost, codec, printed = (_read(folder / f"{name}.json") for name in ("cost", "codec", "published"))
     grown, crossed = folder / "growth.jsonl", read_records(folder / "networks.jsonl")
+    looks = _read(folder / "quality.json")
     papers, taught = printed.get("networks", []), read_records(folder / "teaching.jsonl")
     tables = {
         "summary": summary(records, "tuned"),
@@ -509,6 +569,8 @@ def filled(text: str, records: list[Record]) -> str:
         "onpolicy": by_part(read_records(folder / "onpolicy.jsonl"), "lesson", LESSONS) or NOTHING,
         "knowledge": by_part(read_records(folder / "knowledge.jsonl"), "part", PARTS) or NOTHING,
         "incremental": incremental(read_records(folder / "incremental.jsonl")) or NOTHING,
+        "quality": quality(read_records(folder / "quality.jsonl"), looks) or NOTHING,
+        "copies": copies(looks) or NOTHING,
         "speed": speed(_read(folder / "speed.json")) or NOTHING,
     }
     pattern = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from pcdistill.audit import rounding
+from pcdistill.audit import audited_artefact, rounding
 from pcdistill.cli import main
-from pcdistill.config import SelectConfig
+from pcdistill.clouds import PointClouds
+from pcdistill.config import AuditConfig, SelectConfig
 from pcdistill.data import load, write_hdf5
 from pcdistill.evaluation.quality import audit
 from pcdistill.jobs import coreset_artefact, made_from, run_select
@@ -105,22 +106,32 @@ def test_a_set_that_was_replaced_is_noticed(run: Run, place: Path, tmp_path: Pat
     assert "are as near to a training cloud as copies would be" in said
 
 
-def test_the_clouds_that_a_set_was_made_from_are_found(place: Path, tmp_path: Path) -> None:
+def test_the_clouds_that_a_set_was_made_from_are_found(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cut to fewer points they are in another frame, and a protocol with a grid holds some of them out."""
     random = torch.Generator().manual_seed(0)
     train, test = (load(place / "set.h5", split) for split in ("train", "test"))
     larger = [c.with_points(torch.cat([c.points, torch.randn(len(c), 76, 3, generator=random)], 1).clamp(-1, 1))
               for c in (train, test)]  # fmt: skip
     write_hdf5(larger[0], larger[1], tmp_path / "large.h5")
-    cases: list[tuple[int | None, str, int, int]] = [(None, "tuned", 24, 1100), (1024, "tuned", 24, 1024)]
-    for points, plan, clouds, size in cases:
+    seen: list[int | None] = []
+
+    def loaded(name: str, split: str, root: Path | None, points: int | None) -> PointClouds:
+        seen.append(points)
+        return load(name, split, root=root, points=points)
+
+    monkeypatch.setattr("pcdistill.audit.load", loaded)
+    for points, size in ((None, 1100), (1024, 1024)):
         config = SelectConfig(data=str(tmp_path / "large.h5"), output=tmp_path / "a.h5", clouds_per_class=1, points=16,
-                              method="random", protocol=plan)  # fmt: skip
+                              method="random")  # fmt: skip
         made = coreset_artefact(load(config.data, points=points), config)
         made = replace(made, metadata=made.metadata.model_copy(update={"dataset": config.data}))
         real, same = made_from(made, "a.h5", None)
         assert same
-        assert real.points.shape == (clouds, size, 3)
+        assert real.points.shape == (24, size, 3)
+        audited_artefact(made, AuditConfig(source=Path("a.h5")))
+        assert seen[-1] == size  # test clouds in the same frame
     swept = run_select(config.model_copy(update={"protocol": "sweep"}))
     real, same = made_from(swept, "a.h5", None, config.data)
     assert same

@@ -177,16 +177,14 @@ def audit(
         real: `(R, Q, 3)`, Q at least P, the more the better; at least `LEAST` clouds of every class of `clouds`.
         test: clouds that nothing was made from, of at least P points, in the same frame.
         bits: that coordinates of `clouds` are rounded to (`storage.quantise`); 32: not rounded.
-        on_progress: called with the number of classes done, and the name of the next.
+        on_progress: called with the number of classes done, and the name of the last.
 
     Raises:
         InputError: a class with fewer real clouds, or real clouds of too few points.
     """
     parts: list[_Part] = []
-    for done, (mine, theirs) in enumerate(same_class(clouds, real)):
+    for mine, theirs in same_class(clouds, real):
         name = clouds.class_names[int(clouds.hard_labels[mine[0]])]
-        if on_progress is not None:
-            on_progress(done, name)
         if len(theirs) < LEAST:
             place = str(real.provenance.get("name", "real clouds"))
             few = f"{len(theirs)} clouds of class '{name}'"
@@ -194,6 +192,8 @@ def audit(
         known = _Training(real.points[theirs], theirs, clouds.points_per_cloud, bits)
         held_out = None if test is None else _held_out(test, name)
         parts.append(_measured(name, mine, clouds.points[mine], known, held_out))
+        if on_progress is not None:
+            on_progress(len(parts), name)
     training = _joined([part.training for part in parts])
     bounds = Bounds(float(training.ratio.quantile(CHANCE)), float(training.margin.quantile(CHANCE)))
     order = torch.cat([part.places for part in parts]).argsort()

@@ -190,6 +190,9 @@ def test_every_number_is_that_of_a_naive_twin() -> None:
     whole = found.overall
     assert (whole.training_clouds, whole.made.clouds, whole.coverable) == (14, 6, 6)
     assert whole.covered == sum(part.covered for part in found.classes.values())
+    for name in ("mmd", "training_mmd", "copies"):  # of equally many in each class
+        mean = np.mean([getattr(part, name) for part in found.classes.values()])
+        assert getattr(whole, name) == pytest.approx(mean)
     for field in ("chamfer", "emd", "uneven", "near", "traced", "authentic"):
         mean = np.mean([getattr(part.made, field) for part in found.classes.values()])
         assert getattr(whole.made, field) == pytest.approx(mean)
@@ -253,7 +256,7 @@ def test_references_are_a_part_of_large_classes_and_the_shortlist_hardly_matters
 def test_sets_without_a_spread_have_numbers_too() -> None:
     real = random_set(0, 3, 20)
     same = real.with_points(real.points[:1].expand(6, -1, -1))
-    found = audit(same.with_points(same.points[:, :8]), same)
+    found = audit(same.with_points(farthest_points(same.points, 8)), same)
     assert found.copies.tolist() == [True] * 6
     assert found.near.margin.tolist() == [1] * 6  # as near to the others
     assert np.isfinite(found.overall.made[1:]).all()
@@ -276,4 +279,4 @@ def test_what_is_missing() -> None:
 def test_progress_names_the_classes() -> None:
     seen: list[tuple[int, str]] = []
     audit(random_set(0, 2, 5), random_set(1, 4, 20), on_progress=lambda done, note: seen.append((done, note)))
-    assert seen == [(0, "a"), (1, "b")]
+    assert seen == [(1, "a"), (2, "b")]

@@ -1,0 +1,132 @@
+"""The benchmark of quality, on a tiny set, with nothing written in `benchmarks/`."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from pcdistill.data import load
+from pcdistill.evaluation import read_records
+from pcdistill.storage import Artefact
+
+HERE = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def quality(
+    script: Callable[[Path], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_recipes: None
+) -> ModuleType:
+    monkeypatch.syspath_prepend(HERE)
+    module = script(HERE / "quality.py")
+    monkeypatch.delitem(sys.modules, "networks")
+    settings = {"RESULTS": tmp_path / "q.jsonl", "FACTS": tmp_path / "q.json", "BYTES": 120, "POINTS": 16, "BITS": 6,
+                "STEPS": {"dc": 1, "sadm": 1}, "KNOWN": 3, "DRAWS": 2}  # fmt: skip
+    for name, value in settings.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module.cross, "SETS", tmp_path / "sets")
+    monkeypatch.setattr(module.cross.Cell, "plan", lambda cell: module.cross.protocol("tuned", cell.network))
+    usual = module.DistillConfig
+    for place in (module, module.cross):
+        monkeypatch.setattr(place, "DistillConfig", lambda **given: usual(**{"steps": 2, **given, "networks": 1}))
+    return module
+
+
+def called(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: object) -> Any:
+    monkeypatch.setattr(sys, "argv", ["quality.py", *map(str, words)])
+    return module.main()
+
+
+def test_selections_are_copies_and_distilled_sets_say_where_they_started(
+    quality: ModuleType, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arm in ("random", "sadm", "krr"):
+        called(quality, monkeypatch, tiny_file, arm, "--sets", 2 if arm == "random" else 1, "--networks", 1)
+    random, sadm, krr = read_records(quality.RESULTS)
+    assert [record.objective for record in (random, sadm, krr)] == [None, "sadm", "krr"]
+    assert all(record.bytes_per_class <= 120 for record in (random, sadm, krr))
+    assert (len(random.accuracy), len(sadm.accuracy)) == (2, 1)
+    for record in (random, sadm, krr):
+        more = record.model_extra or {}
+        assert more["quality"][0]["made"]["clouds"] == record.clouds_per_class * 3
+        for found in more["quality"]:
+            assert found["training_clouds"] == 24
+            assert (found["from_start"] is None) == (record is random)
+    assert [found["made"]["near"] for found in (random.model_extra or {})["quality"]] == [1, 1]
+    # One step of 0.02 at most leaves clouds where they were.
+    (found,) = (sadm.model_extra or {})["quality"]
+    assert found["from_start"] > 0.9
+    made = Artefact.load(quality.cross.set_file(quality.Cell(str(tiny_file), "sadm").of, 0))
+    assert (made.metadata.arm, made.metadata.settings["steps"]) == ("sadm", 1)
+    assert made.metadata.selection["method"] == quality.INIT
+
+
+def test_parts_without_accuracy_stand_in_a_file_of_their_own(
+    quality: ModuleType, script: Callable[[Path], ModuleType], tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in quality.PARTS:
+        called(quality, monkeypatch, tiny_file, part)
+    stored = json.loads(quality.FACTS.read_text())
+    assert list(stored) == [f"{tiny_file} test", f"{tiny_file} copies"]
+    assert not quality.RESULTS.exists()
+    drawn = stored[f"{tiny_file} test"]["lines"]
+    assert len(drawn) == 2
+    assert all(one["made"]["near"] < 1 for one in drawn)
+    lines = {line["way"]: line for line in stored[f"{tiny_file} copies"]["lines"]}
+    assert list(lines) == list(quality.WAYS)
+    assert lines["thinned"]["clouds"] == [9, 9]
+    assert lines["thinned"]["copies"]["near"] == lines["thinned"]["copies"]["traced"] == 1
+    assert lines["random points"]["auc"]["surface"] > lines["random points"]["auc"]["chamfer"]
+    tables = script(HERE / "tables.py")
+    renamed = {f"tiny {place.split()[1]}": part for place, part in stored.items()}
+    rows = tables.copies(renamed).splitlines()[2:]
+    assert len(rows) == len(quality.WAYS)
+    assert rows[0].split("|")[5].strip().startswith("100 (")
+    (row,) = tables.quality([], renamed).splitlines()[2:]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:2] == ["tiny, test clouds", "–"]
+    assert float(cells[2]) == pytest.approx(500 * sum(one["made"]["chamfer"] for one in drawn), abs=0.06)
+    assert cells[6] == "–"
+
+
+def test_the_probability_that_a_copy_is_nearer_counts_ties_half(quality: ModuleType) -> None:
+    assert quality._auc(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 3.0, 0.0])) == pytest.approx(3.5 / 6)
+
+
+def test_treated_clouds_are_moved_as_far_as_they_should_be(quality: ModuleType, tiny_file: Path) -> None:
+    points = load(tiny_file, "train").points
+    thin, moved = (
+        quality.WAYS[way](points, torch.Generator().manual_seed(0)) for way in ("thinned", "thinned, moved by 0.05")
+    )
+    assert (moved - thin).std().item() == pytest.approx(0.05, rel=0.1)
+    for way in ("thinned", "thinned from half its points", "random points"):
+        kept = quality.WAYS[way](points, torch.Generator().manual_seed(0))
+        assert kept.shape == (24, 16, 3)
+        assert torch.cdist(kept, points).amin(2).max() < 1e-3
+    assert not torch.equal(thin, quality.WAYS["thinned from half its points"](points, torch.Generator()))
+
+
+def test_every_listed_cell_survives_its_own_command_line(quality: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def measure(cell: Any, *_: Any) -> None:
+        seen.append(cell)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quality, "measure", measure)
+    monkeypatch.setattr(quality, "of_test", measure)
+    monkeypatch.setattr(quality, "known", lambda *_: measure(quality.Cell("modelnet10", "copies")))
+    monkeypatch.setattr(quality.cross, "splits", lambda cell: (None, None))
+    listed = quality.cells()
+    for cell in listed:
+        with pytest.raises(KeyboardInterrupt):
+            called(quality, monkeypatch, *shlex.split(cell.command)[2:])
+    assert seen == listed
+    assert len({cell.command for cell in listed}) == len(listed) == 9
+    with pytest.raises(SystemExit, match="2"):
+        called(quality, monkeypatch, "modelnet10")
