@@ -83,10 +83,64 @@ def test_coincident_points_make_a_small_sphere_in_the_middle() -> None:
 def test_what_lies_behind_fades_into_the_paper() -> None:
     near_and_far = np.array([[0.5, -1, 0], [-0.5, 1, 0]], dtype=np.float32)
     (on_white,), _ = scene.make_tiles([near_and_far])
-    (on_black,), _ = scene.make_tiles([near_and_far], (0, 0, 0))
+    (on_black,), _ = scene.make_tiles([near_and_far], paper=(0, 0, 0))
     front, back = np.argsort(-on_white.points[:, 2])
     np.testing.assert_array_equal(on_white.colours[front], on_black.colours[front])
     assert (on_white.colours[back] > on_black.colours[back]).all()
+
+
+def test_given_colours_take_the_place_of_the_height() -> None:
+    near = np.array([[0.7, -1, 0], [0.7, -1, 0.5]], dtype=np.float32)
+    paint = np.array([[0.9, 0.2, 0.1], [0.1, 0.2, 0.9]], dtype=np.float32)
+    far = -near
+    (tile, _), _ = scene.make_tiles([near, far], colours=[paint, paint], framing=scene.framed([near, far]))
+    haze = (tile.colours - paint) / (1 - paint)
+    assert (haze >= 0).all()
+    assert (haze < scene.HAZE).all()
+    assert np.ptp(haze, axis=1).max() < 1e-5  # nothing but haze came to them
+
+
+def test_clouds_on_their_way_keep_to_one_frame() -> None:
+    """A cloud that rises and grows: the camera and the floor do not follow, and all of the way is in sight."""
+    path = np.stack([cloud(seed=3) * (0.5 + 0.1 * time) + np.float32([0, 0, 0.3 * time]) for time in range(5)])
+    still = cloud(seed=4)
+    framing = scene.framed([path, still])
+    tiles = [scene.make_tiles([path[time], still], framing=framing)[0] for time in range(5)]
+    rises = np.diff([(moved.points @ scene.UP).mean() for moved, _ in tiles])
+    assert (rises > 0).all()
+    assert len({moved.floor for moved, _ in tiles}) == 1
+    for _, other in tiles[1:]:
+        np.testing.assert_array_equal(other.points, tiles[0][1].points)
+    lowest = min(float((moved.points @ scene.UP).min()) for moved, _ in tiles)
+    assert tiles[0][0].floor == pytest.approx(lowest - tiles[0][0].radius, abs=1e-5)
+    reach = [
+        (framing.focal * (np.abs(tile.points[:, :2]).max(1) + tile.radius) / (scene.DISTANCE - tile.points[:, 2])).max()
+        for pair in tiles
+        for tile in pair
+    ]
+    assert max(reach) == pytest.approx(scene.MARGIN, rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [97, 300])
+def test_large_shadows_are_those_of_small_ones(size: int) -> None:
+    """Which are drawn in another way: their mean and their outline are the same."""
+    (tile,), focal = scene.make_tiles([cloud()])
+    small, large = scene.shadow(tile, focal, 96), scene.shadow(tile, focal, size)
+    assert large.shape == (size, size)
+    assert 0 <= large.min() <= large.max() <= 1
+    assert large.mean() == pytest.approx(small.mean(), rel=0.02)
+    places = np.linspace(0.1, 0.9, 9)
+    at = np.ix_((places * 96).astype(int), (places * 96).astype(int))
+    there = np.ix_((places * size).astype(int), (places * size).astype(int))
+    assert np.abs(small[at] - large[there]).max() < 0.02
+
+
+def test_light_is_what_shading_does() -> None:
+    normals = cloud(50)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    colours = np.random.default_rng(2).uniform(0.2, 0.6, (50, 3)).astype(np.float32)
+    gain, gloss = scene.light(normals)
+    np.testing.assert_allclose(scene.shade(colours, normals), colours * gain[:, None] + gloss[:, None], atol=1e-6)
 
 
 def test_the_shadow_lies_where_the_cloud_meets_the_floor() -> None:
