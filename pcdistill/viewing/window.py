@@ -187,7 +187,9 @@ class Hall:
             for row in range(len(rows)):
                 colour = _ACCENT if row == state.row else _INK
                 signs.append(lettering(self.name(row), letter, colour, "r").at(-0.6, -row))
-            signs.append(_frame(wide - 0.02, 0.98, 0.002 * view).at(state.column * wide + (wide - 1) / 2, -state.row, 0.5))
+            signs.append(
+                _frame(wide - 0.02, 0.98, 0.002 * view).at(state.column * wide + (wide - 1) / 2, -state.row, 0.5)
+            )
         return self._clouds(state, places), joined(signs)
 
     def _clouds(self, state: State, places: list[tuple[int, int, int]]) -> Mesh:
