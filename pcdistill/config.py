@@ -580,11 +580,19 @@ class ViewConfig(Config):
     html: Annotated[
         Path | None, Field(description="page to write: one file that shows all in a browser, without a network")
     ] = None
+    turntable: Annotated[
+        Path | None, Field(description="animation to write, of clouds that turn (.gif, .webp, .mp4)")
+    ] = None
+    evolution: Annotated[
+        Path | None, Field(description="animation to write, from first guess to distilled (needs snapshots)")
+    ] = None
     window: Annotated[bool, Field(description="open the interactive Open3D viewer")] = False
     root: Root = None
     split: Annotated[Literal["train", "test"], Field(description="of a data set")] = "train"
     class_: Annotated[tuple[str, ...], Field(alias="class", description="classes to show (default: all)")] = ()
-    columns: Annotated[int | None, Field(ge=1, description="clouds per class (default: 8, of a page 64)")] = None
+    columns: Annotated[int | None, Field(ge=1, description="clouds per class (default: 8; animation 1, page 64)")] = (
+        None
+    )
     colour: Annotated[
         str,
         Field(description="what points are coloured by: height, moved, real (distance to the nearest real cloud), "
@@ -600,7 +608,10 @@ class ViewConfig(Config):
         Path | None, Field(description="records (.jsonl), as of evaluate --output, whose accuracies a page shows")
     ] = None
     renderer: Annotated[Literal["auto", "open3d", "builtin"], Field(description="who draws")] = "auto"
-    background: Annotated[Literal["white", "dark"], Field(description="of the picture")] = "white"
+    background: Annotated[Literal["white", "dark", "transparent"], Field(description="of pictures")] = "white"
+    tile: Annotated[
+        int | None, Field(ge=32, le=2048, description="pixels of a cloud's side (default: 220; animation 160)")
+    ] = None
     initial: Annotated[bool, Field(description="show where each distilled cloud started (needs snapshots)")] = False
 
 

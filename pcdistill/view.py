@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,12 +18,15 @@ from pcdistill.viewing import (
     Exhibit,
     Judge,
     Scores,
+    check_animation,
     chosen,
+    evolution,
     exhibit_of,
-    gallery,
     open_window,
+    picture,
     shades,
     standing,
+    turntable,
     write_page,
 )
 
@@ -30,31 +34,37 @@ COLUMNS = 8
 
 
 def run_view(config: ViewConfig, say: Callable[[str], None]) -> None:
-    """Write what was asked for, or open the window.
+    """Write what was asked for, and open the window at last.
 
     Raises:
         InputError: nothing to show, or not as asked.
         OSError: a file that cannot be read or written.
     """
-    for path in (config.png, config.html):
+    films = [(path, film) for path, film in ((config.turntable, turntable), (config.evolution, evolution)) if path]
+    png = config.png
+    if not (png or config.html or films or config.window):
+        png = Path(Path(config.source).resolve().name).with_suffix(".png")
+    for path in (png, config.html):
         if path is not None:
             check_writable(path)
+    for path, _ in films:
+        check_animation(path, config.background, config.renderer)
     exhibit = open_view(config)
-    if config.window:
-        open_window(exhibit.clouds)
-        return
     if config.html is not None:
         size = write_page(exhibit, config.html, colour=config.colour, scores=_scores(config.records))
         say(f"wrote {config.html}: {len(exhibit.clouds):,} clouds, {size / 1e6:.1f} MB")
-        if config.png is None:
-            return
-    png = config.png or Path(Path(config.source).resolve().name).with_suffix(".png")
-    start = exhibit.clouds.with_points(exhibit.frames[0]) if config.initial else None
-    used = gallery(
-        exhibit.clouds, png, columns=config.columns or COLUMNS, background=config.background,
-        renderer=config.renderer, title=exhibit.title, initial=start,
-    )  # fmt: skip
-    say(f"wrote {png} (renderer: {used})")
+    drawn: dict[str, Any] = {
+        "colouring": config.colour, "initial": config.initial, "background": config.background,
+        "renderer": config.renderer, **({"tile": config.tile} if config.tile else {}),
+    }  # fmt: skip
+    few = exhibit.only(chosen(exhibit.clouds, (), config.columns or COLUMNS))
+    if png is not None:
+        say(f"wrote {png} (renderer: {picture(few, png, **drawn)})")
+    for path, film in films:
+        used = film(few.only(chosen(few.clouds, (), config.columns or 1)), path, **drawn)
+        say(f"wrote {path} (renderer: {used})")
+    if config.window:
+        open_window(few, say, colouring=config.colour, initial=config.initial)
 
 
 def open_view(config: ViewConfig) -> Exhibit:
@@ -74,15 +84,16 @@ def open_view(config: ViewConfig) -> Exhibit:
 
 def _artefact(config: ViewConfig) -> Exhibit:
     artefact = Artefact.load(config.source)
-    if config.initial and not artefact.snapshots:
+    if (config.initial or config.evolution) and not artefact.snapshots:
         raise InputError(config.source, "no snapshots", "an artefact distilled with --snapshots 1 or more")
     exhibit = exhibit_of(artefact)
     return exhibit.only(chosen(exhibit.clouds, config.class_, config.columns or _most(config)))
 
 
 def _data(config: ViewConfig) -> Exhibit:
-    if config.initial:
-        raise InputError(config.source, "a data set with --initial", "an artefact")
+    if config.initial or config.evolution:
+        option = "--initial" if config.initial else "--evolution"
+        raise InputError(config.source, f"a data set with {option}", "an artefact")
     clouds = load(config.source, config.split, root=config.root)
     clouds = standing(clouds[chosen(clouds, config.class_, config.columns or _most(config))])
     return Exhibit(f"{config.source}, {config.split}", clouds, (clouds.points,))

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 import h5py
 import numpy as np
+import torch
 import trimesh
 from numpy.typing import NDArray
 
@@ -22,7 +23,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.data.prepare import tracked
 from pcdistill.errors import InputError
 from pcdistill.files import atomic, atomic_folder
-from pcdistill.viewing.pictures import upright
+from pcdistill.viewing.exhibit import upright
 from pcdistill.viewing.scene import height_colours
 
 FileKind = Literal["ply", "pcd", "xyz"]
@@ -51,7 +52,7 @@ def height_colouring(clouds: PointClouds) -> Colours:
     Raises:
         InputError: the provenance names an up axis other than x, y, z or "unspecified" (taken as z).
     """
-    heights = upright(_points(clouds), up_axis(clouds))[..., 2]
+    heights = upright(clouds.points.detach().cpu(), up_axis(clouds))[..., 2].numpy()
     return np.stack([np.rint(255 * height_colours(height)).astype(np.uint8) for height in heights])
 
 
@@ -199,7 +200,7 @@ def _npz(clouds: PointClouds, colours: Colours | None) -> bytes:
 def _modelnet(clouds: PointClouds, colours: Colours | None) -> bytes:
     up, points = up_axis(clouds), _points(clouds)
     if up != "unspecified":
-        upward = upright(points, up)
+        upward = upright(torch.from_numpy(points), up).numpy()
         points, up = np.stack([upward[..., 0], upward[..., 2], -upward[..., 1]], axis=-1), "y"
     kind = np.min_scalar_type(clouds.num_classes - 1)
     packed = {"compression": "gzip", "shuffle": True}

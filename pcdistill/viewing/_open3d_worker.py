@@ -4,19 +4,23 @@ Started as a script by `pcdistill.viewing.offscreen`, which says what is in the 
 nothing else of the package, so that it starts quickly and no second OpenMP run-time joins Open3D's.
 """
 
+import os
 import sys
 
 import numpy as np
-from numpy.lib.format import open_memmap
 
 
-def main(source: str, target: str) -> None:
-    """Write pictures `(T, side, side, 3)` uint8 to the NPY file `target`; black is empty."""
+def main(source: str) -> None:
+    """Write pictures `(side, side, 3)` uint8, one after the other, to the standard output; black is empty."""
+    # Open3D prints there too: what it says goes to the standard error.
+    pictures = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     import open3d as o3d
 
     with np.load(source, allow_pickle=False) as data:
         side, ends = int(data["side"]), np.cumsum(data["counts"])[:-1]
         ball, faces, radii = data["ball"], data["faces"], data["radii"]
+        gain, gloss, darkest = data["gain"][:, None], data["gloss"][:, None], float(data["darkest"])
         centres, paints = np.split(data["centres"], ends), np.split(data["colours"], ends)
         focal, distance = data["camera"].tolist()
 
@@ -34,20 +38,21 @@ def main(source: str, target: str) -> None:
     extrinsic[2, 3] = distance
     camera.extrinsic = extrinsic
 
-    pictures = open_memmap(target, "w+", np.uint8, (len(radii), side, side, 3))
-    for index, (centre, paint, radius) in enumerate(zip(centres, paints, radii, strict=True)):
+    for centre, paint, radius in zip(centres, paints, radii, strict=True):
         vertices = centre[:, None] + radius * ball
         triangles = faces + len(ball) * np.arange(len(centre), dtype=np.int32)[:, None, None]
         mesh = o3d.geometry.TriangleMesh(
             o3d.utility.Vector3dVector(vertices.reshape(-1, 3).astype(np.float64)),
             o3d.utility.Vector3iVector(triangles.reshape(-1, 3)),
         )
-        mesh.vertex_colors = o3d.utility.Vector3dVector(paint.reshape(-1, 3) / 255)
+        lit = np.clip(paint[:, None] * gain + gloss, darkest, 1.0)
+        mesh.vertex_colors = o3d.utility.Vector3dVector(lit.reshape(-1, 3).astype(np.float64))
         visualizer.clear_geometries()
         visualizer.add_geometry(mesh)
         visualizer.get_view_control().convert_from_pinhole_camera_parameters(camera, True)
-        pictures[index] = np.asarray(visualizer.capture_screen_float_buffer(True)) * 255 + 0.5
-    pictures.flush()
+        drawn = np.asarray(visualizer.capture_screen_float_buffer(True)) * 255 + 0.5
+        pictures.write(drawn.astype(np.uint8).tobytes())
+        pictures.flush()
     visualizer.destroy_window()
 
 

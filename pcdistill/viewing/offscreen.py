@@ -4,13 +4,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from threading import Event, Timer
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pcdistill.viewing.scene import DISTANCE, SUPERSAMPLING, Floats, Tile, shade, shrink
+from pcdistill.viewing.scene import DARKEST, DISTANCE, SUPERSAMPLING, Tile, light, shrink
 from pcdistill.viewing.spheres import sphere
 
 COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("_open3d_worker.py")))
@@ -22,63 +23,87 @@ class RenderFailure(Exception):
     """Open3D could not draw; the message says why in a few words."""
 
 
-def render(tiles: Sequence[Tile], focal: float, size: int) -> NDArray[np.uint8]:
-    """Pictures `(T, size, size, 4)` of the tiles: RGBA, colours premultiplied by alpha.
+def render(tiles: Sequence[Tile], focal: float, size: int) -> Generator[NDArray[np.uint8], None, None]:
+    """Pictures `(size, size, 4)` of the tiles, as they are drawn: RGBA, colours premultiplied by alpha.
 
     Raises:
         RenderFailure: whatever befell the process: no package, no driver, a crash, no answer in time.
     """
     side = size * SUPERSAMPLING
+    seconds = _START_SECONDS + _TILE_SECONDS * len(tiles) * max(1.0, side / 1024) ** 2
+    with tempfile.TemporaryDirectory(prefix="pcdistill-") as folder:
+        source = Path(folder, "tiles.npz")
+        _write(source, tiles, focal, side)
+        for picture in _drawn([*COMMAND, str(source)], len(tiles), (side, side, 3), seconds, Path(folder, "said")):
+            picture = shrink(_with_alpha(picture))
+            if not picture[..., 3].any():
+                raise RenderFailure("drew an empty picture")
+            yield picture
+
+
+def _write(path: Path, tiles: Sequence[Tile], focal: float, side: int) -> None:
+    """All that the process needs to know, as arrays."""
     counts = [len(tile.points) for tile in tiles]
     ball, faces = sphere(_TRIANGLES_PER_TILE // max(counts), open_behind=True)
-    with tempfile.TemporaryDirectory(prefix="pcdistill-") as folder:
-        source, target = Path(folder, "tiles.npz"), Path(folder, "pictures.npy")
-        np.savez(
-            source,
-            side=np.array(side),
-            camera=np.array([focal * side / 2, DISTANCE]),  # focal length in pixels, distance of the eye
-            ball=ball,  # one sphere: (V, 3) vertices, which are its normals too, and (F, 3) faces
-            faces=faces,
-            counts=np.array(counts),  # of points in each tile
-            radii=np.array([tile.radius for tile in tiles]),
-            centres=np.concatenate([tile.points for tile in tiles]),
-            colours=np.concatenate([_lit(tile, ball) for tile in tiles]),
-        )
-        _run([*COMMAND, str(source), str(target)], _START_SECONDS + _TILE_SECONDS * len(tiles))
-        return _read(target, (len(tiles), side, side, 3))
+    gain, gloss = light(ball)
+    np.savez(
+        path,
+        side=np.array(side),
+        camera=np.array([focal * side / 2, DISTANCE]),  # focal length in pixels, distance of the eye
+        ball=ball,  # one sphere: (V, 3) vertices, which are its normals too, and (F, 3) faces
+        faces=faces,
+        gain=gain,  # (V,) what a colour is multiplied by, and
+        gloss=gloss,  # what is added to it, there
+        darkest=np.array(DARKEST),
+        counts=np.array(counts),  # of points in each tile
+        radii=np.array([tile.radius for tile in tiles]),
+        centres=np.concatenate([tile.points for tile in tiles]),
+        colours=np.concatenate([tile.colours for tile in tiles]),
+    )
 
 
-def _lit(tile: Tile, normals: Floats) -> NDArray[np.uint8]:
-    """Colours `(P, V, 3)` of the vertices of every sphere."""
-    everywhere = np.broadcast_to(normals, (len(tile.points), *normals.shape))
-    return (shade(tile.colours[:, None], everywhere) * 255 + 0.5).astype(np.uint8)
+def _drawn(
+    command: list[str], count: int, shape: tuple[int, ...], seconds: float, said: Path
+) -> Iterator[NDArray[np.uint8]]:
+    """Pictures that the process writes to its standard output, which ends with the last of them."""
+    size = int(np.prod(shape))
+    with said.open("wb") as errors:
+        try:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
+        except OSError as error:
+            raise RenderFailure(str(error)) from None
+    assert process.stdout is not None
+    late = Event()
 
+    def stop() -> None:
+        late.set()
+        process.kill()
 
-def _run(command: list[str], seconds: float) -> None:
+    watch = Timer(seconds, stop)
+    watch.start()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds)
-    except subprocess.TimeoutExpired:
-        raise RenderFailure(f"no answer after {seconds:.0f} s") from None
-    except OSError as error:
-        raise RenderFailure(str(error)) from None
-    if done.returncode < 0:
-        raise RenderFailure(f"killed by signal {-done.returncode}: {signal.strsignal(-done.returncode)}")
-    if done.returncode > 0:
-        lines = done.stderr.strip().splitlines()
-        raise RenderFailure(lines[-1] if lines else f"exit code {done.returncode}")
+        for _ in range(count):
+            data = process.stdout.read(size)
+            if len(data) < size:
+                break
+            yield np.frombuffer(data, dtype=np.uint8).reshape(shape)
+        whole = len(data) == size and not process.stdout.read(1)
+        if process.wait() or not whole:
+            raise RenderFailure(f"no answer after {seconds:.0f} s" if late.is_set() else _why(process.returncode, said))
+    finally:  # also when nobody wants the rest
+        watch.cancel()
+        process.kill()
+        process.stdout.close()
+        process.wait()
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    try:
-        drawn: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise RenderFailure(f"left no readable picture ({error})") from None
-    if drawn.shape != shape or drawn.dtype != np.uint8:
-        raise RenderFailure(f"drew {drawn.dtype} {drawn.shape} instead of uint8 {shape}")
-    pictures = np.stack([shrink(_with_alpha(picture)) for picture in drawn])
-    if not pictures[..., 3].any(axis=(1, 2)).all():
-        raise RenderFailure("drew an empty picture")
-    return pictures
+def _why(code: int, said: Path) -> str:
+    if code < 0:
+        return f"killed by signal {-code}: {signal.strsignal(-code)}"
+    if code == 0:
+        return "did not draw the pictures that it was asked for"
+    lines = said.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit code {code}"
 
 
 def _with_alpha(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

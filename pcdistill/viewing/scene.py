@@ -10,6 +10,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Floats = NDArray[np.float32]
 
@@ -17,6 +18,8 @@ DISTANCE = 5.0  # in units of the largest cloud's half extent: a weak perspectiv
 HAZE = 0.25  # how much of its colour the farthest point loses to the paper
 MARGIN = 0.93  # share of a tile that the largest cloud may fill
 SUPERSAMPLING = 2
+DARKEST = 0.02  # of what is drawn, in sRGB: black marks the pixels that Open3D left empty
+_SHADOW_PIXELS = 96
 AZIMUTH, ELEVATION = np.deg2rad(-58.0), np.deg2rad(24.0)  # of the eye, three quarters to the front
 
 
@@ -61,34 +64,65 @@ def point_radius(points: int) -> float:
     return float(np.clip(0.40 * points**-0.4, 0.006, 0.075))
 
 
-def make_tiles(clouds: Sequence[Floats], paper: tuple[int, int, int] = (255, 255, 255)) -> tuple[list[Tile], float]:
+@dataclass(frozen=True)
+class Framing:
+    """How clouds are placed before the camera, the same for all pictures of an animation, so that nothing jumps.
+
+    Args:
+        middles: `(N, 3)` in the view frame, unit of the clouds: what stands in the middle of each tile.
+        extent: in the same unit; what becomes 1 in a `Tile`.
+        floors: per cloud the level of the floor along `UP`, in units of `extent`.
+        focal: the one focal length that fits all.
+    """
+
+    middles: Floats
+    extent: float
+    floors: tuple[float, ...]
+    focal: float
+
+
+def framed(paths: Sequence[Floats]) -> Framing:
+    """The framing of clouds `(P, 3)`, z up, that stand still or of paths `(T, P, 3)` that they take."""
+    rotation = view_rotation()
+    views = [np.atleast_2d(path).reshape(-1, path.shape[-2], 3) @ rotation.T for path in paths]
+    middles = np.stack([(view.min((0, 1)) + view.max((0, 1))) / 2 for view in views])
+    # A set of coincident points has no extent; any positive unit shows it as a single sphere.
+    extent = max(float(np.abs(view - middle).max()) for view, middle in zip(views, middles, strict=True)) or 1.0
+    floors, focal = [], MARGIN * DISTANCE
+    for view, middle in zip(views, middles, strict=True):
+        points, radius = (view - middle) / extent, point_radius(view.shape[1])
+        floors.append(float((points @ UP).min()) - radius)
+        outline = np.abs(points[..., :2]).max(-1) + radius
+        focal = min(focal, MARGIN / float((outline / (DISTANCE - points[..., 2])).max()))
+    return Framing(middles.astype(np.float32), extent, tuple(floors), focal)
+
+
+def make_tiles(
+    clouds: Sequence[Floats],
+    paper: tuple[int, int, int] = (255, 255, 255),
+    colours: Sequence[Floats] | None = None,
+    framing: Framing | None = None,
+) -> tuple[list[Tile], float]:
     """Tiles of world clouds `(P, 3)`, z up, and the one focal length that fits them all.
 
     All clouds keep their relative size; each is centred on the middle of its extent. What lies behind
     fades a little into the paper's colour.
+
+    Args:
+        clouds: `(P, 3)` float32 each.
+        paper: sRGB.
+        colours: `(P, 3)` sRGB in [0, 1] of each; those of the height within the cloud if not given.
+        framing: of these clouds, if not their own.
     """
-    rotation = view_rotation()
-    turned = [cloud @ rotation.T for cloud in clouds]
-    centred = [view - (view.min(0) + view.max(0)) / 2 for view in turned]
-    # A set of coincident points has no extent; any positive unit shows it as a single sphere.
-    extent = max(float(np.abs(view).max()) for view in centred) or 1.0
-    haze = np.array([level / 255 for level in paper], dtype=np.float32)
-    tiles = [
-        _tile(view / extent, height_colours(cloud[:, 2]), haze) for view, cloud in zip(centred, clouds, strict=True)
-    ]
-    return tiles, min(MARGIN * DISTANCE, *(MARGIN / _reach(tile) for tile in tiles))
-
-
-def _tile(points: Floats, colours: Floats, haze: Floats) -> Tile:
-    behind = np.clip((0.6 - points[:, 2:]) / 1.2, 0, 1)
-    radius = point_radius(len(points))
-    return Tile(points, colours + HAZE * behind * (haze - colours), radius, float((points @ UP).min()) - radius)
-
-
-def _reach(tile: Tile) -> float:
-    """The largest distance from the tile's centre, along x or y, at focal length 1."""
-    outline = np.abs(tile.points[:, :2]).max(1) + tile.radius
-    return float((outline / (DISTANCE - tile.points[:, 2])).max())
+    framing = framed(clouds) if framing is None else framing
+    colours = [height_colours(cloud[:, 2]) for cloud in clouds] if colours is None else colours
+    rotation, haze = view_rotation(), np.array([level / 255 for level in paper], dtype=np.float32)
+    tiles = []
+    for cloud, paint, middle, floor in zip(clouds, colours, framing.middles, framing.floors, strict=True):
+        points = (cloud @ rotation.T - middle) / np.float32(framing.extent)
+        behind = np.clip((0.6 - points[:, 2:]) / 1.2, 0, 1)
+        tiles.append(Tile(points, paint + HAZE * behind * (haze - paint), point_radius(len(points)), floor))
+    return tiles, framing.focal
 
 
 def height_colours(height: Floats) -> Floats:
@@ -130,16 +164,22 @@ def shade(colours: Floats, normals: Floats) -> Floats:
 
     A wrapped diffuse light, a darker rim that sets neighbouring spheres apart, and a soft highlight.
     """
+    gain, gloss = light(normals)
+    return np.asarray(np.clip(colours * gain[..., None] + gloss[..., None], DARKEST, 1.0), dtype=np.float32)
+
+
+def light(normals: Floats) -> tuple[Floats, Floats]:
+    """What a colour is multiplied by and what is added, at view-frame unit normals `(..., 3)`."""
     diffuse = 0.5 + 0.5 * (normals @ LIGHT)
     rim = 0.70 + 0.30 * np.clip(normals[..., 2], 0, 1)
-    gloss = 0.22 * np.clip(normals @ HALFWAY, 0, 1) ** 24
-    lit = colours * ((0.42 + 0.72 * diffuse) * rim)[..., None] + gloss[..., None]
-    # Never quite black: that marks the pixels Open3D left empty.
-    return np.asarray(np.clip(lit, 0.02, 1.0), dtype=np.float32)
+    return (0.42 + 0.72 * diffuse) * rim, 0.22 * np.clip(normals @ HALFWAY, 0, 1) ** 24
 
 
 def shadow(tile: Tile, focal: float, size: int) -> Floats:
     """Darkness `(size, size)` in [0, 1] of the soft shadow under a cloud, light straight from above."""
+    if size > _SHADOW_PIXELS:  # it is soft: a smaller one is as good, and blurring grows with the cube
+        small = Image.fromarray(shadow(tile, focal, _SHADOW_PIXELS))
+        return np.asarray(small.resize((size, size), Image.Resampling.BICUBIC)).clip(0, 1)
     fallen = tile.points - ((tile.points @ UP) - tile.floor)[:, None] * UP
     image = focal * size / 2 * fallen[:, :2] / (DISTANCE - fallen[:, 2:])
     where = (size / 2 + image * np.array([1, -1])).astype(np.int64)

@@ -1,48 +1,200 @@
 """Lays rendered tiles out on one labelled sheet."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pcdistill.viewing.scene import Floats
+from pcdistill.viewing.scene import Floats, colour_map
 
 Pixels = NDArray[np.uint8]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Colour = tuple[int, int, int]
 
 _SMALLEST_FONT = 9
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a sheet, sRGB."""
+    """Colours of a sheet, sRGB; without paper it is clear, and what lies on it is meant for a white page."""
 
-    paper: tuple[int, int, int]
-    ink: tuple[int, int, int]
-    faint: tuple[int, int, int]
-    rule: tuple[int, int, int]
+    paper: Colour
+    ink: Colour
+    faint: Colour
+    rule: Colour
+    clear: bool = False
 
 
 THEMES = {
     "white": Theme((255, 255, 255), (28, 30, 36), (122, 126, 136), (228, 230, 234)),
     "dark": Theme((20, 21, 25), (236, 237, 240), (150, 154, 164), (52, 54, 61)),
+    "transparent": Theme((255, 255, 255), (28, 30, 36), (110, 114, 124), (200, 203, 209), clear=True),
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of tiles `(S, S, 4)` (RGBA, premultiplied) with its labels.
+    """One row of tiles with its labels.
 
     Args:
         name: of the class, written once for each run of rows that share it.
         note: small print beside the row, may be empty.
+        tiles: how many.
     """
 
     name: str
     note: str
-    tiles: Sequence[Pixels]
+    tiles: int
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the colours say: a quantity, and words for its lowest and its highest value."""
+
+    label: str
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Paper with all that is written on it, and places for tiles.
+
+    Args:
+        page: RGBA.
+        corners: the upper left one of every tile, row by row.
+        theme: of the page.
+        footer: left, top, right and bottom of the line below, kept free for `with_progress`; may be missing.
+    """
+
+    page: Image.Image
+    corners: list[tuple[int, int]]
+    theme: Theme
+    footer: tuple[int, int, int, int] | None = None
+
+    def filled(self, tiles: Iterable[Pixels]) -> Image.Image:
+        """The picture with tiles `(S, S, 4)` (RGBA, premultiplied) in their places: RGB, or RGBA on clear paper."""
+        image = self.page.copy()
+        for corner, tile in zip(self.corners, tiles, strict=True):
+            image.alpha_composite(Image.fromarray(_straight(tile)), corner)
+        return image if self.theme.clear else image.convert("RGB")
+
+    def with_progress(self, share: float, text: str, longest: str) -> "Sheet":
+        """The same sheet with a bar in its footer, full at a share of 1, and a text in room for the longest one."""
+        if self.footer is None:
+            return self
+        left, top, right, bottom = self.footer
+        page, font = self.page.copy(), _font(0.56 * (bottom - top))
+        end, thick = right - _width(longest, font) - (bottom - top) // 2, max(2, (bottom - top) // 5)
+        above = (top + bottom - thick) // 2
+        page.paste((*self.theme.rule, 255), (left, above, end, above + thick))
+        page.paste((*self.theme.faint, 255), (left, above, left + round(share * (end - left)), above + thick))
+        ImageDraw.Draw(page).text((right, (top + bottom) // 2), text, self.theme.faint, font, "rm")
+        return replace(self, page=page)
+
+
+def lay_out(
+    rows: Sequence[Row],
+    tile: int,
+    theme: Theme,
+    title: str | None = None,
+    legend: Legend | None = None,
+    footer: bool = False,
+) -> Sheet:
+    """A sheet with a title on top, labels at the left, one row of tiles each, and below what the colours say."""
+    groups = _groups(rows)
+    names = [_font_that_fits(group[0].name, tile) for group in groups]
+    small, pad = _font(tile * 0.078), _pad(tile)
+    labels = max(*(_width(row.note, small) for row in rows), *(_width(text, font) for text, font in names))
+    left, gap, columns = pad + labels + pad // 2, max(2, round(tile * 0.05)), max(row.tiles for row in rows)
+    width, height = left + columns * tile + pad // 2, len(rows) * tile + (len(groups) - 1) * gap
+    paper = _Paper(width, height, pad, theme, title, legend, footer)
+
+    corners, y = [], paper.top
+    for group, (text, font) in zip(groups, names, strict=True):
+        if y > paper.top:
+            paper.page.paste((*theme.rule, 255), (pad, y - gap // 2, paper.width - pad, y - gap // 2 + 1))
+        lift = max(8, round(tile * 0.1)) if group[0].note else 0
+        paper.draw.text((pad, y + tile // 2 - lift), text, theme.ink, font, "lm")
+        for row in group:
+            paper.draw.text((pad, y + tile // 2 + lift // 3), row.note, theme.faint, small, "lm")
+            corners += [(left + column * tile, y) for column in range(row.tiles)]
+            y += tile
+        y += gap
+    return Sheet(paper.page, corners, theme, paper.footer)
+
+
+def flow(
+    names: Sequence[str],
+    tile: int,
+    theme: Theme,
+    title: str | None = None,
+    legend: Legend | None = None,
+    footer: bool = False,
+) -> Sheet:
+    """A sheet for one tile of every class: in lines of equal length, about twice as wide as high, names below."""
+    columns = -(-len(names) // max(1, round((len(names) / 2) ** 0.5)))
+    labels = [_font_that_fits(name, tile) for name in names]
+    pad, step = _pad(tile), tile + round(1.5 * max(_height(font) for _, font in labels))
+    body = -(-len(names) // columns) * step
+    paper = _Paper(columns * tile + 2 * (pad // 2), body, pad, theme, title, legend, footer)
+    corners = []
+    for number, (text, font) in enumerate(labels):
+        x, y = pad // 2 + number % columns * tile, paper.top + number // columns * step
+        paper.draw.text((x + tile // 2, y + (tile + step) // 2), text, theme.ink, font, "mm")
+        corners.append((x, y))
+    return Sheet(paper.page, corners, theme, paper.footer)
+
+
+class _Paper:
+    """A page with what is above and below the tiles, whose lines begin at `top`."""
+
+    def __init__(
+        self, width: int, body: int, pad: int, theme: Theme, title: str | None, legend: Legend | None, footer: bool
+    ) -> None:
+        line = round(1.7 * pad)
+        if legend is not None:
+            width = max(width, _legend_width(legend, _font(0), 2 * pad, pad) + 2 * pad)
+        title, font = _title_that_fits(" ".join((title or "").split()), width - 2 * pad, pad)
+        self.width, self.top = width, pad + round(1.3 * _height(font)) if title else pad // 2
+        bottom = self.top + body + (pad // 3 if legend or footer else 0)
+        foot = bottom + (line if legend else 0)
+        self.footer = (pad, foot, width - pad, foot + line) if footer else None
+        size = (width, foot + (line if footer else 0) + pad // 2)
+        self.page = Image.new("RGBA", size, (*theme.paper, 0 if theme.clear else 255))
+        self.draw = ImageDraw.Draw(self.page)
+        self.draw.text((pad, pad), title, theme.ink, font, "lt")
+        if legend is not None:
+            self._explain(legend, theme, pad, bottom + line // 2)
+
+    def _explain(self, legend: Legend, theme: Theme, pad: int, y: int) -> None:
+        """The legend, at the right: what is shown, its lowest value, a bar of the colours, its highest."""
+        room, size, bar = self.width - 2 * pad, 0.95 * pad, 6 * pad
+        while _legend_width(legend, _font(size), bar, pad) > room and bar > 2 * pad:
+            bar -= 1
+        while _legend_width(legend, _font(size), bar, pad) > room and size > _SMALLEST_FONT:
+            size *= 0.95
+        font, thick, x = _font(size), max(5, round(0.7 * pad)), self.width - pad
+        self.draw.text((x, y), legend.high, theme.faint, font, "rm")
+        x -= _width(legend.high, font) + pad // 2
+        colours = np.tile(scale(bar), (thick, 1, 1))
+        self.page.paste(Image.fromarray(colours), (x - bar, y - thick // 2))
+        x -= bar + pad // 2
+        self.draw.text((x, y), legend.low, theme.faint, font, "rm")
+        x -= _width(legend.low, font) + pad
+        self.draw.text((x, y), legend.label, theme.ink, font, "rm")
+
+
+def _legend_width(legend: Legend, font: Font, bar: int, pad: int) -> int:
+    """In pixels, with a bar so wide."""
+    return sum(_width(text, font) for text in (legend.label, legend.low, legend.high)) + bar + 2 * pad
+
+
+def scale(count: int) -> Pixels:
+    """So many colours of the colour map, from the lowest to the highest, as bytes `(count, 3)`."""
+    return (255 * colour_map(np.linspace(0, 1, count, dtype=np.float32)) + 0.5).astype(np.uint8)
 
 
 def on_shadow(picture: Pixels, darkness: Floats) -> Pixels:
@@ -52,38 +204,11 @@ def on_shadow(picture: Pixels, darkness: Floats) -> Pixels:
     return (covered + 0.5).astype(np.uint8)
 
 
-def compose(rows: Sequence[Row], columns: int, tile: int, theme: Theme, title: str | None) -> Image.Image:
-    """The sheet as an RGB picture: title on top, labels at the left, one row of tiles each."""
-    groups, title = _groups(rows), " ".join((title or "").split())
-    names = [_font_that_fits(group[0].name, tile) for group in groups]
-    note_font = ImageFont.load_default(max(_SMALLEST_FONT, tile * 0.078))
-    pad = max(6, round(tile * 0.09))
-    notes = max(_width(row.note, note_font) for row in rows)
-    labels = max(notes, *(_width(text, font) for text, font in names))
-    left = pad + labels + pad // 2
-    heading = _title_font(title, left + columns * tile, pad)
-    top = pad // 2 if heading is None else pad + round(1.3 * _height(heading))
-    gap = max(2, round(tile * 0.05))
-
-    width = left + columns * tile + pad // 2
-    height = top + len(rows) * tile + (len(groups) - 1) * gap + pad // 2
-    sheet = Image.new("RGB", (width, height), theme.paper)
-    draw = ImageDraw.Draw(sheet)
-    if heading is not None:
-        draw.text((pad, pad), title, fill=theme.ink, font=heading, anchor="lt")
-    y = top
-    for group, (text, font) in zip(groups, names, strict=True):
-        if y > top:
-            draw.line((pad, y - gap // 2, width - pad, y - gap // 2), fill=theme.rule)
-        lift = round(tile * 0.1) if group[0].note else 0
-        draw.text((pad, y + tile // 2 - lift), text, fill=theme.ink, font=font, anchor="lm")
-        for row in group:
-            draw.text((pad, y + tile // 2 + lift // 3), row.note, fill=theme.faint, font=note_font, anchor="lm")
-            for column, picture in enumerate(row.tiles):
-                _paste(sheet, picture, (left + column * tile, y))
-            y += tile
-        y += gap
-    return sheet
+def _straight(picture: Pixels) -> Pixels:
+    """Premultiplied colours as those of what is seen, whatever its opacity."""
+    opaque = np.maximum(picture[..., 3:], 1).astype(np.float32) / 255
+    colours = np.minimum(picture[..., :3] / opaque + 0.5, 255)
+    return np.concatenate([colours.astype(np.uint8), picture[..., 3:]], axis=2)
 
 
 def _groups(rows: Sequence[Row]) -> list[list[Row]]:
@@ -96,35 +221,33 @@ def _groups(rows: Sequence[Row]) -> list[list[Row]]:
     return groups
 
 
-def _paste(sheet: Image.Image, picture: Pixels, corner: tuple[int, int]) -> None:
-    box = (*corner, corner[0] + picture.shape[1], corner[1] + picture.shape[0])
-    below = np.asarray(sheet.crop(box), dtype=np.float32)
-    opaque = picture[..., 3:].astype(np.float32) / 255
-    sheet.paste(Image.fromarray((picture[..., :3] + below * (1 - opaque) + 0.5).clip(0, 255).astype(np.uint8)), box)
-
-
 def readable(name: str) -> str:
     """A class name as it is written on pictures: `night_stand` as "night stand", on one line."""
     return " ".join(name.replace("_", " ").split())
+
+
+def _pad(tile: int) -> int:
+    return max(6, round(tile * 0.09))
+
+
+def _font(size: float) -> Font:
+    return ImageFont.load_default(max(_SMALLEST_FONT, size))
 
 
 def _font_that_fits(name: str, tile: int) -> tuple[str, Font]:
     """A class name and a font that keep its label narrower than a tile, shortened if nothing else helps."""
     text = readable(name)
     size = tile * 0.098
-    while size > _SMALLEST_FONT and _width(text, ImageFont.load_default(size)) > tile * 0.95:
+    while size > _SMALLEST_FONT and _width(text, _font(size)) > tile * 0.95:
         size *= 0.93
-    font = ImageFont.load_default(max(size, _SMALLEST_FONT))
-    return _shortened(text, font, tile * 0.95), font
+    return _shortened(text, _font(size), tile * 0.95), _font(size)
 
 
-def _title_font(title: str, room: int, pad: int) -> Font | None:
-    if not title:
-        return None
+def _title_that_fits(title: str, room: int, pad: int) -> tuple[str, Font]:
     size = 1.7 * pad
-    while size > _SMALLEST_FONT and _width(title, ImageFont.load_default(size)) > room - pad:
+    while size > _SMALLEST_FONT and _width(title, _font(size)) > room:
         size *= 0.95
-    return ImageFont.load_default(size)
+    return _shortened(title, _font(size), room), _font(size)
 
 
 def _shortened(text: str, font: Font, room: float) -> str:

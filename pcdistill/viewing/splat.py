@@ -1,6 +1,6 @@
 """The builtin renderer: spheres splatted into a z-buffer with NumPy, nothing else needed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,10 @@ _DOWNWARDS = np.array([1, -1], dtype=np.float32)  # rows of a picture count down
 _PIXELS_AT_ONCE = 1_000_000
 
 
-def render(tiles: Sequence[Tile], focal: float, size: int) -> NDArray[np.uint8]:
-    """Pictures `(T, size, size, 4)` of the tiles: RGBA, colours premultiplied by alpha."""
-    return np.stack([shrink(_draw(tile, focal, size * SUPERSAMPLING)) for tile in tiles])
+def render(tiles: Sequence[Tile], focal: float, size: int) -> Iterator[NDArray[np.uint8]]:
+    """Pictures `(size, size, 4)` of the tiles: RGBA, colours premultiplied by alpha."""
+    for tile in tiles:
+        yield shrink(_draw(tile, focal, size * SUPERSAMPLING))
 
 
 def _draw(tile: Tile, focal: float, side: int) -> NDArray[np.uint8]:

@@ -1,8 +1,11 @@
 """The Open3D process: that it draws what the builtin renderer draws, and that it may fail in any way."""
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -24,7 +27,7 @@ def why_no_open3d() -> str:
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Replaces the rendering process by a Python program; its arguments are IN.npz and OUT.npy."""
+    """Replaces the rendering process by a Python program; its argument is IN.npz, its output the pictures."""
 
     def replace(program: str) -> None:
         monkeypatch.setattr(offscreen, "COMMAND", (sys.executable, "-c", program))
@@ -44,12 +47,12 @@ def test_open3d_draws_what_the_builtin_renderer_draws(
 ) -> None:
     tiles, focal = make_tiles(list(clouds.points.numpy()))
     try:
-        theirs = offscreen.render(tiles, focal, 120)
+        theirs = np.stack(list(offscreen.render(tiles, focal, 120)))
     except offscreen.RenderFailure as reason:
         if not re.search("killed by signal|could not create", str(reason)):
             raise
         pytest.skip(f"Open3D cannot draw off-screen here: {reason}")
-    ours = splat.render(tiles, focal, 120)
+    ours = np.stack(list(splat.render(tiles, focal, 120)))
     assert theirs.shape == ours.shape
     assert np.abs(silhouettes(ours, 30) - silhouettes(theirs, 30)).max() < 0.12
     assert np.abs(silhouettes(ours, 30) - silhouettes(theirs, 30)).mean() < 0.01
@@ -59,6 +62,7 @@ def test_open3d_draws_what_the_builtin_renderer_draws(
     assert capsys.readouterr().err == ""
 
 
+WRITE = "import sys; sys.stdout.buffer.write"  # five pictures of 128 x 128 pixels are asked for
 CRASHES = {
     "abort": ("import os; os.abort()", "killed by signal 6: Aborted"),
     "segfault": (
@@ -71,15 +75,21 @@ CRASHES = {
         "libusb-1.0.so.0",
     ),
     "silent exit": ("raise SystemExit(3)", "exit code 3"),
-    "no picture": ("pass", "left no readable picture"),
-    "garbage": ("import sys; open(sys.argv[2], 'wb').write(b'garbage')", "left no readable picture"),
-    "wrong size": (
-        "import sys, numpy; numpy.save(sys.argv[2], numpy.zeros((1, 2)))",
-        "drew float64 (1, 2) instead of uint8",
+    "no picture": ("pass", "did not draw the pictures that it was asked for"),
+    "half a picture": (f"{WRITE}(bytes(5000))", "did not draw the pictures"),
+    "too many": (f"{WRITE}(bytes([9]) * {5 * 128 * 128 * 3 + 1})", "did not draw the pictures"),
+    "empty": (f"{WRITE}(bytes({5 * 128 * 128 * 3}))", "drew an empty picture"),
+    "last one missing": (
+        f"{WRITE}(bytes([9]) * {4 * 128 * 128 * 3}); sys.stdout.flush(); import os; os.abort()",
+        "killed by signal 6",
     ),
-    "empty": (
-        "import sys, numpy; numpy.save(sys.argv[2], numpy.zeros((5, 128, 128, 3), 'u1'))",
-        "drew an empty picture",
+    "crash at the end": (
+        f"{WRITE}(bytes([9]) * {5 * 128 * 128 * 3}); sys.stdout.flush(); import os; os.abort()",
+        "killed by signal 6",
+    ),
+    "too much on stderr": (
+        "import sys; sys.stderr.write('no driver\\n' * 200_000 + 'none'); sys.exit(1)",
+        "failed: none",
     ),
 }
 
@@ -117,6 +127,26 @@ def test_a_process_that_hangs_is_ended(
     monkeypatch.setattr(offscreen, "_TILE_SECONDS", 0.0)
     assert gallery(clouds, tmp_path / "a.png", tile=64, renderer="open3d") == "builtin"
     assert "no answer" in capsys.readouterr().err
+
+
+def test_pictures_come_as_they_are_drawn_and_nothing_stays_when_nobody_wants_more(
+    clouds: PointClouds, worker: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    note = tmp_path / "process"
+    worker(
+        f"import os, pathlib, sys, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid()));"
+        f"sys.stdout.buffer.write(bytes([9]) * {128 * 128 * 3}); sys.stdout.flush(); time.sleep(60)"
+    )
+    pictures = offscreen.render(*make_tiles(list(clouds.points.numpy())), 64)
+    assert next(pictures).shape == (64, 64, 4)
+    begun = time.monotonic()
+    pictures.close()
+    assert time.monotonic() - begun < 30  # it is not waited for
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_without_the_package_the_real_process_says_so(

@@ -4,19 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcdistill.viewing import scene
+from tests.viewing.perceptual import lab, linear
 
 
 def cloud(points: int = 200, seed: int = 0) -> scene.Floats:
     return np.random.default_rng(seed).normal(size=(points, 3)).astype(np.float32)
-
-
-def lab(rgb: np.ndarray) -> np.ndarray:
-    """CIE L*a*b* (D65) of sRGB: another colour space than the one the map is built in."""
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089])
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
 
 
 def test_the_view_is_a_rotation_with_up_upwards_and_seen_from_above() -> None:
@@ -34,7 +26,7 @@ def test_the_colour_map_is_perceptually_even_and_grows_lighter() -> None:
     assert colours.min() >= 0
     assert colours.max() <= 1
     assert colours[[0, 32, 64]].argmax(1).tolist() == [2, 1, 0]  # blue, green, yellow
-    seen = lab(colours.astype(np.float64))
+    seen = lab(linear(colours.astype(np.float64)))
     assert (np.diff(seen[:, 0]) > 0).all()
     steps = np.linalg.norm(np.diff(seen, axis=0), axis=1)
     assert steps.max() < 3 * steps.min()
@@ -42,7 +34,7 @@ def test_the_colour_map_is_perceptually_even_and_grows_lighter() -> None:
 
 def test_higher_points_have_lighter_colours() -> None:
     height = np.random.default_rng(1).uniform(-1, 1, 100).astype(np.float32)
-    light = lab(scene.height_colours(height).astype(np.float64))[:, 0]
+    light = lab(linear(scene.height_colours(height).astype(np.float64)))[:, 0]
     assert (np.argsort(light) == np.argsort(height)).all()
 
 
@@ -83,10 +75,64 @@ def test_coincident_points_make_a_small_sphere_in_the_middle() -> None:
 def test_what_lies_behind_fades_into_the_paper() -> None:
     near_and_far = np.array([[0.5, -1, 0], [-0.5, 1, 0]], dtype=np.float32)
     (on_white,), _ = scene.make_tiles([near_and_far])
-    (on_black,), _ = scene.make_tiles([near_and_far], (0, 0, 0))
+    (on_black,), _ = scene.make_tiles([near_and_far], paper=(0, 0, 0))
     front, back = np.argsort(-on_white.points[:, 2])
     np.testing.assert_array_equal(on_white.colours[front], on_black.colours[front])
     assert (on_white.colours[back] > on_black.colours[back]).all()
+
+
+def test_given_colours_take_the_place_of_the_height() -> None:
+    near = np.array([[0.7, -1, 0], [0.7, -1, 0.5]], dtype=np.float32)
+    paint = np.array([[0.9, 0.2, 0.1], [0.1, 0.2, 0.9]], dtype=np.float32)
+    far = -near
+    (tile, _), _ = scene.make_tiles([near, far], colours=[paint, paint], framing=scene.framed([near, far]))
+    haze = (tile.colours - paint) / (1 - paint)
+    assert (haze >= 0).all()
+    assert (haze < scene.HAZE).all()
+    assert np.ptp(haze, axis=1).max() < 1e-5  # nothing but haze came to them
+
+
+def test_clouds_on_their_way_keep_to_one_frame() -> None:
+    """A cloud that rises and grows: the camera and the floor do not follow, and all of the way is in sight."""
+    path = np.stack([cloud(seed=3) * (0.5 + 0.1 * time) + np.float32([0, 0, 0.3 * time]) for time in range(5)])
+    still = cloud(seed=4)
+    framing = scene.framed([path, still])
+    tiles = [scene.make_tiles([path[time], still], framing=framing)[0] for time in range(5)]
+    rises = np.diff([(moved.points @ scene.UP).mean() for moved, _ in tiles])
+    assert (rises > 0).all()
+    assert len({moved.floor for moved, _ in tiles}) == 1
+    for _, other in tiles[1:]:
+        np.testing.assert_array_equal(other.points, tiles[0][1].points)
+    lowest = min(float((moved.points @ scene.UP).min()) for moved, _ in tiles)
+    assert tiles[0][0].floor == pytest.approx(lowest - tiles[0][0].radius, abs=1e-5)
+    reach = [
+        (framing.focal * (np.abs(tile.points[:, :2]).max(1) + tile.radius) / (scene.DISTANCE - tile.points[:, 2])).max()
+        for pair in tiles
+        for tile in pair
+    ]
+    assert max(reach) == pytest.approx(scene.MARGIN, rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [97, 300])
+def test_large_shadows_are_those_of_small_ones(size: int) -> None:
+    """Which are drawn in another way: their mean and their outline are the same."""
+    (tile,), focal = scene.make_tiles([cloud()])
+    small, large = scene.shadow(tile, focal, 96), scene.shadow(tile, focal, size)
+    assert large.shape == (size, size)
+    assert 0 <= large.min() <= large.max() <= 1
+    assert large.mean() == pytest.approx(small.mean(), rel=0.02)
+    places = np.linspace(0.1, 0.9, 9)
+    at = np.ix_((places * 96).astype(int), (places * 96).astype(int))
+    there = np.ix_((places * size).astype(int), (places * size).astype(int))
+    assert np.abs(small[at] - large[there]).max() < 0.02
+
+
+def test_light_is_what_shading_does() -> None:
+    normals = cloud(50)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    colours = np.random.default_rng(2).uniform(0.2, 0.6, (50, 3)).astype(np.float32)
+    gain, gloss = scene.light(normals)
+    np.testing.assert_allclose(scene.shade(colours, normals), colours * gain[:, None] + gloss[:, None], atol=1e-6)
 
 
 def test_the_shadow_lies_where_the_cloud_meets_the_floor() -> None:

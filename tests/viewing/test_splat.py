@@ -17,7 +17,7 @@ def tile(points: list[list[float]] | Floats, colours: object = None, radius: flo
 
 
 def draw(*tiles: Tile, size: int = SIZE) -> np.ndarray:
-    return splat.render(tiles, FOCAL, size)
+    return np.stack(list(splat.render(tiles, FOCAL, size)))
 
 
 def random_cloud(seed: int, points: int = 40) -> Tile:
