@@ -152,7 +152,7 @@ def _listed(title: str, flagged: Tensor, measure: Tensor, twin: Tensor, audited:
     labels, names = audited.artefact.clouds.hard_labels, audited.artefact.metadata.class_names
     places = measure.argsort()[: min(int(flagged.sum()), SHOWN)].tolist()
     words = [
-        f"{names[int(labels[at])]} {at} of training cloud {int(twin[at])} ({float(measure[at]):.2f})" for at in places
+        f"{names[int(labels[at])]} {at} to training cloud {int(twin[at])} ({float(measure[at]):.2f})" for at in places
     ]
     return title + "; ".join(words) if words else ""
 
