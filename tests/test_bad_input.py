@@ -397,6 +397,17 @@ CASES = [
     Case("data as artefact", lambda p: ["show", p.data], "an HDF5 file, but no artefact"),
     Case("missing artefact", lambda p: ["show", "none.h5"], "none.h5: no such file"),
     Case("no snapshots", lambda p: ["view", p.artefact, "--initial"], "good.h5: no snapshots"),
+    Case("no snapshots to move through", lambda p: ["view", p.artefact, "--evolution", "out/a.gif"],
+         "good.h5: no snapshots"),
+    Case("evolution of a data set", lambda p: ["view", p.data, "--evolution", "out/a.gif"],
+         "tiny.h5: a data set with --evolution"),
+    Case("unknown animation", lambda p: ["view", p.artefact, "--turntable", "out/a.avi"],
+         "out/a.avi: an animation that ends in '.avi', expected one of .gif, .webp, .mp4"),
+    Case("transparent GIF", lambda p: ["view", p.artefact, "--turntable", "out/a.gif", "--background", "transparent"],
+         "out/a.gif: a transparent background in GIF"),
+    Case("huge tile", lambda p: ["view", p.artefact, "--tile", 2049], "tile = '2049', expected less than or equal"),
+    Case("animation of huge tiles", lambda p: ["view", p.artefact, "--turntable", "out/a.gif", "--tile", 2048],
+         "tile: 48 frames of"),
     Case("start of a data set", lambda p: ["view", p.data, "--initial"], "tiny.h5: a data set with --initial"),
     # evaluation
     Case("other test classes", other_classes,
@@ -477,6 +488,8 @@ FULL: dict[str, tuple[int, Callable[[Place], list[object]]]] = {
     "train": (4, lambda p: ["train", p.artefact, "--network", "pointnet-small", "--output", "out/net.safetensors"]),
     "convert": (8, lambda p: ["data", "convert", p.data, "--output", "out/made.h5"]),
     "view": (4, lambda p: ["view", p.artefact, "--renderer", "builtin", "--png", "out/made.png"]),
+    "animation": (4, lambda p: ["view", p.artefact, "--renderer", "builtin", "--turntable", "out/a.gif", "--tile", 32]),
+    "film": (4, lambda p: ["view", p.artefact, "--renderer", "builtin", "--turntable", "out/a.mp4", "--tile", 32]),
 }
 
 
@@ -485,6 +498,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     name: str, place: Place, short_recipes: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     resource = pytest.importorskip("resource", reason="limits of processes are POSIX")
+    if name == "film":
+        pytest.importorskip("av")
     size, make = FULL[name]
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     words = [str(word) for word in make(place)]

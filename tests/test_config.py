@@ -70,6 +70,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "source": "a.h5", "png": "a.png", "html": "a.html", "window": True, "root": "data", "split": "test",
         "class": ["chair", "sofa"], "columns": 2, "colour": "moved", "real": "set", "model": "net.safetensors",
         "records": "r.jsonl", "renderer": "builtin", "background": "dark", "initial": True,
+        "turntable": "a.gif", "evolution": "a.webp", "tile": 64,
     },
     "show": {"source": "a.h5", "json": True},
     "compare": {

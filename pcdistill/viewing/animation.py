@@ -260,16 +260,18 @@ def nearest_colours(frame: Image.Image, colours: NDArray[np.uint8]) -> Image.Ima
 
 def _gif(path: Path, frames: Iterator[Image.Image], times: list[int], colours: NDArray[np.uint8]) -> None:
     reduced = (nearest_colours(frame, colours) for frame in frames)
-    next(reduced).save(
-        path, format="GIF", save_all=True, append_images=reduced, duration=times, loop=0, palette=colours.tobytes(),
-        optimize=True, disposal=1,
-    )  # fmt: skip
+    with path.open("wb") as stream:  # Pillow would leave a file of its own open when it is interrupted
+        next(reduced).save(
+            stream, format="GIF", save_all=True, append_images=reduced, duration=times, loop=0,
+            palette=colours.tobytes(), optimize=True, disposal=1,
+        )  # fmt: skip
 
 
 def _webp(path: Path, frames: Iterator[Image.Image], times: list[int]) -> None:
-    next(frames).save(
-        path, format="WEBP", save_all=True, append_images=frames, duration=times, loop=0, quality=80, method=4
-    )
+    with path.open("wb") as stream:
+        next(frames).save(
+            stream, format="WEBP", save_all=True, append_images=frames, duration=times, loop=0, quality=80, method=4
+        )
 
 
 def _mp4(path: Path, frames: Iterator[Image.Image], times: list[int], theme: Theme) -> None:
@@ -283,11 +285,25 @@ def _mp4(path: Path, frames: Iterator[Image.Image], times: list[int], theme: The
                 if stream is None:
                     stream = _stream(film, even.size)
                 for _ in range(round(time / MILLISECONDS)):
-                    shown = av.VideoFrame.from_image(even).reformat(format="yuv420p", dst_colorspace="ITU709")
-                    film.mux(stream.encode(shown))
+                    film.mux(stream.encode(av.VideoFrame.from_ndarray(bt709(np.asarray(even)), format="yuv420p")))
             film.mux(stream.encode())
-    except av.FFmpegError as error:
-        raise InputError(path, f"PyAV: {error}", "a build of it with libx264") from None
+    except (av.FFmpegError, av.codec.codec.UnknownCodecError) as error:
+        if isinstance(error, OSError):  # a full disk
+            raise
+        raise InputError("av", str(error), "a build with libx264") from None
+
+
+def bt709(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Planes Y, Cb and Cr, below one another, of sRGB `(height, width, 3)` with even sides, one chroma value for four
+    pixels: ITU-R BT.709, from 16 to 235. Versions of FFmpeg do not agree on what they convert by if asked to."""
+    red, green, blue = np.moveaxis(picture.astype(np.float32), -1, 0)
+    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    height, width = luma.shape
+    planes = [(16 + 219 / 255 * luma).ravel()]
+    for colour, most in ((blue, 1.8556), (red, 1.5748)):
+        chroma = 128 + 224 / 255 / most * (colour - luma)
+        planes.append(chroma.reshape(height // 2, 2, width // 2, 2).mean((1, 3)).ravel())
+    return (np.concatenate(planes) + 0.5).astype(np.uint8).reshape(-1, width)
 
 
 def _stream(film: Any, size: tuple[int, int]) -> Any:

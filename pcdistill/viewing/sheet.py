@@ -86,39 +86,13 @@ class Sheet:
         if self.footer is None:
             return self
         left, top, right, bottom = self.footer
-        font, ink = _font(0.56 * (bottom - top)), _Ink(self.page.size)
+        page, font = self.page.copy(), _font(0.56 * (bottom - top))
         end, thick = right - _width(longest, font) - (bottom - top) // 2, max(2, (bottom - top) // 5)
         above = (top + bottom - thick) // 2
-        ink.fill((left, above, end, above + thick), self.theme.rule)
-        ink.fill((left, above, left + round(share * (end - left)), above + thick), self.theme.faint)
-        ink.write((right, (top + bottom) // 2), text, font, self.theme.faint, "rm")
-        return replace(self, page=ink.over(self.page))
-
-
-class _Ink:
-    """What is written on a page: a layer per colour, so that the soft edges of letters have it on any paper."""
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.size = size
-        self.layers: dict[Colour, Image.Image] = {}
-
-    def write(self, where: tuple[int, int], text: str, font: Font, colour: Colour, anchor: str) -> None:
-        ImageDraw.Draw(self._on(colour)).text(where, text, (*colour, 255), font, anchor)
-
-    def fill(self, box: tuple[int, int, int, int], colour: Colour) -> None:
-        """The box from left and top to right and bottom, these two not included."""
-        self._on(colour).paste((*colour, 255), box)
-
-    def over(self, page: Image.Image) -> Image.Image:
-        page = page.copy()
-        for layer in self.layers.values():
-            page.alpha_composite(layer)
-        return page
-
-    def _on(self, colour: Colour) -> Image.Image:
-        if colour not in self.layers:
-            self.layers[colour] = Image.new("RGBA", self.size, (*colour, 0))
-        return self.layers[colour]
+        page.paste((*self.theme.rule, 255), (left, above, end, above + thick))
+        page.paste((*self.theme.faint, 255), (left, above, left + round(share * (end - left)), above + thick))
+        ImageDraw.Draw(page).text((right, (top + bottom) // 2), text, self.theme.faint, font, "rm")
+        return replace(self, page=page)
 
 
 def lay_out(
@@ -136,20 +110,20 @@ def lay_out(
     labels = max(*(_width(row.note, small) for row in rows), *(_width(text, font) for text, font in names))
     left, gap, columns = pad + labels + pad // 2, max(2, round(tile * 0.05)), max(row.tiles for row in rows)
     width, height = left + columns * tile + pad // 2, len(rows) * tile + (len(groups) - 1) * gap
-    frame = _Frame(width, height, pad, title, legend, footer)
+    paper = _Paper(width, height, pad, theme, title, legend, footer)
 
-    ink, corners, y = _Ink(frame.size), [], frame.top
+    corners, y = [], paper.top
     for group, (text, font) in zip(groups, names, strict=True):
-        if y > frame.top:
-            ink.fill((pad, y - gap // 2, width - pad, y - gap // 2 + 1), theme.rule)
+        if y > paper.top:
+            paper.page.paste((*theme.rule, 255), (pad, y - gap // 2, paper.width - pad, y - gap // 2 + 1))
         lift = max(8, round(tile * 0.1)) if group[0].note else 0
-        ink.write((pad, y + tile // 2 - lift), text, font, theme.ink, "lm")
+        paper.draw.text((pad, y + tile // 2 - lift), text, theme.ink, font, "lm")
         for row in group:
-            ink.write((pad, y + tile // 2 + lift // 3), row.note, small, theme.faint, "lm")
+            paper.draw.text((pad, y + tile // 2 + lift // 3), row.note, theme.faint, small, "lm")
             corners += [(left + column * tile, y) for column in range(row.tiles)]
             y += tile
         y += gap
-    return frame.sheet(ink, corners, theme)
+    return Sheet(paper.page, corners, theme, paper.footer)
 
 
 def flow(
@@ -161,69 +135,61 @@ def flow(
     footer: bool = False,
 ) -> Sheet:
     """A sheet for one tile of every class: in lines of equal length, about twice as wide as high, names below."""
-    lines = max(1, round((len(names) / 2) ** 0.5))
-    columns = -(-len(names) // lines)
+    columns = -(-len(names) // max(1, round((len(names) / 2) ** 0.5)))
     labels = [_font_that_fits(name, tile) for name in names]
     pad, step = _pad(tile), tile + round(1.5 * max(_height(font) for _, font in labels))
-    frame = _Frame(columns * tile + 2 * (pad // 2), -(-len(names) // columns) * step, pad, title, legend, footer)
-    ink, corners = _Ink(frame.size), []
+    body = -(-len(names) // columns) * step
+    paper = _Paper(columns * tile + 2 * (pad // 2), body, pad, theme, title, legend, footer)
+    corners = []
     for number, (text, font) in enumerate(labels):
-        x, y = pad // 2 + number % columns * tile, frame.top + number // columns * step
-        ink.write((x + tile // 2, y + (tile + step) // 2), text, font, theme.ink, "mm")
+        x, y = pad // 2 + number % columns * tile, paper.top + number // columns * step
+        paper.draw.text((x + tile // 2, y + (tile + step) // 2), text, theme.ink, font, "mm")
         corners.append((x, y))
-    return frame.sheet(ink, corners, theme)
+    return Sheet(paper.page, corners, theme, paper.footer)
 
 
-class _Frame:
-    """What is above and below the tiles: `size` of the sheet, and the `top` of its body."""
+class _Paper:
+    """A page with what is above and below the tiles, whose lines begin at `top`."""
 
-    def __init__(self, width: int, body: int, pad: int, title: str | None, legend: Legend | None, footer: bool) -> None:
-        self.legend, self.pad, line = legend, pad, round(1.7 * pad)
+    def __init__(
+        self, width: int, body: int, pad: int, theme: Theme, title: str | None, legend: Legend | None, footer: bool
+    ) -> None:
+        line = round(1.7 * pad)
         if legend is not None:
             width = max(width, _legend_width(legend, _font(0), 2 * pad, pad) + 2 * pad)
-        self.title, self.heading = _title_that_fits(" ".join((title or "").split()), width - 2 * pad, pad)
-        self.top = pad + round(1.3 * _height(self.heading)) if self.title else pad // 2
-        self.bottom = self.top + body  # of the body, and of the line below it
-        foot = self.bottom + (line if legend else 0)
+        title, font = _title_that_fits(" ".join((title or "").split()), width - 2 * pad, pad)
+        self.width, self.top = width, pad + round(1.3 * _height(font)) if title else pad // 2
+        bottom = self.top + body + (pad // 3 if legend or footer else 0)
+        foot = bottom + (line if legend else 0)
         self.footer = (pad, foot, width - pad, foot + line) if footer else None
-        self.size = (width, foot + (line if footer else 0) + pad // 2)
+        size = (width, foot + (line if footer else 0) + pad // 2)
+        self.page = Image.new("RGBA", size, (*theme.paper, 0 if theme.clear else 255))
+        self.draw = ImageDraw.Draw(self.page)
+        self.draw.text((pad, pad), title, theme.ink, font, "lt")
+        if legend is not None:
+            self._explain(legend, theme, pad, bottom + line // 2)
 
-    def sheet(self, ink: _Ink, corners: list[tuple[int, int]], theme: Theme) -> Sheet:
-        page = Image.new("RGBA", self.size, (*theme.paper, 0 if theme.clear else 255))
-        ink.write((self.pad, self.pad), self.title, self.heading, theme.ink, "lt")
-        if self.legend is not None:
-            self._explain(page, ink, self.legend, theme)
-        return Sheet(ink.over(page), corners, theme, self.footer)
-
-    def _explain(self, page: Image.Image, ink: _Ink, legend: Legend, theme: Theme) -> None:
-        """The legend, at the right of its line: what is shown, its lowest value, a bar of the colours, its highest."""
-        pad, room = self.pad, self.size[0] - 2 * self.pad
-        size, bar = 0.95 * pad, 6 * pad
+    def _explain(self, legend: Legend, theme: Theme, pad: int, y: int) -> None:
+        """The legend, at the right: what is shown, its lowest value, a bar of the colours, its highest."""
+        room, size, bar = self.width - 2 * pad, 0.95 * pad, 6 * pad
         while _legend_width(legend, _font(size), bar, pad) > room and bar > 2 * pad:
             bar -= 1
         while _legend_width(legend, _font(size), bar, pad) > room and size > _SMALLEST_FONT:
             size *= 0.95
-        font, y, x = _font(size), self.bottom + round(0.85 * pad), self.size[0] - pad
-        for text, colour, gap in (
-            (legend.high, theme.faint, pad // 2), ("", theme.ink, pad // 2), (legend.low, theme.faint, pad),
-            (legend.label, theme.ink, 0),
-        ):  # fmt: skip
-            if text:
-                ink.write((x, y), text, font, colour, "rm")
-                x -= _width(text, font) + gap
-            else:
-                thick = max(5, round(0.7 * pad))
-                page.paste(_bar(bar, thick), (x - bar, y - thick // 2))
-                x -= bar + gap
+        font, thick, x = _font(size), max(5, round(0.7 * pad)), self.width - pad
+        self.draw.text((x, y), legend.high, theme.faint, font, "rm")
+        x -= _width(legend.high, font) + pad // 2
+        colours = np.tile(scale(bar), (thick, 1, 1))
+        self.page.paste(Image.fromarray(colours), (x - bar, y - thick // 2))
+        x -= bar + pad // 2
+        self.draw.text((x, y), legend.low, theme.faint, font, "rm")
+        x -= _width(legend.low, font) + pad
+        self.draw.text((x, y), legend.label, theme.ink, font, "rm")
 
 
 def _legend_width(legend: Legend, font: Font, bar: int, pad: int) -> int:
     """In pixels, with a bar so wide."""
     return sum(_width(text, font) for text in (legend.label, legend.low, legend.high)) + bar + 2 * pad
-
-
-def _bar(width: int, height: int) -> Image.Image:
-    return Image.fromarray(np.tile(scale(width), (height, 1, 1)))
 
 
 def scale(count: int) -> Pixels:

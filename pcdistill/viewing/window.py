@@ -187,7 +187,9 @@ class Hall:
             for row in range(len(rows)):
                 colour = _ACCENT if row == state.row else _INK
                 signs.append(lettering(self.name(row), letter, colour, "r").at(-0.6, -row))
-            signs.append(_frame(wide - 0.02, 0.98, 0.002 * view).at(state.column * wide + (wide - 1) / 2, -state.row, 0.5))
+            signs.append(
+                _frame(wide - 0.02, 0.98, 0.002 * view).at(state.column * wide + (wide - 1) / 2, -state.row, 0.5)
+            )
         return self._clouds(state, places), joined(signs)
 
     def _clouds(self, state: State, places: list[tuple[int, int, int]]) -> Mesh:
@@ -433,12 +435,10 @@ def _check_display() -> None:
 
 
 def _x_server_answers() -> bool:
+    """The connection stays: a server that loses its last one starts anew, and would refuse Open3D's meanwhile."""
     library = ctypes.util.find_library("X11")
     if library is None:
         return False
     x11 = ctypes.CDLL(library)
     x11.XOpenDisplay.restype = ctypes.c_void_p
-    connection = x11.XOpenDisplay(None)
-    if connection:
-        x11.XCloseDisplay(ctypes.c_void_p(connection))
-    return bool(connection)
+    return bool(x11.XOpenDisplay(None))

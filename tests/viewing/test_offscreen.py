@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -140,7 +141,9 @@ def test_pictures_come_as_they_are_drawn_and_nothing_stays_when_nobody_wants_mor
     )
     pictures = offscreen.render(*make_tiles(list(clouds.points.numpy())), 64)
     assert next(pictures).shape == (64, 64, 4)
+    begun = time.monotonic()
     pictures.close()
+    assert time.monotonic() - begun < 30  # it is not waited for
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
     assert not list((tmp_path / "temporary").iterdir())

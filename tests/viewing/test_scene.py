@@ -4,19 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcdistill.viewing import scene
+from tests.viewing.perceptual import lab, linear
 
 
 def cloud(points: int = 200, seed: int = 0) -> scene.Floats:
     return np.random.default_rng(seed).normal(size=(points, 3)).astype(np.float32)
-
-
-def lab(rgb: np.ndarray) -> np.ndarray:
-    """CIE L*a*b* (D65) of sRGB: another colour space than the one the map is built in."""
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    xyz = linear @ to_xyz.T / np.array([0.9505, 1.0, 1.089])
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
 
 
 def test_the_view_is_a_rotation_with_up_upwards_and_seen_from_above() -> None:
@@ -34,7 +26,7 @@ def test_the_colour_map_is_perceptually_even_and_grows_lighter() -> None:
     assert colours.min() >= 0
     assert colours.max() <= 1
     assert colours[[0, 32, 64]].argmax(1).tolist() == [2, 1, 0]  # blue, green, yellow
-    seen = lab(colours.astype(np.float64))
+    seen = lab(linear(colours.astype(np.float64)))
     assert (np.diff(seen[:, 0]) > 0).all()
     steps = np.linalg.norm(np.diff(seen, axis=0), axis=1)
     assert steps.max() < 3 * steps.min()
@@ -42,7 +34,7 @@ def test_the_colour_map_is_perceptually_even_and_grows_lighter() -> None:
 
 def test_higher_points_have_lighter_colours() -> None:
     height = np.random.default_rng(1).uniform(-1, 1, 100).astype(np.float32)
-    light = lab(scene.height_colours(height).astype(np.float64))[:, 0]
+    light = lab(linear(scene.height_colours(height).astype(np.float64)))[:, 0]
     assert (np.argsort(light) == np.argsort(height)).all()
 
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from pcdistill.viewing.scene import colour_map
 from pcdistill.viewing.sheet import THEMES, Legend, Row, Sheet, flow, lay_out, on_shadow, readable
@@ -74,6 +74,17 @@ def test_clear_paper_shows_any_page_through_and_on_white_looks_like_white() -> N
     page = Image.new("RGBA", lying.size, "white")
     page.alpha_composite(lying)
     assert np.abs(np.asarray(page)[..., :3].astype(int) - np.asarray(white)).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["white", "dark"])
+def test_letters_are_those_of_ink_on_that_paper(name: str) -> None:
+    """Pixel by pixel as if they were written on it and not on a layer above."""
+    theme = THEMES[name]
+    sheet = lay_out([Row("chair", "", 1)], 220, theme)
+    direct = Image.new("RGB", sheet.page.size, theme.paper)
+    font = ImageFont.load_default(220 * 0.098)
+    ImageDraw.Draw(direct).text((20, sheet.corners[0][1] + 110), "chair", fill=theme.ink, font=font, anchor="lm")
+    np.testing.assert_allclose(np.asarray(blank(sheet, 220)).astype(int), np.asarray(direct), atol=2)
 
 
 def test_a_shadow_darkens_the_paper_but_not_the_cloud() -> None:
