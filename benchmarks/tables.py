@@ -490,6 +490,25 @@ def speed(found: dict[str, Any]) -> str:
     return "\n".join(markdown_table(headers[part], rows) for part, rows in parts.items() if rows)
 
 
+def browser(found: dict[str, Any]) -> str:
+    """Size and speed of the page for the browser."""
+    if not found:
+        return ""
+    loads = mean_std(found["load_seconds"])
+    names = {"132": "clouds of the usual size", "64": "smallest clouds", "one cloud": "one cloud alone"}
+    header = ["in sight", "points drawn", "frames per second"]
+    rows = [
+        [name, f"{found['cells'][key]['points_in_sight']:,}", f"{found['cells'][key]['fps']:.0f}"]
+        for key, name in names.items()
+    ]
+    return markdown_table(header, rows) + (
+        f"\n{found['classes']} classes, {found['clouds']:,} clouds x {found['points']} points, "
+        f"{found['frames_of_a_cloud']} of each (snapshots and the nearest real one): {found['bytes'] / 1e6:.1f} MB, on "
+        f"screen after {loads[0]:.1f} ± {loads[1]:.1f} s. Chromium {found['chromium'].partition('.')[0]} without a "
+        f"screen or graphics card, {found['hardware']}.\n"
+    )
+
+
 def codecs(found: dict[str, Any]) -> str:
     """Bytes per point of ours and of others."""
     names = [name for name in found["rows"][0]["bytes_per_point"] if not name.endswith("seconds")]
@@ -571,6 +590,7 @@ def filled(text: str, records: list[Record]) -> str:
         "incremental": incremental(read_records(folder / "incremental.jsonl")) or NOTHING,
         "quality": quality(read_records(folder / "quality.jsonl"), looks) or NOTHING,
         "copies": copies(looks) or NOTHING,
+        "page": browser(_read(folder / "page.json")) or NOTHING,
         "speed": speed(_read(folder / "speed.json")) or NOTHING,
     }
     pattern = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
