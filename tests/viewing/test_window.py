@@ -474,10 +474,7 @@ def test_a_user_opens_the_window_presses_keys_and_closes_it(exhibit: Exhibit, tm
             if not until(lambda: "keys of the window" in told() or running.poll() is not None) or running.poll():
                 pytest.skip(f"Open3D opens no window here: {told().strip().splitlines()[-1:]}")
             found: list[str] = []
-            assert until(lambda: found.extend(xdotool("search", "--name", "^shapes, train$").split()) or found), (
-                told()
-                + str(subprocess.run(["xdotool", "search", "--name", ".*"], env=environment, capture_output=True))
-            )
+            assert until(lambda: found.extend(xdotool("search", "--name", "^shapes, train$").split()) or found), told()
             number = found[-1]
 
             def heard() -> bool:
