@@ -327,7 +327,6 @@ DRIVEN = """
             viewer._tick(viewer.visualizer)
         else:
             callbacks[int(word)](viewer.visualizer)
-        viewer.visualizer.poll_events()
         pictures.append(viewer.picture())
     numpy.save(sys.argv[1], numpy.stack(pictures))
 """
