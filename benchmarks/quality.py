@@ -100,18 +100,17 @@ def measure(cell: Cell) -> Record:
         made = make(cell, real, seed)
         runs.append(evaluation.measure(made, test, plan, seed, cell.networks))
         seen = audit(made.clouds, real, test, rounding(made))
-        found.append({**quality_facts(seen.overall), "from_start": from_start(cell, made, seen, real)})
+        start = from_start(cell, seen, real) if made.metadata.distilled else None
+        found.append({**quality_facts(seen.overall), "from_start": start})
         print(f"  seed {seed}: {[round(100 * one, 1) for one in runs[-1].accuracy]} %, {found[-1]['made']}", flush=True)
     return evaluation.summed_up(
         "quality", cell.dataset, plan, runs, cell.command, revision(ROOT), split="test", quality=found,
     )  # fmt: skip
 
 
-def from_start(cell: Cell, made: Artefact, seen: Audit, real: PointClouds) -> float | None:
-    """Share of a distilled set's clouds whose nearest training cloud is one that the set started from."""
-    if not made.metadata.distilled:
-        return None
-    start = make(cell._replace(arm=INIT), real, 0)  # the same for every seed
+def from_start(cell: Cell, seen: Audit, real: PointClouds) -> float:
+    """Share of clouds whose nearest training cloud is one that distilled sets start from, the same for every seed."""
+    start = make(cell._replace(arm=INIT), real, 0)
     return float(torch.isin(seen.near.nearest, evaluation.nearest_real(start.clouds, real).index).float().mean())
 
 
@@ -124,7 +123,8 @@ def of_test(cell: Cell, real: PointClouds, test: PointClouds) -> list[dict[str, 
             method="random", seed=seed,
         )  # fmt: skip
         made = coreset_artefact(test, config)
-        found.append(quality_facts(audit(made.clouds, real, test, rounding(made)).overall))
+        seen = audit(made.clouds, real, test, rounding(made))
+        found.append({**quality_facts(seen.overall), "from_start": from_start(cell, seen, real)})
     return found
 
 

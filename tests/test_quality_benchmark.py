@@ -91,7 +91,7 @@ def test_parts_without_accuracy_stand_in_a_file_of_their_own(
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[:2] == ["tiny, test clouds", "–"]
     assert float(cells[2]) == pytest.approx(500 * sum(one["made"]["chamfer"] for one in drawn), abs=0.06)
-    assert cells[6] == "–"
+    assert cells[6] == f"{50 * sum(one['from_start'] for one in drawn):.0f}"
 
 
 def test_the_probability_that_a_copy_is_nearer_counts_ties_half(quality: ModuleType) -> None:
