@@ -350,8 +350,7 @@ class DistillConfig(LabelledConfig):
         int | None,
         Field(
             ge=0, le=65535,
-            description="port of this machine at which a browser sees the run as snapshots arrive (0: a free one); "
-            "without --snapshots, 20 are taken",
+            description="port of this machine at which a browser sees the run, renewed twenty times (0: a free one)",
         ),
     ] = None  # fmt: skip
     protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned, published or sweep")] = "tuned"

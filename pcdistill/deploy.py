@@ -32,7 +32,7 @@ from pcdistill.export import (
 from pcdistill.export.executorch import LARGEST
 from pcdistill.export.folding import can_be_folded
 from pcdistill.export.quantise import TuneRecipe
-from pcdistill.files import atomic, check_writable
+from pcdistill.files import atomic, check_other, check_writable
 from pcdistill.geometry import normalise
 from pcdistill.jobs import NETWORK_FILES, set_name
 from pcdistill.progress import progress
@@ -66,8 +66,7 @@ def run_export(config: ExportConfig) -> Exported | Written:
 def _export_clouds(config: ExportConfig) -> Written:
     output, is_artefact = config.output, Artefact.is_one(config.source)
     check_target(output, config.format)
-    if output.exists() and Path(config.source).exists() and output.samefile(config.source):
-        raise InputError("output", f"{output}, which is the source", "another file")
+    check_other(output, config.source)
     if is_artefact and config.split != "train":
         raise InputError("split", f"of an artefact ({config.source})", "a data set")
     if not output.is_dir():

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,6 @@ from pcdistill.progress import progress
 from pcdistill.storage import Storage
 
 OnStep = Callable[[int, float], None]
-OnSnapshot = Callable[[Mapping[int, Tensor], Sequence[float]], None]
 
 
 class DistillSettings(BaseModel):
@@ -80,7 +79,6 @@ def distill(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     on_step: OnStep | None = None,
-    on_snapshot: OnSnapshot | None = None,
 ) -> Distilled:
     """Change `storage` in place so that `objective` falls.
 
@@ -93,7 +91,6 @@ def distill(
             put the result into safety removes it.
         resume: go on from `checkpoint` if it exists; the result has the same bits as an uninterrupted run's.
         on_step: called after every step with its number, from 1, and the loss.
-        on_snapshot: called when a snapshot was taken, with all so far by step, and the losses so far.
 
     Raises:
         InputError: the checkpoint is damaged or of another run, or the loss is no longer finite (the last
@@ -106,7 +103,7 @@ def distill(
     identity = _identity(real, storage, objective, settings)
     saved_run = _read(Path(checkpoint), identity) if resume and checkpoint and Path(checkpoint).exists() else None
     objective.prepare(real)
-    run = _Run(storage, objective, settings, identity, on_snapshot)
+    run = _Run(storage, objective, settings, identity)
     if saved_run is not None:
         run.restore(*saved_run)
     with progress("distilling", settings.steps, run.step) as report:
@@ -145,16 +142,8 @@ def learned_points(storage: Storage) -> Tensor:
 class _Run:
     """The state of one run: everything that a checkpoint holds."""
 
-    def __init__(
-        self,
-        storage: Storage,
-        objective: Objective,
-        settings: DistillSettings,
-        identity: str,
-        on_snapshot: OnSnapshot | None = None,
-    ) -> None:
+    def __init__(self, storage: Storage, objective: Objective, settings: DistillSettings, identity: str) -> None:
         self.storage = storage
-        self.on_snapshot = on_snapshot
         self.objective = objective
         self.settings = settings
         self.identity = identity
@@ -209,8 +198,6 @@ class _Run:
     def snapshot(self) -> None:
         if self.settings.snapshots:
             self.snapshots[self.step] = learned_points(self.storage)
-            if self.on_snapshot is not None:
-                self.on_snapshot(dict(self.snapshots), list(self.losses))
 
     def _clouds(self, kind: str) -> Tensor | None:
         """Ascending indices of the clouds of this step; None for all."""

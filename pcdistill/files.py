@@ -2,11 +2,17 @@
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from pcdistill.errors import InputError
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9]) *(\.|$)", re.IGNORECASE)  # by Windows
 
 
 @contextmanager
@@ -60,6 +66,31 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def safe_name(text: str) -> str:
+    """What is left of a text, which is not trusted, as the name of one file or folder on any system; it may be empty.
+
+    What is neither a letter or digit of some script nor one of `-+. _` becomes `_`, so that no name leads out of its
+    folder. None begins with a dot, a blank or `_`, or ends in a dot or a blank, but for a `_` in front of those that
+    Windows reserves.
+    """
+    # What may stand in an identifier is a letter, a digit, or a mark, which some scripts write vowels with.
+    letters = (letter if letter in "-+. " or f"_{letter}".isidentifier() else "_" for letter in text)
+    safe = unicodedata.normalize("NFC", "".join(letters)).lstrip("._ ").rstrip(". ")
+    return f"_{safe}" if _RESERVED.match(safe) else safe
+
+
+def check_other(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -> None:
+    """Refuse to write to `path` where it is one of `others`, whatever they are called.
+
+    Raises:
+        InputError: naming it.
+    """
+    for other in others:
+        same = Path(path).resolve() == Path(other).resolve()
+        if same or (Path(path).exists() and Path(other).exists() and Path(path).samefile(other)):
+            raise InputError("output", f"{path}, which is the source or another output", "a file of its own")
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -31,7 +31,7 @@ from pcdistill.config import (
     TrainConfig,
 )
 from pcdistill.data import catalog, load, open_streamed
-from pcdistill.distill import DistillSettings, OnSnapshot, OnStep, distill, learned_points
+from pcdistill.distill import DistillSettings, OnStep, distill, learned_points
 from pcdistill.engine import Job, carried_out
 from pcdistill.environment import hardware, versions
 from pcdistill.errors import InputError
@@ -61,7 +61,7 @@ NETWORK_FILES = (".safetensors", ".onnx")
 # Clouds per step that the steps of objectives are meant for.
 STEP_CLOUDS = 480
 
-# Snapshots of a run that is watched, where nobody asks for another number.
+# Times that a run that is watched is shown anew.
 WATCHED = 20
 
 # Shapes that `--auto measured` tries: each takes the training of a network.
@@ -394,13 +394,15 @@ def distill_artefact(
         batch=batch,
         ema=config.ema,
         rate=config.rate,
-        snapshots=WATCHED if live is not None and not config.snapshots else config.snapshots,
+        snapshots=config.snapshots,
         seed=config.seed,
     )
-    done = distill(
-        seen, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step,
-        on_snapshot=None if live is None else _shown(live, real, storage, config, steps),
-    )  # fmt: skip
+    if live is not None:
+        watched = _Watched(live, real, storage, config, steps)
+        on_step = watched.followed(on_step)
+    done = distill(seen, storage, objective, settings, checkpoint=checkpoint, resume=config.resume, on_step=on_step)
+    if live is not None:
+        watched.show(steps)
 
     def follow() -> None:
         if config.labels in ("teacher", "views"):
@@ -444,26 +446,44 @@ def _live(config: DistillConfig, say: Callable[[str], None]) -> Iterator[Live | 
         live.close()
 
 
-def _shown(live: Live, real: CloudSource, storage: Storage, config: DistillConfig, steps: int) -> OnSnapshot:
-    """Who hands the snapshots of a run to `live`."""
-    up = str(real.provenance.get("up_axis", "z"))
+class _Watched:
+    """Hands the clouds of a run to `live`, now and then; what the run makes does not depend on it."""
 
-    def show(snapshots: Mapping[int, Tensor], losses: Sequence[float]) -> None:
-        at = sorted(snapshots)
-        frames = tuple(upright(snapshots[step], up) for step in at)
+    def __init__(self, live: Live, real: CloudSource, storage: Storage, config: DistillConfig, steps: int) -> None:
+        self.live, self.storage, self.steps = live, storage, steps
+        self.name, self.objective = set_name(config.data), config.objective
+        self.up = str(real.provenance.get("up_axis", "z"))
+        self.frames: dict[int, Tensor] = {}
+        self.losses: list[float] = []
+        self.show(0)
+
+    def followed(self, on_step: OnStep | None) -> OnStep:
+        """`on_step`, and after some steps the page anew."""
+        at = {round(self.steps * part / WATCHED) for part in range(1, WATCHED)}
+
+        def follow(step: int, loss: float) -> None:
+            self.losses.append(loss)
+            if step in at:
+                self.show(step)
+            if on_step is not None:
+                on_step(step, loss)
+
+        return follow
+
+    def show(self, step: int) -> None:
+        storage = self.storage
+        self.frames[step] = upright(learned_points(storage), self.up)
         facts = {
-            "run": f"{config.objective} of {set_name(config.data)}, step {at[-1]:,} of {steps:,}",
+            "run": f"{self.objective} of {self.name}, step {step:,} of {self.steps:,}",
             "clouds": f"{len(storage):,} of {len(storage.class_names)} classes",
             "bytes per class": f"{storage.nbytes / len(storage.class_names):,.0f} by now",
         }
-        clouds = PointClouds(frames[-1], storage.labels, storage.class_names)
+        clouds = PointClouds(self.frames[step], storage.labels, storage.class_names)
         exhibit = Exhibit(
-            f"{set_name(config.data)}: {config.objective}", clouds, frames, tuple(at), losses=tuple(losses),
-            bits=storage.layout().get("bits", 32), facts=facts,
+            f"{self.name}: {self.objective}", clouds, tuple(self.frames.values()), tuple(self.frames),
+            losses=tuple(self.losses), bits=storage.layout().get("bits", 32), facts=facts,
         )  # fmt: skip
-        live.show(exhibit, ended=at[-1] == steps)
-
-    return show
+        self.live.show(exhibit, ended=step == self.steps)
 
 
 def step_clouds(classes: int) -> int:

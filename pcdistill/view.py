@@ -11,7 +11,7 @@ from pcdistill.config import ViewConfig
 from pcdistill.data import load
 from pcdistill.errors import InputError
 from pcdistill.evaluation import accuracy_cell, read_records
-from pcdistill.files import check_writable
+from pcdistill.files import check_other, check_writable
 from pcdistill.storage import Artefact
 from pcdistill.trained import Trained, load_network
 from pcdistill.viewing import (
@@ -43,10 +43,14 @@ def run_view(config: ViewConfig, say: Callable[[str], None]) -> None:
     films = [(path, film) for path, film in ((config.turntable, turntable), (config.evolution, evolution)) if path]
     png = config.png
     if not (png or config.html or films or config.window):
-        png = Path(Path(config.source).resolve().name).with_suffix(".png")
-    for path in (png, config.html):
-        if path is not None:
-            check_writable(path)
+        png = Path((Path(config.source).resolve().stem or "clouds") + ".png")
+    outputs = [path for path in (png, config.html, config.turntable, config.evolution) if path is not None]
+    for path, ending in ((png, ".png"), (config.html, ".html")):
+        if path is not None and path.suffix.lower() != ending:
+            raise InputError(ending[1:], str(path), f"a name that ends in {ending}")
+    for number, path in enumerate(outputs):
+        check_other(path, config.source, *outputs[:number])
+        check_writable(path)
     for path, _ in films:
         check_animation(path, config.background, config.renderer)
     exhibit = open_view(config)

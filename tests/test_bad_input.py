@@ -383,7 +383,7 @@ CASES = [
     Case("output is a folder", lambda p: selecting(p.data, "--output", p.tmp), "Is a directory"),
     Case("convert to a folder", lambda p: ["data", "convert", p.data, "--output", p.tmp], "Is a directory"),
     Case("picture is a folder", lambda p: ["view", p.artefact, "--png", p.tmp, "--renderer", "builtin"],
-        "Is a directory"),
+        "expected a name that ends in .png"),
     Case("output below a file", lambda p: selecting(p.data, "--output", written(p.tmp / "file", "") / "made.h5"),
         "file: "),
     Case("no such device", lambda p: selecting(p.data, "--output", "/proc/made.h5"), "/proc/"),

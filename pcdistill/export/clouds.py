@@ -7,7 +7,6 @@ layout has y up. Nothing is a pickle. For torch-geometric, `data.to_pyg` gives o
 """
 
 import io
-import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from pcdistill.clouds import PointClouds
 from pcdistill.data.prepare import tracked
 from pcdistill.errors import InputError
-from pcdistill.files import atomic, atomic_folder
+from pcdistill.files import atomic, atomic_folder, safe_name
 from pcdistill.viewing.exhibit import upright
 from pcdistill.viewing.scene import height_colours
 
@@ -32,7 +31,6 @@ Colours = NDArray[np.uint8]
 
 UNIT = "radius of an object"
 LONGEST = 200  # bytes of a folder's name: file systems take 255, and a file's name is its folder's and a number
-RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9]) *(\.|$)", re.IGNORECASE)  # by Windows
 SPLIT_NAMES = {"train", "test", "val", "validation"}  # splits to readers, where there are no other folders
 
 
@@ -139,9 +137,7 @@ def up_axis(clouds: PointClouds) -> str:
 def folder_names(class_names: Sequence[str]) -> tuple[str, ...]:
     """Class names, which may come from a file that is not trusted, as names of folders on any system.
 
-    What is neither a letter or digit of some script nor one of `-+. _` becomes `_`, so that no name leads out of its
-    folder. None begins with a dot, a blank or `_`, or ends in a dot or a blank, but for a `_` in front of those that
-    Windows reserves.
+    See `files.safe_name`.
 
     Raises:
         InputError: a name of which nothing is left, or too much; two that are the same where case does not count; none
@@ -150,10 +146,7 @@ def folder_names(class_names: Sequence[str]) -> tuple[str, ...]:
     folders: list[str] = []
     taken: dict[str, str] = {}
     for name in class_names:
-        # What may stand in an identifier is a letter, a digit, or a mark, which some scripts write vowels with.
-        letters = (letter if letter in "-+. " or f"_{letter}".isidentifier() else "_" for letter in name)
-        safe = unicodedata.normalize("NFC", "".join(letters)).lstrip("._ ").rstrip(". ")
-        safe = f"_{safe}" if RESERVED.match(safe) else safe
+        safe = safe_name(name)
         if not 0 < len(safe.encode()) <= LONGEST:
             found = f"{name!r:.80}, which is no name for a folder"
             raise InputError("class names", found, f"1 to {LONGEST} bytes of letters and digits, or .npz or .h5")

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pcdistill.errors import InputError
-from pcdistill.files import atomic
+from pcdistill.files import atomic, safe_name
 from pcdistill.viewing.exhibit import Exhibit, Shades, shades
 from pcdistill.viewing.pictures import GREY, array
 from pcdistill.viewing.scene import AZIMUTH, ELEVATION, Floats, colour_map, point_radius
@@ -339,7 +339,7 @@ class Viewer:
 
     def save(self) -> Path:
         """Write what is to be seen as PNG into the working directory, beside those that are there."""
-        name, steps = self.hall.name(self.state.row).replace(" ", "_"), self.hall.exhibit.steps
+        name, steps = safe_name(self.hall.name(self.state.row)).replace(" ", "_")[:60], self.hall.exhibit.steps
         stem = f"{name}-{self.state.column + 1}" if self.state.single else "all"
         stem = f"pcdistill-{stem}-step{steps[self.state.frame]}-{self.state.colouring}"
         path, number = Path(f"{stem}.png"), 2

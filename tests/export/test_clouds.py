@@ -490,8 +490,14 @@ def test_a_set_by_the_command_line(
         ("ART --output new --format ply --int8", "int8: of ART as new, expected a trained network"),
         ("ART --output a.npz --clouds SET", "clouds: of ART as a.npz, expected a trained network"),
         ("ART --output a.npz --split test", "split: of an artefact (ART), expected a data set"),
-        ("copy.h5 --output copy.h5", "output: copy.h5, which is the source, expected another file"),
-        ("copy.h5 --output link.h5", "output: link.h5, which is the source, expected another file"),
+        (
+            "copy.h5 --output copy.h5",
+            "output: copy.h5, which is the source or another output, expected a file",
+        ),
+        (
+            "copy.h5 --output link.h5",
+            "output: link.h5, which is the source or another output, expected a file",
+        ),
         ("none.h5 --output a.npz", "none.h5: no such file or folder"),
         ("modelnet1O --output a.npz", "'modelnet1O' (did you mean 'modelnet10'?)"),
         ("broken.h5 --output a.npz", "broken.h5: unreadable"),

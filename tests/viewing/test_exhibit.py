@@ -202,6 +202,9 @@ def test_an_artefact_with_all_that_there_is(files: tuple[Path, Path, Path]) -> N
         (["--real", "nowhere"], "nowhere"),
         (["--model", "none.safetensors"], "none.safetensors: no such file"),
         (["--html", "a.html", "--records", "none.jsonl"], "none.jsonl"),
+        (["--png", "a.jpg"], "png: a.jpg, expected a name that ends in .png"),
+        (["--html", "a.png"], "html: a.png, expected a name that ends in .html"),
+        (["--png", "a.png", "--turntable", "./a.png"], "output: a.png, which is the source or another output"),
     ],
 )
 def test_what_cannot_be_shown_is_told_in_one_line(
@@ -227,3 +230,23 @@ def test_a_network_of_other_classes_is_refused(files: tuple[Path, Path, Path], t
     save_network(other, Trained(build("pointnet-nano", 2, 0), ("ball", "cone"), plan, "made", 16))
     with pytest.raises(InputError, match=r"other\.safetensors: a network without class 'box'"):
         open_view(ViewConfig(source=str(files[0]), model=other))
+
+
+def test_a_source_is_never_written_over(
+    files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "set.png"  # an artefact by its content
+    source.write_bytes(files[0].read_bytes())
+    (tmp_path / "link.png").symlink_to(source)
+    for path in (source, tmp_path / "link.png"):
+        assert main(["view", str(source), "--png", str(path)]) == 2
+        assert "which is the source" in capsys.readouterr().err
+    assert source.read_bytes() == files[0].read_bytes()
+
+
+def test_the_root_of_the_disk_is_no_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["view", "/proc/self"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

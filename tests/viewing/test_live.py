@@ -18,7 +18,11 @@ import torch
 
 from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
+from pcdistill.config import DistillConfig
+from pcdistill.data import load
+from pcdistill.distill import Interrupted
 from pcdistill.errors import InputError
+from pcdistill.jobs import distill_artefact
 from pcdistill.storage import Artefact
 from pcdistill.viewing import Exhibit, Live
 from tests.viewing.browser import opened, started
@@ -187,4 +191,40 @@ def test_a_watched_run_makes_the_same_set(tiny_file: Path, tmp_path: Path) -> No
     assert steps[-1][-1] == 30
     one, two = Artefact.load(plain), Artefact.load(watched)
     assert torch.equal(one.clouds.points, two.clouds.points)
-    assert (len(one.snapshots), len(two.snapshots)) == (0, 22)
+    assert one.snapshots == two.snapshots == ()
+
+
+def test_a_run_can_be_watched_from_where_it_was_stopped(
+    tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Watching is no setting of the run: a checkpoint from before fits."""
+    config = DistillConfig(
+        data=str(tiny_file),
+        output=tmp_path / "a.h5",
+        clouds_per_class=2,
+        points=16,
+        objective="dm",
+        networks=1,
+        steps=30,
+    )
+    checkpoint, shown = tmp_path / "a.h5.checkpoint", list[tuple[tuple[int, ...], int, bool]]()
+    real = load(str(tiny_file), "train")
+
+    def stop(step: int, _: float) -> None:
+        if step == 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        distill_artefact(real, config, checkpoint, stop)
+    monkeypatch.setattr(Live, "show", lambda _, made, ended=False: shown.append((made.steps, len(made.losses), ended)))
+    live = Live(0)
+    try:
+        resumed = distill_artefact(real, config.model_copy(update={"resume": True}), checkpoint, live=live)
+    finally:
+        live.close()
+    assert shown[0] == ((0,), 0, False)
+    assert shown[1][0] == (0, 18)
+    assert shown[-1][0][-1] == 30
+    assert [ended for *_, ended in shown].index(True) == len(shown) - 1
+    whole = distill_artefact(real, config)
+    assert torch.equal(resumed.clouds.points, whole.clouds.points)
