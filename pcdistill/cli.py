@@ -189,7 +189,8 @@ def distill(config: DistillConfig) -> None:
     artefact = jobs.run_distill(config, partial(print, flush=True))
     facts = artefact.metadata
     print(f"wrote {config.output}: {_summary(artefact)}")
-    print(f"  {facts.distill_seconds:.0f} s distilling, {facts.prepare_seconds:.0f} s for networks or experts (cached)")
+    prepared = f"{facts.prepare_seconds:.0f} s for networks or experts, which are kept for next time"
+    print(f"  {facts.distill_seconds:.0f} s distilling, {prepared}")
 
 
 def experts(config: ExpertsConfig) -> None:

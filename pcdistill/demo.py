@@ -32,7 +32,8 @@ def run_demo(config: DemoConfig, say: Callable[[str], None]) -> None:
         )
     )  # fmt: skip
     facts = distilled.metadata
-    say(f"condensed in {facts.distill_seconds + facts.prepare_seconds:.0f} s to {folder / 'shapes.h5'}")
+    say(f"condensed in {facts.distill_seconds:.0f} s to {folder / 'shapes.h5'}")
+    say(f"(surrogate networks took {facts.prepare_seconds:.0f} s when they were made; they are kept for next time)")
     budget = f"{CLOUDS} clouds x {POINTS} points, {BITS} bits"
     say(f"\n{'training set':48} {'bytes per class':>16} {'test accuracy':>14}")
     for name in ("random", "medoid"):

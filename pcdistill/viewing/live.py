@@ -42,6 +42,7 @@ class Live:
         self._make: Callable[[], tuple[dict[str, Any], str]] | None = None
         self._made: tuple[dict[str, Any], str] | None = None
         self._lock = threading.Lock()
+        self._packing = threading.Lock()  # one page at a time is made, and the run does not wait for it
         self._asked = -float("inf")  # when a page last did
         self._known = 0  # the newest version that a page has
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
@@ -65,9 +66,15 @@ class Live:
             self._asked, self._known = time.monotonic(), max(self._known, after)
             if self._make is None or self.version <= after:
                 return None
-            if self._made is None:
-                self._made = self._make()
-            return self._made
+        with self._packing:
+            with self._lock:
+                make, made = self._make, self._made
+            if made is None:
+                made = make()
+                with self._lock:
+                    if make is self._make:  # else the run went on meanwhile, and the next question gets that
+                        self._made = made
+            return made
 
     def close(self) -> None:
         """Stop; before that, give a page that is open the time to fetch what was shown last."""
@@ -94,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name, _, port = self.headers.get("Host", "").partition(":")
-        if name not in (HOST, "localhost") or port != str(self.server.server_address[1]):
+        if name not in (HOST, "localhost") or (port or "80") != str(self.server.server_address[1]):
             self.send_error(HTTPStatus.FORBIDDEN)
             return
         place = urlsplit(self.path)
