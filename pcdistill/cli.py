@@ -479,9 +479,10 @@ def _plain(value: JsonValue) -> str:
 
 def _summary(artefact: Artefact) -> str:
     facts = artefact.metadata
+    coded = " (entropy-coded)" if facts.storage == "coded" else ""
     return (
         f"{len(facts.class_names)} classes x {round(facts.clouds_per_class, 1):g} clouds x {facts.points} points "
-        f"at {facts.bits} bits, {artefact.bytes_per_class:,.0f} bytes per class"
+        f"at {facts.bits} bits, {artefact.bytes_per_class:,.0f} bytes per class{coded}"
     )
 
 

@@ -63,3 +63,4 @@ say "installing torch $torch (some minutes the first time)"
 pip_install "torch==$torch" # first, so that nothing else decides its version
 say "installing pcdistill[$extras]"
 pip_install --editable ".[$extras]"
+say "ready: . .venv/bin/activate"
