@@ -121,7 +121,7 @@ def check_objective(text: str, name: str) -> None:
 
 def means_of(objective: str) -> Iterable[float]:
     """Accuracies in the records of those benchmarks that measure sets and nothing else."""
-    for benchmark in ("modelnet", "frontier", "networks", "shapes"):
+    for benchmark in ("modelnet", "frontier", "networks", "shapes", "quality"):
         for line in (REPOSITORY / "benchmarks" / "results" / f"{benchmark}.jsonl").read_text().splitlines():
             record = json.loads(line)
             if record["objective"] == record["arm"] == objective:
