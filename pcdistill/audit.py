@@ -104,21 +104,37 @@ def summary(audited: Audited) -> str:
     sides = [side for side in (quality.made, quality.training, quality.test) if side is not None]
     chance = f"{_percent(CHANCE)} by chance"
     rows = [
-        ("clouds", [f"{side.clouds:,}" for side in sides], ""),
+        ("clouds compared", [f"{side.clouds:,}" for side in sides], "of real ones some of every class"),
         ("Chamfer distance", [f"{side.chamfer:.4f}" for side in sides], "to the nearest training cloud, squared"),
-        ("earth mover's distance", [f"{side.emd:.4f}" for side in sides], "to the same"),
-        ("distance to its surface", [f"{side.ratio:.2f}" for side in sides], "1: the median of training clouds"),
-        ("as near as copies", [_percent(side.near) for side in sides], chance),
-        ("nearest over second", [f"{side.margin:.2f}" for side in sides], "Chamfer distances"),
-        ("traced to one cloud", [_percent(side.traced) for side in sides], chance),
-        ("authentic", [_percent(side.authentic) for side in sides], "farther than that cloud is from another"),
-        ("unevenness", [f"{side.uneven:.2f}" for side in sides], "of gaps between points"),
+        ("earth mover's distance", [f"{side.emd:.4f}" for side in sides], "to the same cloud"),
         (
-            "min. matching distance",
-            [f"{quality.mmd:.4f}", f"{quality.training_mmd:.4f}"],
-            "from all training clouds, to the set and to as many of them",
+            "distance to its surface",
+            [f"{side.ratio:.2f}" for side in sides],
+            "1: the median of training clouds",
         ),
-        ("coverage", [_percent(quality.coverage)], f"{quality.covered} of {quality.coverable} clouds that can be"),
+        ("as near as copies", [_percent(side.near) for side in sides], chance),
+        (
+            "nearest over second",
+            [f"{side.margin:.2f}" for side in sides],
+            "Chamfer distances, to the nearest and the next",
+        ),
+        ("traced to one cloud", [_percent(side.traced) for side in sides], chance),
+        (
+            "authentic",
+            [_percent(side.authentic) for side in sides],
+            "farther from it than it is from another",
+        ),
+        ("unevenness", [f"{side.uneven:.2f}" for side in sides], "of the gaps between points; 0: all equal"),
+        (
+            "least matching distance",
+            [f"{quality.mmd:.4f}", f"{quality.training_mmd:.4f}"],
+            "from a training cloud to the nearest of the set, or of as many training clouds",
+        ),
+        (
+            "coverage",
+            [_percent(quality.coverage)],
+            f"{quality.covered} training clouds are the nearest of some cloud; {quality.coverable} at most can be",
+        ),
     ]
     header = ["this set", "training", "test"][: len(sides)]
     title = (
@@ -139,9 +155,10 @@ def verdict(audited: Audited) -> str:
     fresh = quality.training if quality.test is None else quality.test
     return (
         f"{copies} of {quality.made.clouds} clouds {'is' if copies == 1 else 'are'} as near to a training cloud as "
-        f"copies would be (real clouds that are none: {_percent(fresh.near)}, copies made alike: "
-        f"{_percent(quality.copies)}).\n"
-        f"{traced} can be traced to one training cloud, as moved copies can (real clouds: {_percent(fresh.traced)})."
+        f"copies would be (of real clouds that are no copies {_percent(fresh.near)}, of copies made for "
+        f"comparison {_percent(quality.copies)}).\n"
+        f"{traced} can be traced to one training cloud, as moved copies can (of real clouds that are no copies "
+        f"{_percent(fresh.traced)})."
         + _listed("\nNearest: ", found.copies, found.near.ratio, found.near.source, audited)
         + _listed("\nTraced: ", found.traced, found.near.margin, found.near.nearest, audited)
     )

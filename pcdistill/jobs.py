@@ -481,7 +481,7 @@ class _Watched:
         clouds = PointClouds(self.frames[step], storage.labels, storage.class_names)
         exhibit = Exhibit(
             f"{self.name}: {self.objective}", clouds, tuple(self.frames.values()), tuple(self.frames),
-            losses=tuple(self.losses), bits=storage.layout().get("bits", 32), facts=facts,
+            losses=tuple(self.losses), total=self.steps, bits=storage.layout().get("bits", 32), facts=facts,
         )  # fmt: skip
         self.live.show(exhibit, ended=step == self.steps)
 

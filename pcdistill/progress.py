@@ -15,7 +15,7 @@ def progress(title: str, total: int, start: int = 0) -> Iterator[Report]:
     """Yield `report(done, note)`; draws nothing when stderr is not a terminal."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"),
         console=Console(stderr=True), disable=not sys.stderr.isatty(),
     )  # fmt: skip
     with bar:

@@ -54,9 +54,12 @@ def run_view(config: ViewConfig, say: Callable[[str], None]) -> None:
         check_writable(path)
     for path, _ in films:
         check_animation(path, config.background, config.renderer)
+    if config.records is not None and config.html is None:
+        raise InputError("records", f"{config.records} without --html", "a page that shows them")
+    scores = _scores(config.records)
     exhibit = open_view(config)
     if config.html is not None:
-        size = write_page(exhibit, config.html, colour=config.colour, scores=_scores(config.records))
+        size = write_page(exhibit, config.html, colour=config.colour, scores=scores)
         say(f"wrote {config.html}: {len(exhibit.clouds):,} clouds, {size / 1e6:.1f} MB")
     drawn: dict[str, Any] = {
         "colouring": config.colour, "initial": config.initial, "background": config.background,
@@ -124,6 +127,8 @@ def _scores(records: Path | None) -> Scores | None:
     """The accuracies of records as a table."""
     if records is None:
         return None
+    if not records.is_file():
+        raise InputError(records, "no such file", "records (.jsonl)")
     found = read_records(records)
     if not found:
         raise InputError(records, "no records", "at least one")

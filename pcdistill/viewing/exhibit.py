@@ -53,6 +53,7 @@ class Exhibit:
         real: the nearest real clouds, where a real set is at hand.
         judge: who says which points matter.
         losses: of every step.
+        total: steps of a run that is not at its end; None where it is.
         bits: of a coordinate as it is stored.
         nbytes: that the whole set takes as it is stored; None of a data set.
         facts: what is told beside the clouds: name to text.
@@ -65,6 +66,7 @@ class Exhibit:
     real: Real | None = None
     judge: Judge | None = None
     losses: tuple[float, ...] = ()
+    total: int | None = None
     bits: int = 32
     nbytes: int | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -157,8 +159,10 @@ def chosen(clouds: PointClouds, classes: Sequence[str], columns: int) -> Tensor:
     """Indices of the first `columns` clouds of the named classes (all without a name), class by class.
 
     Raises:
-        InputError: an unknown class, or none of these classes has a cloud.
+        InputError: an unknown class, none of these classes has a cloud, or `columns` below 1.
     """
+    if columns < 1:
+        raise InputError("columns", str(columns), "at least 1")
     for name in classes:
         if name not in clouds.class_names:
             raise InputError("class", closest(name, clouds.class_names), "one of " + ", ".join(clouds.class_names))

@@ -22,10 +22,12 @@ from torch import Tensor
 
 from pcdistill.files import atomic, check_writable
 from pcdistill.viewing.exhibit import Exhibit, shades
+from pcdistill.viewing.pictures import GREY
 from pcdistill.viewing.scene import AZIMUTH, DISTANCE, ELEVATION, HALFWAY, HAZE, LIGHT, colour_map, point_radius
 from pcdistill.viewing.sheet import readable
 
 WEB = Path(__file__).with_name("web")
+_GREY = 255  # place of the grey in the palette
 _LOSSES = 400  # points of the curve
 _REACH = 1.04  # of a cloud in its cell, seen from the front
 Codes = NDArray[np.uint8] | NDArray[np.uint16]
@@ -95,7 +97,7 @@ def content(exhibit: Exhibit, colour: str = "height", scores: Scores | None = No
         arrays["real"] = _codes(real, span, kind)
     for name, found in drawn.items():
         if name not in ("height", "moved"):  # the page finds these by itself
-            arrays[f"shade:{name}"] = (found.shares * 255 + 0.5).to(torch.uint8).numpy()
+            arrays[f"shade:{name}"] = (found.shares * (_GREY - 1) + 0.5).to(torch.uint8).numpy()
     layout, block = _packed(arrays)
     # A few clouds may reach beyond their cells, so that the others are not small for their sake.
     reach = float(way.norm(dim=-1).amax(2).quantile(0.75, dim=1).max()) or 1.0
@@ -107,10 +109,12 @@ def content(exhibit: Exhibit, colour: str = "height", scores: Scores | None = No
         **_places(clouds.hard_labels, clouds.num_classes),
         "points": clouds.points_per_cloud,
         "steps": list(exhibit.steps),
+        "total": exhibit.steps[-1] if exhibit.total is None else exhibit.total,
         "arrays": layout,
         "span": span,
         "moved": drawn["moved"].unit if "moved" in drawn else 1.0,
-        "map": (colour_map(np.linspace(0, 1, 256, dtype=np.float32)) * 255 + 0.5).astype(np.uint8).flatten().tolist(),
+        "map": _palette(),
+        "grey": _GREY,
         "radius": radius,
         "distance": DISTANCE * reach,
         "focal": _REACH * DISTANCE,
@@ -131,6 +135,13 @@ def content(exhibit: Exhibit, colour: str = "height", scores: Scores | None = No
         "lossSteps": len(exhibit.losses),
     }
     return meta, base64.b64encode(gzip.compress(block, mtime=0)).decode()
+
+
+def _palette() -> list[int]:
+    """sRGB, 0 to 255, of 256 shades: the colour map, and at its end the grey of what a colouring says nothing of."""
+    colours = np.concatenate([colour_map(np.linspace(0, 1, _GREY, dtype=np.float32)), [GREY]])
+    found: list[int] = (colours * 255 + 0.5).astype(np.uint8).flatten().tolist()
+    return found
 
 
 def _middle(points: Tensor) -> Tensor:

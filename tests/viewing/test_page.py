@@ -113,6 +113,21 @@ def test_soft_labels_are_told() -> None:
     assert all(text.startswith("ball 70 %, ") for text in told)
 
 
+def test_shades_stay_below_the_grey() -> None:
+    """The last place of the palette is the grey of real clouds."""
+    made = exhibit()
+    meta, arrays = unpacked(made)
+    assert made.real is not None
+    values = arrays["shade:real"].reshape(3, 9, 40)
+    assert values.max() < meta["grey"] == 255
+    away = (made.frames[1][4, :, None] - made.real.dense[4]).norm(dim=-1).amin(1)
+    high = float(next(one["high"] for one in meta["colourings"] if one["name"] == "real"))
+    np.testing.assert_allclose(values[1, 4] / 254 * high, away.clamp(max=high), atol=0.05 * high)
+    assert len(meta["map"]) == 256 * 3
+    assert len(set(meta["map"][-3:])) <= 3
+    assert max(meta["map"][-3:]) - min(meta["map"][-3:]) < 15
+
+
 def test_same_set_same_page() -> None:
     assert html_page(exhibit()) == html_page(exhibit())
 
@@ -221,6 +236,9 @@ def test_controls_change_the_picture(browser: Any, address: str) -> None:
         assert inked(distilled).sum() < between < inked(initial).sum()
         page.get_by_role("radio", name="Nearest real").click()
         assert not np.array_equal(pixels(page, "#stage"), distilled)
+        page.locator("#colour").select_option("moved")  # which says nothing of real clouds: they are grey
+        assert not inked(pixels(page, "#stage")).any()
+        page.locator("#colour").select_option("height")
         page.get_by_role("radio", name="Distilled").click()
         assert np.array_equal(pixels(page, "#stage"), distilled)
 

@@ -34,7 +34,7 @@ uniform mat3 turn;
 uniform float span, distance, focal, radius, time;
 uniform vec2 canvas;
 uniform sampler2D cells, colours;
-in vec4 here, there; // coordinates, and share of the colour map
+in vec4 here, there; // coordinates, and place in the palette
 in uint cloud;
 out vec3 colour;
 flat out vec3 middle;

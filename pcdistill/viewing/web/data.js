@@ -39,7 +39,7 @@ export class Clouds {
     return this.arrays.way.subarray(frame * this.size * 3, (frame + 1) * this.size * 3);
   }
 
-  /** Coordinates and share of the colour map of every point of a frame: four integers each, as the shader takes them. */
+  /** Coordinates and place in the palette of every point of a frame: four integers each, as the shader takes them. */
   points4(colouring, frame) {
     const key = `${colouring} ${frame}`;
     let found = this.packed.get(key);
@@ -61,7 +61,8 @@ export class Clouds {
   }
 
   #shades(colouring, frame) {
-    if (colouring === "height" || frame === "real") return this.#height(this.coordinates(frame));
+    if (colouring === "height") return this.#height(this.coordinates(frame));
+    if (frame === "real") return new Uint8Array(this.size).fill(this.grey); // it says nothing of them
     if (colouring === "moved") return this.#moved(this.coordinates(frame));
     return this.arrays[`shade:${colouring}`].subarray(frame * this.size, (frame + 1) * this.size);
   }
@@ -77,7 +78,7 @@ export class Clouds {
         if (z < low) low = z;
         if (z > high) high = z;
       }
-      const scale = 255 / Math.max(high - low, 1);
+      const scale = (this.grey - 1) / Math.max(high - low, 1);
       for (let i = first; i < first + this.points; i++) found[i] = (places[3 * i + 2] - low) * scale;
     }
     return found;
@@ -86,12 +87,12 @@ export class Clouds {
   #moved(places) {
     const start = this.coordinates(0);
     const found = new Uint8Array(this.size);
-    const scale = (255 * this.span) / this.full / this.moved;
+    const scale = ((this.grey - 1) * this.span) / this.full / this.moved;
     for (let i = 0; i < this.size; i++) {
       const x = places[3 * i] - start[3 * i];
       const y = places[3 * i + 1] - start[3 * i + 1];
       const z = places[3 * i + 2] - start[3 * i + 2];
-      found[i] = Math.min(255, scale * Math.sqrt(x * x + y * y + z * z));
+      found[i] = Math.min(this.grey - 1, scale * Math.sqrt(x * x + y * y + z * z));
     }
     return found;
   }

@@ -86,8 +86,7 @@ function told() {
   for (const radio of $("show").children) radio.setAttribute("aria-checked", radio.dataset.show === shown);
   $("slider").value = state.time;
   const step = Math.round(stepNow());
-  const total = clouds.steps[last()];
-  $("step").textContent = `step ${step} of ${total}`;
+  $("step").textContent = `step ${step} of ${clouds.total}`;
   $("slider").setAttribute("aria-valuetext", $("step").textContent);
   $("play").textContent = state.playing ? "\u23f8" : "\u25b6";
   $("play").setAttribute("aria-label", state.playing ? "Pause" : "Play");
