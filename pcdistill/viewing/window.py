@@ -429,9 +429,13 @@ def _check_display() -> None:
         return
     name = os.environ.get("DISPLAY")
     if not name:
-        raise InputError("display", "neither DISPLAY nor WAYLAND_DISPLAY is set", "a desktop session")
+        raise InputError(
+            "display", "neither DISPLAY nor WAYLAND_DISPLAY is set", "a desktop session (--html and --png need none)"
+        )
     if not _x_server_answers():
-        raise InputError("display", f"DISPLAY={name} cannot be opened", "a desktop session")
+        raise InputError(
+            "display", f"DISPLAY={name} cannot be opened", "a desktop session (--html and --png need none)"
+        )
 
 
 def _x_server_answers() -> bool:
