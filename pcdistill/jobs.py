@@ -356,7 +356,7 @@ def run_distill(config: DistillConfig, say: Callable[[str], None] = lambda _: No
     make_objective(config), teacher_of(config), focus_of(config)
     check_writable(config.output)
     checkpoint = config.output.with_name(config.output.name + ".checkpoint")
-    with _training_set(config) as real, _log(config.log, config.resume) as on_step, _live(config, say) as live:
+    with _live(config, say) as live, _training_set(config) as real, _log(config.log, config.resume) as on_step:
         artefact = distill_artefact(real, config, checkpoint, on_step, live)
         artefact.save(config.output)
     checkpoint.unlink(missing_ok=True)
@@ -455,6 +455,7 @@ class _Watched:
         self.up = str(real.provenance.get("up_axis", "z"))
         self.frames: dict[int, Tensor] = {}
         self.losses: list[float] = []
+        self.before = 0
         self.show(0)
 
     def followed(self, on_step: OnStep | None) -> OnStep:
@@ -462,6 +463,8 @@ class _Watched:
         at = {round(self.steps * part / WATCHED) for part in range(1, WATCHED)}
 
         def follow(step: int, loss: float) -> None:
+            if not self.losses:
+                self.before = step - 1  # a run that goes on from a checkpoint
             self.losses.append(loss)
             if step in at:
                 self.show(step)
@@ -476,12 +479,13 @@ class _Watched:
         facts = {
             "run": f"{self.objective} of {self.name}, step {step:,} of {self.steps:,}",
             "clouds": f"{len(storage):,} of {len(storage.class_names)} classes",
-            "bytes per class": f"{storage.nbytes / len(storage.class_names):,.0f} by now",
+            "bytes per class": f"{storage.nbytes / len(storage.class_names):,.0f} at this step",
         }
         clouds = PointClouds(self.frames[step], storage.labels, storage.class_names)
         exhibit = Exhibit(
             f"{self.name}: {self.objective}", clouds, tuple(self.frames.values()), tuple(self.frames),
-            losses=tuple(self.losses), total=self.steps, bits=storage.layout().get("bits", 32), facts=facts,
+            losses=tuple(self.losses), before=self.before, total=self.steps,
+            bits=storage.layout().get("bits", 32), facts=facts,
         )  # fmt: skip
         self.live.show(exhibit, ended=step == self.steps)
 

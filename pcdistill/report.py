@@ -125,7 +125,8 @@ def tables_of(placed: Sequence[Placed], config: ReportConfig) -> list[list[Row]]
     """
     tables = [rows(group, config.against) for group in grouped(placed, config.by)]
     if config.against is not None and config.against not in (known := {arm_of(one.record) for one in placed}):
-        raise InputError("against", nearest(config.against, known), "one of " + ", ".join(sorted(known)))
+        wanted = "one of " + ", ".join(sorted(known)) if known else "records to compare with, of which there are none"
+        raise InputError("against", nearest(config.against, known), wanted)
     return tables
 
 

@@ -444,8 +444,11 @@ def _spread(files: Sequence[Path]) -> list[Path]:
 
 def _short_names(files: Sequence[Path]) -> dict[Path, str]:
     """Files by their names, with folders where these are the same."""
-    stems = [path.stem for path in files]
-    return {path: path.stem if stems.count(path.stem) == 1 else str(path.with_suffix("")) for path in files}
+    stems, longer = [path.stem for path in files], [path.with_suffix("") for path in files]
+    return {
+        path: path.stem if stems.count(path.stem) == 1 else str(short if longer.count(short) == 1 else path)
+        for path, short in zip(files, longer, strict=True)
+    }
 
 
 def _facts(shown: Sequence[Shown]) -> Markup:

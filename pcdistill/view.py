@@ -12,7 +12,6 @@ from pcdistill.data import load
 from pcdistill.errors import InputError
 from pcdistill.evaluation import accuracy_cell, read_records
 from pcdistill.files import check_other, check_writable
-from pcdistill.jobs import made_from
 from pcdistill.storage import Artefact
 from pcdistill.trained import Trained, load_network
 from pcdistill.viewing import (
@@ -84,11 +83,7 @@ def open_view(config: ViewConfig) -> Exhibit:
     artefact = Artefact.load(config.source) if Artefact.is_one(config.source) else None
     exhibit = _data(config) if artefact is None else _artefact(artefact, config)
     if config.real is not None:
-        if artefact is None:
-            real = load(config.real, "train", root=config.root)
-        else:  # the very clouds that it was made from, where it is that set
-            real, _ = made_from(artefact, config.source, config.root, config.real)
-        exhibit = exhibit.beside(real, config.real)
+        exhibit = exhibit.beside(load(config.real, "train", root=config.root), config.real)
     if config.model is not None:
         exhibit = replace(exhibit, judge=_judge(exhibit, load_network(config.model), config.model))
     shades(exhibit.only(torch.tensor([0])), config.colour)  # says what is missing

@@ -10,7 +10,7 @@ from torch import Tensor
 from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.evaluation.nearness import Nearest, nearest_real
-from pcdistill.geometry import knn
+from pcdistill.geometry import gather_points, knn
 from pcdistill.models import Network
 from pcdistill.registry import nearest as closest
 from pcdistill.storage import Artefact
@@ -52,7 +52,7 @@ class Exhibit:
         steps: of the outer loop at which the frames were taken.
         real: the nearest real clouds, where a real set is at hand.
         judge: who says which points matter.
-        losses: of every step.
+        losses: of every step after step `before`, which is 0 unless a run went on from a checkpoint.
         total: steps of a run that is not at its end; None where it is.
         bits: of a coordinate as it is stored.
         nbytes: that the whole set takes as it is stored; None of a data set.
@@ -66,6 +66,7 @@ class Exhibit:
     real: Real | None = None
     judge: Judge | None = None
     losses: tuple[float, ...] = ()
+    before: int = 0
     total: int | None = None
     bits: int = 32
     nbytes: int | None = None
@@ -108,7 +109,7 @@ def exhibit_of(artefact: Artefact) -> Exhibit:
     """An artefact to be looked at, with its history."""
     facts, clouds = artefact.metadata, artefact.clouds
     up = str(clouds.provenance.get("up_axis", "z"))
-    frames = [snapshot.float() for snapshot in artefact.snapshots] or [clouds.points]
+    frames = [*(snapshot.float() for snapshot in artefact.snapshots[:-1]), _followed(clouds.points, artefact)]
     steps = [0]
     if len(frames) > 1:
         total = len(artefact.losses)
@@ -119,6 +120,14 @@ def exhibit_of(artefact: Artefact) -> Exhibit:
         losses=tuple(artefact.losses), bits=facts.bits, nbytes=artefact.storage.nbytes,
         facts=_facts(artefact),
     )  # fmt: skip
+
+
+def _followed(points: Tensor, artefact: Artefact) -> Tensor:
+    """The stored points `(N, P, 3)` in the order of the last snapshot, which holds them in float16."""
+    if not artefact.snapshots:
+        return points
+    _, index = knn(artefact.snapshots[-1].float(), points, 1)
+    return gather_points(points, index[..., 0])
 
 
 def _facts(artefact: Artefact) -> dict[str, str]:
@@ -230,6 +239,18 @@ def shades(exhibit: Exhibit, colouring: str) -> Shades:
         return Shades(_within(found), "critical points", "decide nothing", "most")
     found = torch.stack([_gradient(network, frame, labels) for frame in frames])
     return Shades(_within(found), "gradient of loss", "0", "longest")
+
+
+def real_shades(exhibit: Exhibit, colouring: str) -> Tensor | None:
+    """Shares `(N, P)` of the nearest real clouds; None where a colouring compares with them or with the first guess.
+
+    They are drawn grey then.
+    """
+    assert exhibit.real is not None
+    if colouring in ("moved", "real"):
+        return None
+    judged = Exhibit("", exhibit.clouds, (exhibit.real.nearest.points,), judge=exhibit.judge)
+    return shades(judged, colouring).shares[0]
 
 
 def _within(values: Tensor, lowest: bool = False) -> Tensor:

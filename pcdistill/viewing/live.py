@@ -63,7 +63,7 @@ class Live:
     def state(self, after: int) -> tuple[dict[str, Any], str] | None:
         """What is shown, if it is newer than version `after`."""
         with self._lock:
-            self._asked, self._known = time.monotonic(), max(self._known, after)
+            self._asked, self._known = time.monotonic(), max(self._known, min(after, self.version))
             if self._make is None or self.version <= after:
                 return None
         with self._packing:

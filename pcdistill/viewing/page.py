@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcdistill.files import atomic, check_writable
-from pcdistill.viewing.exhibit import Exhibit, shades
+from pcdistill.viewing.exhibit import Exhibit, real_shades, shades
 from pcdistill.viewing.pictures import GREY
 from pcdistill.viewing.scene import AZIMUTH, DISTANCE, ELEVATION, HALFWAY, HAZE, LIGHT, colour_map, point_radius
 from pcdistill.viewing.sheet import readable
@@ -97,7 +97,9 @@ def content(exhibit: Exhibit, colour: str = "height", scores: Scores | None = No
         arrays["real"] = _codes(real, span, kind)
     for name, found in drawn.items():
         if name not in ("height", "moved"):  # the page finds these by itself
-            arrays[f"shade:{name}"] = (found.shares * (_GREY - 1) + 0.5).to(torch.uint8).numpy()
+            arrays[f"shade:{name}"] = _places_in_palette(found.shares)
+            if exhibit.real is not None and (beside := real_shades(exhibit, name)) is not None:
+                arrays[f"real:{name}"] = _places_in_palette(beside)
     layout, block = _packed(arrays)
     # A few clouds may reach beyond their cells, so that the others are not small for their sake.
     reach = float(way.norm(dim=-1).amax(2).quantile(0.75, dim=1).max()) or 1.0
@@ -132,9 +134,14 @@ def content(exhibit: Exhibit, colour: str = "height", scores: Scores | None = No
         "facts": list(exhibit.facts.items()),
         "scores": None if scores is None else vars(scores),
         "losses": [float(f"{loss:.4g}") for loss in _some(exhibit.losses)],
-        "lossSteps": len(exhibit.losses),
+        "lossSteps": [exhibit.before, exhibit.before + len(exhibit.losses)],
     }
     return meta, base64.b64encode(gzip.compress(block, mtime=0)).decode()
+
+
+def _places_in_palette(shares: Tensor) -> NDArray[np.uint8]:
+    found: NDArray[np.uint8] = (shares * (_GREY - 1) + 0.5).to(torch.uint8).numpy()
+    return found
 
 
 def _palette() -> list[int]:

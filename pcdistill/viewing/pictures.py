@@ -14,7 +14,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.errors import InputError
 from pcdistill.files import atomic, check_writable
 from pcdistill.viewing import offscreen, splat
-from pcdistill.viewing.exhibit import Exhibit, chosen, shades, upright
+from pcdistill.viewing.exhibit import Exhibit, chosen, real_shades, shades, upright
 from pcdistill.viewing.scene import Floats, Tile, colour_map, height_colours, make_tiles, shadow
 from pcdistill.viewing.sheet import THEMES, Legend, Pixels, Row, lay_out, on_shadow
 
@@ -151,12 +151,10 @@ def between(frames: Floats, places: Sequence[float]) -> Floats:
 def _real_strip(exhibit: Exhibit, colouring: str) -> Strip:
     """The nearest real clouds, thinned; grey where the colours compare with them or with the first guess."""
     assert exhibit.real is not None
-    points = exhibit.real.nearest.points
-    if colouring in ("moved", "real"):
-        grey = np.full((1, *points.shape), GREY, dtype=np.float32)
-        return Strip("nearest real", array(points)[None], grey)
-    twins = Exhibit("", exhibit.clouds, (points,), judge=exhibit.judge)
-    return Strip("nearest real", array(points)[None], colour_map(array(shades(twins, colouring).shares)))
+    points = array(exhibit.real.nearest.points)[None]
+    found = real_shades(exhibit, colouring)
+    grey = np.broadcast_to(np.array(GREY, dtype=np.float32), points.shape)
+    return Strip("nearest real", points, grey if found is None else colour_map(array(found)[None]))
 
 
 def array(tensor: Tensor) -> Floats:

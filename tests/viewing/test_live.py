@@ -207,7 +207,7 @@ def test_a_run_can_be_watched_from_where_it_was_stopped(
         networks=1,
         steps=30,
     )
-    checkpoint, shown = tmp_path / "a.h5.checkpoint", list[tuple[tuple[int, ...], int, bool]]()
+    checkpoint, shown = tmp_path / "a.h5.checkpoint", list[tuple[tuple[int, ...], int, int, bool]]()
     real = load(str(tiny_file), "train")
 
     def stop(step: int, _: float) -> None:
@@ -216,14 +216,18 @@ def test_a_run_can_be_watched_from_where_it_was_stopped(
 
     with pytest.raises(Interrupted):
         distill_artefact(real, config, checkpoint, stop)
-    monkeypatch.setattr(Live, "show", lambda _, made, ended=False: shown.append((made.steps, len(made.losses), ended)))
+
+    def note(_: Live, made: Exhibit, ended: bool = False) -> None:
+        shown.append((made.steps, made.before, len(made.losses), ended))
+
+    monkeypatch.setattr(Live, "show", note)
     live = Live(0)
     try:
         resumed = distill_artefact(real, config.model_copy(update={"resume": True}), checkpoint, live=live)
     finally:
         live.close()
-    assert shown[0] == ((0,), 0, False)
-    assert shown[1][0] == (0, 18)
+    assert shown[0] == ((0,), 0, 0, False)
+    assert shown[1] == ((0, 18), 17, 1, False)
     assert shown[-1][0][-1] == 30
     assert [ended for *_, ended in shown].index(True) == len(shown) - 1
     whole = distill_artefact(real, config)

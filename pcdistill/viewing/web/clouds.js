@@ -58,7 +58,7 @@ const FRAGMENT = `
 precision highp float;
 uniform vec3 paper, light, halfway;
 uniform vec2 canvas;
-uniform float haze;
+uniform float haze, stretch;
 in vec3 colour;
 flat in vec3 middle;
 flat in vec4 cell;
@@ -69,7 +69,7 @@ void main() {
   float inside = 1.0 - dot(off, off);
   if (inside <= 0.0) discard;
   vec2 pixel = vec2(gl_FragCoord.x, canvas.y - gl_FragCoord.y) - cell.xy;
-  if (max(abs(pixel.x), abs(pixel.y)) > cell.w) discard;
+  if (max(abs(pixel.x), abs(pixel.y) / stretch) > cell.w) discard;
   vec3 normal = vec3(off.x, -off.y, sqrt(inside));
   float behind = clamp((0.6 - middle.z) / 1.2, 0.0, 1.0);
   vec3 own = colour + haze * behind * (paper - colour);
@@ -106,6 +106,7 @@ export class Stage {
     uniforms.focal.value = view.focal;
     uniforms.radius.value = batch.radius * view.size;
     uniforms.time.value = view.time;
+    uniforms.stretch.value = view.stretch ?? 1;
     uniforms.paper.value.set(...view.paper);
     this.renderer.render(batch.scene, this.camera);
     this.drawn++;
@@ -152,6 +153,7 @@ export class Batch {
         radius: { value: 1 },
         time: { value: 0 },
         haze: { value: look.haze },
+        stretch: { value: 1 },
         canvas: { value: new Vector2() },
         paper: { value: new Vector3() },
         light: { value: new Vector3(...look.light) },
@@ -185,14 +187,14 @@ export class Batch {
 
   /**
    * Which clouds are drawn, and where: [cloud, x and y of the middle, half the side] in device pixels, from the
-   * canvas's upper left corner.
+   * canvas's upper left corner; and how far to the side they may reach, which is a little more than that by itself.
    */
   place(cells) {
     const { geometry } = this.points;
     const index = geometry.getIndex();
     let at = 0;
-    for (const [cloud, x, y, half] of cells) {
-      this.cells.image.data.set([x, y, half, half * OVER], 4 * cloud);
+    for (const [cloud, x, y, half, room = half * OVER] of cells) {
+      this.cells.image.data.set([x, y, half, room], 4 * cloud);
       for (let i = cloud * this.size; i < (cloud + 1) * this.size; i++) index.array[at++] = i;
     }
     this.cells.needsUpdate = true;

@@ -62,7 +62,7 @@ export class Clouds {
 
   #shades(colouring, frame) {
     if (colouring === "height") return this.#height(this.coordinates(frame));
-    if (frame === "real") return new Uint8Array(this.size).fill(this.grey); // it says nothing of them
+    if (frame === "real") return this.arrays[`real:${colouring}`] ?? new Uint8Array(this.size).fill(this.grey);
     if (colouring === "moved") return this.#moved(this.coordinates(frame));
     return this.arrays[`shade:${colouring}`].subarray(frame * this.size, (frame + 1) * this.size);
   }

@@ -192,7 +192,9 @@ function close() {
   $("wall").style.visibility = "";
   told();
   relayout();
-  focusCell(cloud);
+  const shown = state.hidden.has(clouds.labels[cloud]) ? $("filter").firstElementChild : null;
+  if (shown) shown.focus();
+  else focusCell(cloud);
 }
 
 function tellOne() {
@@ -212,8 +214,9 @@ function tellOne() {
 /** To the next or previous cloud among those on the wall. */
 function other(by) {
   const shown = clouds.rows.flatMap((row, label) => (state.hidden.has(label) ? [] : row));
-  const at = shown.indexOf(state.open);
-  open(shown[(at + by + shown.length) % shown.length]);
+  if (!shown.length) return;
+  const at = shown.indexOf(state.open); // -1 where its class was hidden meanwhile
+  open(at < 0 ? shown[0] : shown[(at + by + shown.length) % shown.length]);
 }
 
 function focusCell(cloud) {
@@ -327,6 +330,9 @@ function listen() {
   $("after").onclick = () => other(1);
   document.addEventListener("click", ({ target }) => {
     if (!target.closest("#filter")) $("filter").open = false;
+  });
+  document.addEventListener("click", ({ target, detail }) => {
+    if (detail && target.closest("button:not(.cell)")) target.closest("button").blur(); // so that space plays again
   });
   document.addEventListener("keydown", pressed);
   if (innerWidth <= 760) $("numbers").click();
@@ -445,6 +451,7 @@ function drawOne(view, box) {
   const width = 4 * clouds.points;
   const Kind = clouds.arrays.way.constructor;
   const parts = [new Kind(3 * width), new Kind(3 * width)];
+  let stretch = 1;
   const cells = figures.map((figure, i) => {
     const own = frames[figure.dataset.kind];
     own.forEach((frame, k) => {
@@ -454,11 +461,13 @@ function drawOne(view, box) {
     const caption = figure.firstChild.getBoundingClientRect();
     const { left, top, width: wide } = figure.getBoundingClientRect();
     const half = Math.min(wide, caption.top - top) / 2;
-    return [i, left - box.left + wide / 2, top - box.top + (caption.top - top) / 2, half].map((v, k) => (k ? v * stage.ratio : v));
+    const place = [left - box.left + wide / 2, top - box.top + (caption.top - top) / 2, half, wide / 2];
+    stretch = (caption.top - top) / wide;
+    return [i, ...place.map((length) => length * stage.ratio)];
   });
   oneBatch.set(...parts);
   oneBatch.place(cells);
-  stage.draw(oneBatch, { ...view, time: share });
+  stage.draw(oneBatch, { ...view, time: share, stretch });
 }
 
 // A run that is still going on

@@ -34,14 +34,14 @@ export function scores(table, { head, rows, caption }) {
 }
 
 /** The loss over the steps as a curve, with a mark at `step`. */
-export function loss(svg, losses, steps, step) {
+export function loss(svg, losses, [first, last], step) {
   const [width, height, left, bottom] = [320, 130, 44, 20];
   const positive = losses.every((value) => value > 0);
   const [low, high] = [Math.min(...losses), Math.max(...losses)];
   const log = positive && high / low > 10;
   const scale = log ? Math.log : (value) => value;
   const [a, b] = [scale(low), scale(high)];
-  const x = (at) => left + ((width - left - 8) * at) / Math.max(steps - 1, 1);
+  const x = (at) => left + ((width - left - 8) * (at - first)) / Math.max(last - first, 1);
   const y = (value) => 8 + ((height - bottom - 8) * (b - scale(value))) / (b - a || 1);
   const put = (name, attributes, text) => {
     const made = document.createElementNS(SVG, name);
@@ -52,13 +52,13 @@ export function loss(svg, losses, steps, step) {
   svg.replaceChildren();
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const number = (value) => value.toPrecision(3).replace(/\.?0+$/, "").replace(/\.?0+e/, "e");
-  put("title", {}, `Loss from ${number(losses[0])} to ${number(losses.at(-1))} in ${steps} steps`);
-  const every = (steps - 1) / Math.max(losses.length - 1, 1); // losses may be some of many
+  put("title", {}, `Loss from ${number(losses[0])} to ${number(losses.at(-1))} in steps ${first + 1} to ${last}`);
+  const every = (last - first - 1) / Math.max(losses.length - 1, 1); // losses may be some of many
   put("line", { x1: left, x2: width - 8, y1: height - bottom, y2: height - bottom, class: "axis" });
   for (const value of [high, low]) put("text", { x: left - 6, y: y(value) + 4, class: "end" }, number(value));
-  put("text", { x: left, y: height - 5 }, "0");
-  put("text", { x: width - 8, y: height - 5, class: "end" }, `${steps} steps`);
-  put("polyline", { points: losses.map((value, i) => `${x(i * every).toFixed(1)},${y(value).toFixed(1)}`).join(" ") });
-  put("line", { x1: x(step), x2: x(step), y1: 4, y2: height - bottom, class: "mark" });
+  put("text", { x: left, y: height - 5 }, String(first));
+  put("text", { x: width - 8, y: height - 5, class: "end" }, `step ${last}`);
+  put("polyline", { points: losses.map((value, i) => `${x(first + 1 + i * every).toFixed(1)},${y(value).toFixed(1)}`).join(" ") });
+  if (step >= first) put("line", { x1: x(step), x2: x(step), y1: 4, y2: height - bottom, class: "mark" });
   return log ? "loss (log scale)" : "loss";
 }
