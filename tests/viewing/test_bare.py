@@ -98,7 +98,8 @@ def test_what_is_missing_is_named(done: dict[str, tuple[Path, subprocess.Complet
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux may lack a display")
 @pytest.mark.parametrize(("open3d", "line"), [
-    ("", "display: neither DISPLAY nor WAYLAND_DISPLAY is set, expected a desktop session (--html and --png need none)"),
+    ("", "display: neither DISPLAY nor WAYLAND_DISPLAY is set, "
+         "expected a desktop session (--html and --png need none)"),
     (BLOCKER, "open3d: not installed, expected pip install 'pcdistill[open3d]'"),
 ])  # fmt: skip
 def test_a_window_that_cannot_be_is_one_line(
