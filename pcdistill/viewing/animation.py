@@ -37,7 +37,7 @@ FORMATS = (".gif", ".webp", ".mp4")
 FRAMES = 48
 MILLISECONDS, HOLD = 70, 980  # that a frame is shown, and those where something begins or ends
 TILE = 160
-_PALETTE = 127  # colours of a GIF, which halve its bytes beside 255 and look alike (one more says "as before"), and
+_PALETTE = 127  # colours of a GIF, which save a sixth of its bytes and look like 255 (one more says "as before"), and
 _BAR = 16  # those of them that are kept for the legend, and
 _SAMPLES, _SAMPLED_PIXELS = (
     4,
