@@ -15,7 +15,7 @@ from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
 from pcdistill.config import ViewConfig
 from pcdistill.errors import InputError
-from pcdistill.models import build
+from pcdistill.models import Network, build
 from pcdistill.storage import Artefact
 from pcdistill.trained import Trained, save_network
 from pcdistill.training import protocol
@@ -94,6 +94,22 @@ def test_critical_points_alone_give_the_same_global_feature(judge: Judge) -> Non
         torch.testing.assert_close(judge.network.pooled(kept[None]), judge.network.pooled(points[None]))
         without = points[shares[cloud] < 1]  # the one that decides most is missing
         assert not torch.allclose(judge.network.pooled(without[None]), judge.network.pooled(points[None]))
+
+
+def test_channels_that_relu_cuts_off_are_decided_by_nobody() -> None:
+    class Heights(Network):
+        """One channel is z, one is z - 10 and so never above zero."""
+
+        def point_features(self, points: Tensor) -> list[Tensor]:
+            return [torch.stack([points[..., 2] + 1, points[..., 2] - 10, points[..., 0] + 1], -1)]
+
+    made = exhibit(judge=Judge(Heights(), torch.zeros(6, dtype=torch.int64)))
+    shares = shades(made, "critical").shares[-1]
+    for points, own in zip(made.frames[-1], shares, strict=True):
+        expected = torch.zeros(20)
+        expected[points[:, 2].argmax()] += 1
+        expected[points[:, 0].argmax()] += 1
+        torch.testing.assert_close(own, expected / expected.max())
 
 
 def test_gradient_is_that_of_the_cross_entropy(judge: Judge) -> None:
