@@ -23,8 +23,8 @@ from torch import Tensor
 from pcdistill.files import atomic, check_writable
 from pcdistill.viewing.exhibit import Exhibit, real_shades, shades
 from pcdistill.viewing.pictures import GREY
-from pcdistill.viewing.scene import AZIMUTH, DISTANCE, ELEVATION, HALFWAY, HAZE, LIGHT, colour_map, point_radius
-from pcdistill.viewing.sheet import readable
+from pcdistill.viewing.scene import AZIMUTH, DISTANCE, ELEVATION, HALFWAY, HAZE, LIGHT, point_radius
+from pcdistill.viewing.sheet import readable, scale
 
 WEB = Path(__file__).with_name("web")
 _GREY = 255  # place of the grey in the palette
@@ -84,7 +84,8 @@ def content(exhibit: Exhibit, colour: str = "height", scores: Scores | None = No
     """What `main.js` shows: a description that JSON can hold, and the arrays: gzipped, in base64."""
     clouds = exhibit.clouds
     drawn = {name: shades(exhibit, name) for name in exhibit.colourings}
-    shades(exhibit, colour)  # says what is missing
+    if colour not in drawn:
+        shades(exhibit, colour)  # says what is missing
     frames = torch.stack(exhibit.frames)
     way = frames - _middle(frames[-1])
     real = None if exhibit.real is None else exhibit.real.nearest.points
@@ -146,9 +147,8 @@ def _places_in_palette(shares: Tensor) -> NDArray[np.uint8]:
 
 def _palette() -> list[int]:
     """sRGB, 0 to 255, of 256 shades: the colour map, and at its end the grey of what a colouring says nothing of."""
-    colours = np.concatenate([colour_map(np.linspace(0, 1, _GREY, dtype=np.float32)), [GREY]])
-    found: list[int] = (colours * 255 + 0.5).astype(np.uint8).flatten().tolist()
-    return found
+    grey = [round(255 * level) for level in GREY]
+    return [*scale(_GREY).flatten().tolist(), *grey]
 
 
 def _middle(points: Tensor) -> Tensor:

@@ -233,7 +233,10 @@ def test_controls_change_the_picture(browser: Any, address: str) -> None:
         initial = pixels(page, "#stage")
         assert inked(initial).sum() > 1.2 * inked(distilled).sum()  # the clouds shrank
         assert page.get_by_role("radio", name="Initial").get_attribute("aria-checked") == "true"
+        mark = page.locator("#curve .mark")
+        at_start = float(mark.get_attribute("x1"))
         page.locator("#slider").fill("1")
+        assert at_start < float(mark.get_attribute("x1")) == float(mark.get_attribute("x2")) < 312
         assert page.locator("#step").inner_text() == "step 10 of 20"
         between = inked(pixels(page, "#stage")).sum()
         assert inked(distilled).sum() < between < inked(initial).sum()

@@ -20,7 +20,7 @@ const state = {
   open: null, // the cloud that is shown alone
   focused: null,
 };
-let clouds, stage, orbit, wallBatch, oneBatch, made, places;
+let clouds, stage, orbit, wallBatch, oneBatch, made, places, curve;
 let wanted = true; // a picture is to be drawn
 let laidOut = false;
 let placedAt = null; // where the wall was scrolled to when its cells were placed
@@ -75,7 +75,9 @@ function fill(meta, buffer) {
   panel.facts($("facts"), clouds.facts);
   $("scores").hidden = !clouds.scores;
   if (clouds.scores) panel.scores($("scores"), clouds.scores);
-  $("loss").hidden = clouds.losses.length < 2;
+  curve = clouds.losses.length > 1 ? panel.loss($("curve"), clouds.losses, clouds.lossSteps) : null;
+  $("loss").hidden = !curve;
+  if (curve) $("loss").firstElementChild.textContent = curve.caption;
   told();
   relayout();
 }
@@ -96,9 +98,7 @@ function told() {
   $("low").textContent = low;
   $("high").textContent = high;
   $("legend").title = label;
-  if (clouds.losses.length > 1) {
-    $("loss").firstElementChild.textContent = panel.loss($("curve"), clouds.losses, clouds.lossSteps, step);
-  }
+  curve?.mark(step);
   const seen = clouds.rows.filter((row, label) => row.length && !state.hidden.has(label)).length;
   const all = clouds.rows.filter((row) => row.length).length;
   $("chosen").textContent = seen === all ? `all ${all}` : `${seen} of ${all}`;

@@ -33,8 +33,8 @@ export function scores(table, { head, rows, caption }) {
   }
 }
 
-/** The loss over the steps as a curve, with a mark at `step`. */
-export function loss(svg, losses, [first, last], step) {
+/** The loss over the steps as a curve. Returns its caption, and what moves its mark to a step. */
+export function loss(svg, losses, [first, last]) {
   const [width, height, left, bottom] = [320, 130, 44, 20];
   const positive = losses.every((value) => value > 0);
   const [low, high] = [Math.min(...losses), Math.max(...losses)];
@@ -48,6 +48,7 @@ export function loss(svg, losses, [first, last], step) {
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
     if (text !== undefined) made.textContent = text;
     svg.append(made);
+    return made;
   };
   svg.replaceChildren();
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -59,6 +60,10 @@ export function loss(svg, losses, [first, last], step) {
   put("text", { x: left, y: height - 5 }, String(first));
   put("text", { x: width - 8, y: height - 5, class: "end" }, `step ${last}`);
   put("polyline", { points: losses.map((value, i) => `${x(first + 1 + i * every).toFixed(1)},${y(value).toFixed(1)}`).join(" ") });
-  if (step >= first) put("line", { x1: x(step), x2: x(step), y1: 4, y2: height - bottom, class: "mark" });
-  return log ? "loss (log scale)" : "loss";
+  const line = put("line", { y1: 4, y2: height - bottom, class: "mark" });
+  const mark = (step) => {
+    line.setAttribute("visibility", step < first ? "hidden" : "visible");
+    for (const end of ["x1", "x2"]) line.setAttribute(end, x(step));
+  };
+  return { caption: log ? "loss (log scale)" : "loss", mark };
 }
