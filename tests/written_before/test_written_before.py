@@ -30,8 +30,9 @@ ARTEFACTS: list[str] = list(EXPECTED["artefacts"])
 RESULTS = make.REPOSITORY / "benchmarks"
 
 READ = 1e-5  # of what is decoded or computed from a file, on another processor
-MADE = 0.02  # mean distance of coordinates after some steps there; a step moves them by 0.014 at most
-LOST = 0.01  # relative, of the loss of the first step there
+MADE = 0.05  # mean distance of coordinates after up to 30 steps there, each of which moves them by up to 0.014
+RESUMED = 0.005  # the same after the last 18, from where b8c4f1b was
+LOST = 0.01  # relative, of the losses of the first three steps there
 PLAIN = ("points", "coded", "symmetric")  # storages that decode by one multiplication and one sum: alike everywhere
 # Facts of a run, which differ from run to run or from place to place.
 OF_A_RUN = {"prepare_seconds", "distill_seconds", "versions", "hardware", "created", "sizes"}
@@ -193,10 +194,10 @@ def check_made(new: str, old: str, done: int, exact: bool) -> None:
     assert {key: shown[key] for key in known.keys() - OF_A_RUN} == {key: known[key] for key in known.keys() - OF_A_RUN}
     found, wanted = pcdistill.Artefact.load(new), pcdistill.Artefact.load(old)
     assert found.clouds.points.shape == wanted.clouds.points.shape
-    assert (found.clouds.points - wanted.clouds.points).abs().mean() <= MADE
+    assert (found.clouds.points - wanted.clouds.points).abs().mean() <= (RESUMED if done else MADE)
     assert len(found.losses) == len(wanted.losses)
     assert found.losses[:done] == wanted.losses[:done]
-    assert found.losses[done : done + 1] == pytest.approx(wanted.losses[done : done + 1], rel=LOST)
+    assert found.losses[done : done + 3] == pytest.approx(wanted.losses[done : done + 3], rel=LOST)
     if exact:
         with h5py.File(new) as one, h5py.File(old) as other:
             assert arrays_of(one) == arrays_of(other)
