@@ -124,8 +124,15 @@ def test_fine_tuning_leaves_the_network_it_starts_from(made: Made, short: None) 
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in tuned.state_dict().items())
 
 
-def test_what_was_fine_tuned_loses_less_by_rounding(made: Made, tmp_path: Path) -> None:
-    """Against the logits of the network that was trained, which fine-tuning keeps to."""
+def test_what_was_fine_tuned_loses_less_by_rounding(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the logits of the network that was trained, which fine-tuning keeps to.
+
+    Ten times as fast as is usual, for an effect that no processor's rounding hides: a fifth to two fifths of the loss
+    are left; with weights or activations alone rounded in training it is three fifths, with neither all of it.
+    """
+    monkeypatch.setattr(tuning, "TuneRecipe", lambda: TuneRecipe(lr=2e-3))
     bad = coarse(plain(made))
     how = recipe("tuned", steps=2, batch=12)
     tuned = fine_tuned(bad, made.trained, made.clouds, how, 0)
@@ -136,4 +143,4 @@ def test_what_was_fine_tuned_loses_less_by_rounding(made: Made, tmp_path: Path) 
         export_onnx(network, made.trained, tmp_path / f"{number}.onnx", card, made.clouds)
         rounded = predict(load_onnx(tmp_path / f"{number}.onnx").network, made.clouds.points).softmax(1)
         gaps.append((rounded - exact).abs().mean().item())
-    assert gaps[1] < 0.8 * gaps[0]
+    assert gaps[1] < 0.5 * gaps[0]
