@@ -223,9 +223,9 @@ def test_passes_differ_in_order() -> None:
 
 def test_loss_falls_and_the_classes_are_told_apart(tiny_clouds: PointClouds) -> None:
     network = tiny()
-    losses = train(network, tiny_clouds, quick(steps=60, batch=12, lr=0.02), 0)
-    assert len(losses) == 60
-    assert sum(losses[-5:]) < 0.2 * sum(losses[:5])
+    losses = train(network, tiny_clouds, quick(steps=120, batch=12, lr=0.02), 0)
+    assert len(losses) == 120
+    assert sum(losses[-5:]) < 0.1 * sum(losses[:5])
     assert (predict(network, tiny_clouds.points).argmax(1) == tiny_clouds.labels).float().mean() > 0.95
 
 
