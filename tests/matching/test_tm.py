@@ -302,7 +302,7 @@ def run(real: PointClouds, steps: int = 6, lr: float = 0.02, **more: Any) -> tup
 
 def test_step_size_is_learned_and_stays_positive(tiny_clouds: PointClouds) -> None:
     _, _, risen = run(tiny_clouds, 20, options={"step_size": 1e-3})
-    assert risen.exp().item() > 1.3e-3  # a student that hardly moves wants to move more
+    assert risen.exp().item() > 1.2e-3  # a student that hardly moves wants to move more
     _, _, fallen = run(tiny_clouds, 4, 10.0, options={"step_size": 0.5})
     assert fallen.exp().item() > 0
     _, _, fixed = run(tiny_clouds, 3, options={"step_size": 0.5, "learn_step_size": False})
