@@ -71,7 +71,7 @@ def by_torch(real: PointClouds, how: ExpertConfig, k: int) -> list[list[Tensor]]
 @pytest.mark.parametrize(
     "changes",
     [{}, {"momentum": 0.9}, {"sam": 0.5}, {"sam": 0.1, "momentum": 0.5}, {"network": "pointnet-small", "lr": 0.005},
-     {"network": "pointnet-small,pointnet-small-instancenorm"}, {"augmentation": Augmentation()}],
+     {"network": "pointnet-small,pointnet-small-instancenorm", "lr": 0.02}, {"augmentation": Augmentation()}],
     ids=["plain", "momentum", "sam", "both", "batch-norm", "two", "bare"],
 )  # fmt: skip
 def test_states_are_those_of_torch(changes: dict[str, Any], tiny_clouds: PointClouds, own_cache: Path) -> None:
