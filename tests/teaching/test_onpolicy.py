@@ -248,7 +248,7 @@ def test_hard_labels_all_become_the_teachers(tiny_clouds: PointClouds, experienc
     # Batch and candidates; those that were moved before and after.
     assert lesson.calls.clouds == 12 + 12 * (2 if kind == "move" else 1)
     assert (found.points[:6] == batch.points[:6]).all()
-    assert (found.points[6:] != batch.points[6:]).any(2).all(1).float().mean() > 0.8
+    assert (found.points[6:] != batch.points[6:]).any(2).any(1).all()
 
 
 @pytest.mark.parametrize(("kind", "choose"), CHOICES)
