@@ -181,7 +181,7 @@ def test_networks_learn_two_shapes(name: str) -> None:
     network = build(name, 2, 0)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
     with seeded(0):
-        for _ in range(8):
+        for _ in range(12):
             optimiser.zero_grad()
             loss = nn.functional.cross_entropy(network.train()(points).logits, labels)
             loss.backward()
