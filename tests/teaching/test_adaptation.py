@@ -169,7 +169,7 @@ def test_a_memory_keeps_from_forgetting(how: How, sides: tuple[PointClouds, Poin
     assert right(old, known) > 0.9
     few = known[torch.tensor([0, 1, 8, 9])]
     without, reminded = (adapt(old, memory, new, how, recipe, 0) for memory in ([], [few]))
-    assert (right(without, new), right(reminded, new)) == (1.0, 1.0)
+    assert min(right(without, new), right(reminded, new)) > 0.8
     assert right(without, known) < 0.3
     assert right(reminded, known) > 0.8
 
