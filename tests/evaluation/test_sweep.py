@@ -19,7 +19,7 @@ from pcdistill.storage import Artefact
 from pcdistill.training import Grid, Protocol, Recipe, protocol, recipe
 
 PLAN = Protocol(
-    name="brief", network="pointnet-small", test_points=16, grid=Grid(lr=(1e-2, 1e-6), length=(2.0, 0.5)),
+    name="brief", network="pointnet-small", test_points=16, grid=Grid(lr=(3e-2, 1e-6), length=(2.0, 0.5)),
     recipe=Recipe(name="brief", steps=6, batch=8),
 )  # fmt: skip
 
@@ -54,8 +54,8 @@ def test_the_best_on_validation_wins_and_every_recipe_is_tried(few: PointClouds)
     clouds, validation = split(few, PLAN)
     assert validation is not None
     found = chosen(PLAN, clouds, validation, [0, 1])
-    assert [(trial.lr, trial.steps) for trial in found.trials] == [(1e-6, 3), (1e-2, 3), (1e-6, 12), (1e-2, 12)]
-    by_hand = Recipe(name="brief*", steps=12, batch=8, lr=1e-2)
+    assert [(trial.lr, trial.steps) for trial in found.trials] == [(1e-6, 3), (3e-2, 3), (1e-6, 12), (3e-2, 12)]
+    by_hand = Recipe(name="brief*", steps=12, batch=8, lr=3e-2)
     plan = Protocol(name="brief", network="pointnet-small", test_points=16, recipe=by_hand)
     assert found.trials[3].accuracy == tuple(evaluate(clouds, validation, plan, [0, 1]).accuracies)
     best = max(trial.mean for trial in found.trials)
@@ -202,14 +202,14 @@ def test_a_comparison_under_a_sweep(
     monkeypatch.setattr(compare, "carried_out", here)
     config = CompareConfig(
         data=str(tiny_file), output=tmp_path / "grid", methods=("random", "whole"), budgets=("6x16@8",),
-        protocol="sweep", network="pointnet-small", train_steps=2, train_seeds=1,
+        protocol="sweep", network="pointnet-small", train_steps=6, train_seeds=1,
     )  # fmt: skip
     records = compare.run_compare(config)
     assert records == read_records(tmp_path / "grid" / "records.jsonl")
     assert [record.arm for record in records] == ["random", "whole"]
     kept, validation = last_split(load(tiny_file, "train", points=1024), 0.2)
     assert validation is not None
-    plan = compare.plan_of(config)
+    plan = compare.plan_of(config, config.network)
     assert (plan.name, plan.grid) == ("sweep*", protocol("sweep").grid)
     whole = evaluate(kept, load(tiny_file, "test", points=1024), plan, [0], validation=validation)
     assert records[1].accuracy == whole.accuracies
