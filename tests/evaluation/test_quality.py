@@ -50,8 +50,8 @@ def test_thinned_and_rounded_copies_are_found_and_fresh_shapes_are_not(
     assert copies.made.ratio < 0.4
     fresh = audit(thinned(held_out, bits), real, held_out, bits).overall
     assert fresh.made.near < 0.3
-    assert fresh.made.authentic > 0.3
-    assert fresh.made.ratio > 0.6
+    assert fresh.made.authentic > 0.2
+    assert fresh.made.ratio > 0.5
     for found in (copies, fresh):  # references do not depend on what is audited
         assert found.test is not None
         assert found.test.near < 0.15
@@ -94,7 +94,7 @@ def test_another_sample_of_the_surface_does_not_hide_copies(real: PointClouds, h
     copies, fresh = (audit(sampled(clouds), real, held_out, 5).overall.made for clouds in (real, held_out))
     assert copies.chamfer > 0.5 * fresh.chamfer
     assert copies.near == 1
-    assert fresh.near < 0.3
+    assert fresh.near < 0.5
 
 
 def test_a_copy_among_fresh_clouds_is_named(real: PointClouds, held_out: PointClouds) -> None:
