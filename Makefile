@@ -29,7 +29,7 @@ docs: $(ready)  ## build the documentation in docs/_build/html
 	@echo docs/_build/html/index.html
 
 reproduce-quick: $(ready)  ## measure some committed records anew and compare: below half an hour
-	@.venv/bin/python benchmarks/reproduce.py
+	@.venv/bin/python -m benchmarks.reproduce
 
 lint: $(ready)  ## check style, types and the direction of imports
 	.venv/bin/ruff check
@@ -42,7 +42,7 @@ format: $(ready)  ## put the code into form
 	.venv/bin/ruff format
 
 web:  ## bundle the scripts of the page for the browser anew (takes Node.js)
-	cd pcdistill/viewing/web && npm ci && npm run build
+	cd pcdistill/viewing/browser/web && npm ci && npm run build
 
 clean:  ## remove the environment, caches and build output
 	rm -rf .venv .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache build dist docs/_build

@@ -1,67 +1,57 @@
 """Measure some of the committed records anew, on two cores in less than half an hour, and compare.
 
-    python benchmarks/reproduce.py        # or: make reproduce-quick
+    python -m benchmarks.reproduce        # or: make reproduce-quick
 
-Which: `items`. Nothing committed is touched, and no set made before is used (banks of networks are, from the cache).
-The mean accuracy now may differ from the recorded one by two points, or by three standard errors of the recorded mean
-if that is more; a single run is taken to have a standard deviation of one point. Exit status 1 if one differs by more,
-failed, or has no record. Items whose data are not on this machine are skipped. Independent items run in two processes
-of one thread each.
+Which: `ITEMS`, cells of the grids. Nothing committed is touched, and no set made before is used (banks of networks are,
+from the cache). The mean accuracy now may differ from the recorded one by two points, or by three standard errors of
+the recorded mean if that is more; a single run is taken to have a standard deviation of one point. Exit status 1 if one
+differs by more, failed, or has no record. Items whose data are not on this machine are skipped.
 """
 
-import argparse
-import contextlib
-import importlib.util
-import io
-import json
 import math
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
+from pcdistill.artefact.artefact import set_name
+from pcdistill.core.errors import InputError
+from pcdistill.core.options import read_toml
 from pcdistill.data import load
-from pcdistill.errors import InputError
-from pcdistill.evaluation import Record, accuracy_cell, markdown_table, mean_std, read_records
+from pcdistill.evaluation import mean_std
+from pcdistill.experiments.cells import Cell, cells
+from pcdistill.experiments.grid import run_grid
+from pcdistill.experiments.spec import GridSpec
+from pcdistill.results.record import PRESET, Record, read_records
+from pcdistill.results.table import Table, accuracy_cell
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 LEAST, ERRORS, SINGLE = 0.02, 3, 0.01  # tolerance: at least, in standard errors; deviation of a single run
 WORKERS = 2
-
-
-def script(name: str) -> ModuleType:
-    """The benchmark of this name beside this one."""
-    spec = importlib.util.spec_from_file_location(f"_{name}", HERE / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPTS = {name: script(name) for name in ("networks", "frontier")}
+# By folder the words of cells (`compare --only`).
+ITEMS = {
+    "networks": [
+        *(f"modelnet10 {arm} 1229B@128x5 {network}" for arm in ("random", "krr")
+          for network in ("pointnet-tiny", "pointnet", "dgcnn")),
+        "modelnet10 whole pointnet-tiny",
+    ],
+    "frontier": [f"modelnet10 {arm} 1229B@128x5 tuned" for arm in ("medoid", "random")],
+    "shapes": [f"shapes {arm}" for arm in ("random", "medoid", "krr", "whole")],
+}  # fmt: skip
 
 
 class Item(NamedTuple):
-    """One committed record: its file in `results`, and its arm (`Arm`) or cell (`Cell`) in the script that made it."""
+    """A cell that is measured anew."""
 
-    file: str
-    script: str
-    arm: Any
+    folder: str
+    words: str
 
-    @property
-    def label(self) -> str:
-        size = "" if self.arm.bytes_per_class is None else f" at {self.arm.bytes_per_class:,} bytes"
-        return f"{self.file}: {self.arm.dataset} {self.arm.arm}{size}, {getattr(self.arm, 'network', 'pointnet')}"
+    def __str__(self) -> str:
+        return f"{self.folder}: {self.words}"
 
 
 class Outcome(NamedTuple):
@@ -74,72 +64,70 @@ class Outcome(NamedTuple):
 
 def items() -> list[Item]:
     """What is measured anew."""
-    cell, arm = SCRIPTS["networks"].Cell, SCRIPTS["frontier"].Arm
-    cells = [
-        cell("modelnet10", made, network, 1229)
-        for made in ("random", "krr")
-        for network in ("pointnet-tiny", "pointnet", "dgcnn")
-    ]
-    cells += [cell("modelnet10", "whole", "pointnet-tiny", None, bits=32)]
-    shapes = [one for one in SCRIPTS["networks"].cells() if one.dataset == "shapes"]
-    return [
-        *(Item("networks.jsonl", "networks", one) for one in cells),
-        *(Item("frontier.jsonl", "frontier", arm("modelnet10", made, 1229, 3)) for made in ("medoid", "random")),
-        *(Item("shapes.jsonl", "networks", one) for one in shapes),
-    ]
+    return [Item(folder, words) for folder, listed in ITEMS.items() for words in listed]
+
+
+def spec_of(listed: Sequence[Item], output: Path) -> GridSpec:
+    """The grid of a folder, for these of its cells."""
+    path = HERE / listed[0].folder / "grid.toml"
+    given = {**read_toml(path, GridSpec), "records": None, "output": output, "sets": output / "sets"}
+    return GridSpec.checked({**given, "only": [item.words for item in listed], "workers": WORKERS}, path)
+
+
+def found_in(records: Sequence[Record], item: Item) -> Record | None:
+    """The record of an item among those of its folder."""
+    place = _place_of(cell_of(item))
+    return next((one for one in records if _place(one) == place), None)
+
+
+def cell_of(item: Item) -> Cell:
+    """The first of an item's cells, which differ in their seeds."""
+    return cells(spec_of([item], Path("unused")))[0]
+
+
+def _place_of(cell: Cell) -> tuple[str, ...]:
+    arm, variant = cell.arm.removeprefix(PRESET), cell.record_facts()["variant"]
+    return set_name(cell.data), arm, cell.network, cell.product.protocol, variant
+
+
+def _place(record: Record) -> tuple[str, ...]:
+    protocol, variant = record.protocol.partition(" ")[0].removesuffix("*"), record.variant
+    return record.dataset, record.arm, record.network, protocol, str(variant)
 
 
 def recorded(item: Item) -> Record | None:
-    """The committed record, as made by this very command."""
-    return next((one for one in read_records(RESULTS / item.file) if one.command == item.arm.command), None)
+    """The committed record."""
+    return found_in(read_records(HERE / item.folder / "records.jsonl"), item)
 
 
-def groups(listed: Sequence[Item]) -> list[list[Item]]:
-    """Items by what can run at the same time: those that are trained on the same set follow each other.
-
-    Longest first, by what the records say.
-    """
-    found: dict[tuple[Any, ...], list[Item]] = {}
-    for item in listed:
-        key = (item.script, item.arm.dataset, item.arm.arm, item.arm.bytes_per_class)
-        found.setdefault(key, []).append(item)
-
-    def cost(group: list[Item]) -> float:
-        records = [record for item in group if (record := recorded(item))]
-        trained = sum(one.train_seconds * len(one.accuracy) for one in records)
-        return trained + max((one.distill_seconds * len(one.distill_seeds) for one in records), default=0.0)
-
-    return sorted(found.values(), key=cost, reverse=True)
-
-
-def measured(group: Sequence[Item]) -> list[Outcome]:
-    """Measure items in this process; their sets are shared, and gone afterwards."""
-    torch.set_num_threads(1)
+def measured(listed: Sequence[Item]) -> dict[Item, Outcome]:
+    """Measure items of one folder; their sets are gone afterwards."""
+    missing = {item: reason for item in listed if (reason := _missing(item)) is not None}
+    left = [item for item in listed if item not in missing]
+    outcomes = {item: Outcome(skipped=reason) for item, reason in missing.items()}
+    if not left:
+        return outcomes
     with tempfile.TemporaryDirectory() as folder:
-        SCRIPTS["networks"].SETS = Path(folder)  # type: ignore[attr-defined]
-        return [_outcome(item) for item in group]
+        failed = "no result"
+        try:
+            run_grid(spec_of(left, Path(folder)))
+        except InputError as error:  # of some cell; the records of the others are written
+            failed = str(error)
+        records = read_records(Path(folder) / "records.jsonl")
+        for item in left:
+            record = found_in(records, item)
+            outcomes[item] = Outcome(failed=failed) if record is None else Outcome(record.accuracy)
+    return outcomes
 
 
-def _outcome(item: Item) -> Outcome:
+def _missing(item: Item) -> str | None:
+    """What is not on this machine."""
     try:
         for split in ("train", "test"):
-            load(item.arm.dataset, split, points=1024)
+            load(cell_of(item).data, split, points=1024)
     except InputError as error:
-        return Outcome(skipped=str(error))
-    return Outcome(SCRIPTS[item.script].measure(item.arm).accuracy)
-
-
-def in_a_process(group: Sequence[Item]) -> list[Outcome]:
-    """`measured` in a process of its own, with one thread."""
-    places = [str(items().index(item)) for item in group]
-    ran = subprocess.run(
-        [sys.executable, __file__, "--items", *places], capture_output=True, text=True, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    if ran.returncode:
-        why = (ran.stderr.strip() or f"status {ran.returncode}").splitlines()[-1]
-        return [Outcome(failed=why)] * len(group)
-    return [Outcome(*found) for found in json.loads(ran.stdout)]
+        return str(error)
+    return None
 
 
 def tolerance(record: Record) -> float:
@@ -153,8 +141,8 @@ def row(item: Item, outcome: Outcome) -> list[str]:
     """A line of the table: what, committed, now, difference, tolerance, and what follows."""
     record = recorded(item)
     if record is None:
-        return [item.label, "–", "–", "–", "–", "no record"]
-    facts = [item.label, f"{accuracy_cell(record)} ({len(record.accuracy)})"]
+        return [str(item), "–", "–", "–", "–", "no record"]
+    facts = [str(item), f"{accuracy_cell(record)} ({len(record.accuracy)})"]
     allowed = f"{100 * tolerance(record):.1f}"
     if not outcome.accuracy:
         return [*facts, "–", "–", allowed, "skipped" if outcome.skipped else "failed"]
@@ -165,43 +153,24 @@ def row(item: Item, outcome: Outcome) -> list[str]:
     return [*facts, f"{now} ({runs})", f"{100 * difference:+.1f}", allowed, "ok" if good else "no"]
 
 
-def compare(listed: Sequence[Item]) -> int:
+def main() -> int:
     """Measure and print the table; the exit status."""
     start = time.perf_counter()
-    left = groups([item for item in listed if recorded(item)])
-    found: dict[Item, Outcome] = {}
-
-    def one(group: list[Item]) -> None:
-        found.update(zip(group, in_a_process(group), strict=True))
-        print(f"{len(found)} of {sum(map(len, left))} measured", file=sys.stderr, flush=True)
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(one, left))
-    rows = [row(item, found.get(item, Outcome())) for item in listed]
-    print(markdown_table(["what", "committed % (n)", "now % (n)", "difference", "tolerance", ""], rows), end="")
-    for item in listed:
-        outcome = found.get(item)
-        if outcome is None:
-            print(f"no record in {item.file} of: {item.arm.command}")
-        elif why := outcome.skipped or outcome.failed:
-            print(f"{'skipped' if outcome.skipped else 'failed'}: {item.label}: {why}")
+    torch.set_num_threads(WORKERS)  # one for each
+    outcomes: dict[Item, Outcome] = {}
+    for folder in ITEMS:
+        listed = [item for item in items() if item.folder == folder and recorded(item)]
+        outcomes |= measured(listed) if listed else {}
+        print(f"{len(outcomes)} of {len(items())} measured", file=sys.stderr, flush=True)
+    rows = [row(item, outcomes.get(item, Outcome())) for item in items()]
+    print(Table(["what", "committed % (n)", "now % (n)", "difference", "tolerance", ""], rows).markdown(), end="")
+    for item, outcome in outcomes.items():
+        if why := outcome.skipped or outcome.failed:
+            print(f"{'skipped' if outcome.skipped else 'failed'}: {item}: {why}")
     ends = [line[-1] for line in rows]
     counted = ", ".join(f"{ends.count(end)} {end}" for end in ("ok", "no", "failed", "no record", "skipped"))
     print(f"{counted}; {(time.perf_counter() - start) / 60:.1f} minutes")
     return 0 if {"ok", "skipped"}.issuperset(ends) else 1
-
-
-def main() -> int:
-    """Compare everything; with places of items, only measure those and print what came out as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", nargs="+", type=int, help=argparse.SUPPRESS)
-    places = parser.parse_args().items
-    if places is None:
-        return compare(items())
-    with contextlib.redirect_stdout(io.StringIO()):  # what scripts say while they measure
-        outcomes = measured([items()[place] for place in places])
-    print(json.dumps(outcomes))
-    return 0
 
 
 if __name__ == "__main__":

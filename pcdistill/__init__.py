@@ -6,35 +6,54 @@
 PointClouds(shapes: 400 clouds x 64 points, 10 classes)
 """
 
-from pcdistill.clouds import PointClouds
-from pcdistill.config import DistillConfig, EvaluateConfig, SelectConfig, TrainConfig
-from pcdistill.data import from_pyg, load, to_pyg
-from pcdistill.distill import DistillSettings, distill
-from pcdistill.errors import InputError
-from pcdistill.evaluation import evaluate
-from pcdistill.expansion import Expansion, expand
-from pcdistill.jobs import run_distill, run_evaluate, run_select, run_train
-from pcdistill.matching import objectives
-from pcdistill.matrices import run_matrix
-from pcdistill.models import networks
-from pcdistill.selection import select, selectors
-from pcdistill.storage import Artefact, Budget, storages
-from pcdistill.training import Protocol, Recipe, protocol, recipe
-from pcdistill.viewing import gallery
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers; `__getattr__` imports
+    from pcdistill.artefact import Artefact, Expansion, expand
+    from pcdistill.clouds import PointClouds
+    from pcdistill.condense import distill, select
+    from pcdistill.core.errors import InputError
+    from pcdistill.data import from_pyg, load, to_pyg
+    from pcdistill.evaluation import evaluate, train
+    from pcdistill.matching import objectives
+    from pcdistill.models import networks
+    from pcdistill.selection import selectors
+    from pcdistill.storage import storages
+    from pcdistill.training import EvaluationProtocol, Recipe, protocol, recipe
+    from pcdistill.viewing import gallery
+
+_ROOMS = {
+    "Artefact": "artefact",
+    "Expansion": "artefact",
+    "InputError": "core.errors",
+    "PointClouds": "clouds",
+    "EvaluationProtocol": "training",
+    "Recipe": "training",
+    "distill": "condense",
+    "evaluate": "evaluation",
+    "expand": "artefact",
+    "from_pyg": "data",
+    "gallery": "viewing",
+    "load": "data",
+    "networks": "models",
+    "objectives": "matching",
+    "protocol": "training",
+    "recipe": "training",
+    "select": "condense",
+    "selectors": "selection",
+    "storages": "storage",
+    "to_pyg": "data",
+    "train": "evaluation",
+}
 
 __all__ = [
     "Artefact",
-    "Budget",
-    "DistillConfig",
-    "DistillSettings",
-    "EvaluateConfig",
+    "EvaluationProtocol",
     "Expansion",
     "InputError",
     "PointClouds",
-    "Protocol",
     "Recipe",
-    "SelectConfig",
-    "TrainConfig",
     "distill",
     "evaluate",
     "expand",
@@ -45,13 +64,20 @@ __all__ = [
     "objectives",
     "protocol",
     "recipe",
-    "run_distill",
-    "run_evaluate",
-    "run_matrix",
-    "run_select",
-    "run_train",
     "select",
     "selectors",
     "storages",
     "to_pyg",
+    "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What is asked for is imported only then: the command line answers `--help` without torch."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 
 Provenance = Mapping[str, str | int | float | bool]
 
@@ -173,10 +173,6 @@ class PointClouds:
             index = torch.as_tensor(index)
         classes = None if self.classes is None else self.classes[index]
         return replace(self, points=self.points[index], labels=self.labels[index], classes=classes)
-
-    def of_class(self, label: int) -> "PointClouds":
-        """The clouds of one class."""
-        return self[(self.hard_labels == label).nonzero()[:, 0]]
 
     def with_points(self, points: Tensor) -> "PointClouds":
         """The same labels and names on other coordinates `(N, P', 3)`."""

@@ -15,10 +15,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from pcdistill import jobs
+from pcdistill.artefact import Artefact, exhibit_of
 from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
-from pcdistill.config import ViewConfig
 from pcdistill.matching import objectives
 from pcdistill.viewing import gallery
 
@@ -34,13 +33,12 @@ def draw(name: str, folder: Path) -> None:
     settings = ["--clouds-per-class", CLOUDS, "--points", POINTS, "--steps", STEPS, "--snapshots", 1]
     bank = getattr(objectives[name].Options(), "bank", None)
     if hasattr(bank, "networks"):
-        settings += ["--networks", NETWORKS]
+        settings += ["--members", NETWORKS]
     words = ["distill", "--data", "shapes", "--objective", name, *settings, "--output", made]
     if main([str(word) for word in words]):
         raise SystemExit(f"{name}: no set")
-    view = jobs.open_view(ViewConfig(source=str(made), initial=True))
-    assert view.initial is not None
-    initial = of_classes(view.initial)
+    view = exhibit_of(Artefact.load(made))
+    initial = of_classes(view.clouds.with_points(view.frames[0]))
     gallery(of_classes(view.clouds), drawn, columns=CLOUDS, renderer="builtin", initial=initial, tile=TILE)
     with Image.open(drawn) as picture:
         picture.quantize(COLOURS, dither=Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)

@@ -11,13 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pcdistill.evaluation import read_records, write_records
+from pcdistill.results.record import read_records, write_records
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "runs" / "view"
 IMAGES = ROOT / "docs" / "images"
 SET = ("--clouds-per-class", "10", "--points", "128", "--bits", "5", "--storage", "coded", "--snapshots", "11")
-FRONTIER = ROOT / "benchmarks" / "results" / "frontier.jsonl"
+FRONTIER = ROOT / "benchmarks" / "frontier" / "records.jsonl"
 MOST = 1300  # bytes per class of the records that are shown beside the clouds
 HALVES = (
     ("bathtub", "bed", "chair", "desk", "dresser"),

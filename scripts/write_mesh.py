@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from pcdistill.data.shapes import FAMILIES, mesh
+from pcdistill.data.procedural.shapes import FAMILIES, mesh
 
 STREAM = 99  # of objects that no split has
 

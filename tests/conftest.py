@@ -1,21 +1,29 @@
 """Fixtures shared by all tests: one thread, an empty cache, real data where there is some, a tiny set."""
 
+import hashlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # Before torch and NumPy start their thread pools, and for the commands that tests run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import h5py
 import hypothesis
 import pytest
 import torch
 
-from pcdistill import training
+from pcdistill.artefact.artefact import Artefact
+from pcdistill.artefact.metadata import Metadata
 from pcdistill.clouds import PointClouds
+from pcdistill.commands.base import Command
+from pcdistill.commands.making import Making
 from pcdistill.data import write_hdf5
+from pcdistill.storage import Budget, storages
+from pcdistill.training.recipe import RECIPES
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -48,6 +56,14 @@ def _empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an empty cache."""
+    monkeypatch.setenv("PCDISTILL_CACHE", str(folder := tmp_path / "cache"))
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """Folder with real data sets: `PCDISTILL_DATA`, or `../shared/data` beside the repository."""
@@ -74,8 +90,26 @@ def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def short_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every named recipe, three steps long: what is tested is the way, not the accuracy at its end."""
-    for name, recipe in training.RECIPES.items():
-        monkeypatch.setitem(training.RECIPES, name, recipe.model_copy(update={"steps": 3, "batch": 8}))
+    for name, recipe in RECIPES.items():
+        monkeypatch.setitem(RECIPES, name, recipe.model_copy(update={"steps": 3, "batch": 8}))
+
+
+def of_class(clouds: PointClouds, label: int) -> PointClouds:
+    """The clouds of one class."""
+    return clouds[clouds.hard_labels == label]
+
+
+def written(command: Making) -> Artefact:
+    """The artefact that a command writes."""
+    command.run(lambda _: None)
+    return Artefact.load(command.output)
+
+
+def lines_of(command: Command) -> list[str]:
+    """What a command says."""
+    lines: list[str] = []
+    command.run(lines.append)
+    return lines
 
 
 def _tiny(per_class: int, points: int, seed: int) -> PointClouds:
@@ -107,3 +141,86 @@ def _ring(clouds: int, points: int, random: torch.Generator) -> torch.Tensor:
     thickness = 0.1 + 0.2 * torch.rand(clouds, 1, generator=random)
     radius = 1 + thickness * across.cos()
     return torch.stack([radius * around.cos(), radius * around.sin(), thickness * across.sin()], dim=2)
+
+
+def _random_clouds(classes: int, each: int, points: int, seed: int = 0) -> PointClouds:
+    """Coordinates uniform in [-1, 1], class by class."""
+    random = torch.Generator().manual_seed(seed)
+    values = 2 * torch.rand(classes * each, points, 3, generator=random) - 1
+    names = tuple(f"class {number}" for number in range(classes))
+    return PointClouds(values, torch.arange(classes).repeat_interleave(each), names)
+
+
+def _sealed(body: bytes, version: int = 1) -> bytes:
+    """What docs/format.md says a file with this HDF5 content is."""
+    header = f"pcdistill artefact {version}\nsha256 {hashlib.sha256(body).hexdigest()}\n"
+    return header.encode().ljust(512, b"\0") + body
+
+
+@pytest.fixture(scope="session")
+def random_clouds() -> Callable[..., PointClouds]:
+    return _random_clouds
+
+
+@pytest.fixture(scope="session")
+def sealed() -> Callable[..., bytes]:
+    return _sealed
+
+
+@pytest.fixture(scope="session")
+def make_artefact() -> Callable[..., Artefact]:
+    """Artefact of `classes` x `each` random clouds of `points` points; further fields go into the metadata."""
+
+    def make(
+        classes: int = 3,
+        each: int = 2,
+        points: int = 10,
+        bits: int = 8,
+        steps: int = 4,
+        snapshots: int = 1,
+        **changes: Any,
+    ) -> Artefact:
+        clouds = _random_clouds(classes, each, points)
+        storage = storages["points"].from_clouds(clouds, Budget(clouds_per_class=each, points=points, bits=bits))
+        facts: dict[str, Any] = {
+            "arm": "quantile",
+            "distilled": True,
+            "dataset": "tiny",
+            "source_fingerprint": clouds.fingerprint(),
+            "source": {"name": "tiny", "up_axis": "z", "seed": 3, "scale": 0.1},
+            "storage": storage.name,
+            "layout": storage.layout(),
+            "class_names": clouds.class_names,
+            "clouds_per_class": each,
+            "points": points,
+            "bits": bits,
+            "selection": {"method": "random", "features": "raw", "seed": 0},
+            "objective": {"name": "quantile", "bank": {"steps": [20, 200]}},
+            "settings": {"steps": steps, "lr": 0.01},
+            "protocol": {"name": "tuned", "recipe": {"name": "tuned", "epochs": None}},
+            "seed": 0,
+            "prepare_seconds": 1.5,
+            "distill_seconds": 2.25,
+            "versions": {"python": "3.11.0"},
+            "hardware": "a processor, 2 cores",
+            "created": "2026-01-31",
+        }
+        losses = [1 / (1 + step) for step in range(steps)]
+        return Artefact(storage, Metadata(**{**facts, **changes}), losses, [clouds.points] * snapshots)
+
+    return make
+
+
+@pytest.fixture
+def rewritten(make_artefact: Callable[..., Artefact], tmp_path: Path) -> Callable[..., Path]:
+    """A file with a right checksum whose HDF5 content was changed: `rewritten(lambda file: ..., **make_artefact's)`."""
+
+    def rewrite(change: Callable[[h5py.File], object], **arguments: Any) -> Path:
+        path = tmp_path / "changed.h5"
+        make_artefact(**arguments).save(path)
+        with h5py.File(path, "r+") as file:
+            change(file)
+        path.write_bytes(_sealed(path.read_bytes()[512:]))
+        return path
+
+    return rewrite

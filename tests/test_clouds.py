@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 
 NAMES = ("chair", "lamp", "table")
 
@@ -133,12 +133,6 @@ def test_indexing_soft_labels_keeps_rows() -> None:
 def test_indexing_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="0 clouds of 5 points"):
         clouds_with()[torch.zeros(4, dtype=torch.bool)]
-
-
-def test_of_class() -> None:
-    clouds = clouds_with()
-    assert torch.equal(clouds.of_class(1).points, clouds.points[[1, 3]])
-    assert clouds.of_class(1).class_names == NAMES
 
 
 def test_batch_and_with_points() -> None:

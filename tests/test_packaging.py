@@ -49,7 +49,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     packed = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     sources = {str(path.relative_to(REPOSITORY)) for path in PACKAGE.rglob("*.py")}
-    page = {f"pcdistill/viewing/web/{name}" for name in ("page.html", "viewer.css", "viewer.bundle.js")}
+    page = {f"pcdistill/viewing/browser/web/{name}" for name in ("page.html", "viewer.css", "viewer.bundle.js")}
     assert packed >= sources | page | {"pcdistill/py.typed"}
     assert not [name for name in packed if "node_modules" in name]
     assert {name.split("/")[0] for name in packed} == {"pcdistill"}

@@ -1,6 +1,6 @@
 """Files to `PointClouds`: named sets, readers for the layouts in use, the procedural default set."""
 
-from pcdistill.data.catalog import CatalogRow, catalog, info, load, open_stream, open_streamed
+from pcdistill.data.catalog import CatalogRow, catalog, info, load, open_streamed
 from pcdistill.data.project import H5Clouds, write_hdf5
 from pcdistill.data.pyg import from_pyg, to_pyg
 from pcdistill.data.splits import last_split, validation_split
@@ -15,7 +15,6 @@ __all__ = [
     "info",
     "last_split",
     "load",
-    "open_stream",
     "open_streamed",
     "to_pyg",
     "validation_split",

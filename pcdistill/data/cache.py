@@ -14,10 +14,10 @@ from pathlib import Path
 import h5py
 
 from pcdistill.clouds import PointClouds
+from pcdistill.core.errors import InputError
+from pcdistill.core.files import cache_root, sha256_file
 from pcdistill.data.prepare import tracked
 from pcdistill.data.project import load_exact, write_splits
-from pcdistill.errors import InputError
-from pcdistill.files import cache_root, sha256_file
 
 VERSION = 1  # raise when a reader's output changes, so that old entries are no longer found
 

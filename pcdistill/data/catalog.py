@@ -5,6 +5,7 @@ the current folder. Each has a card in the repository's `datasets/`.
 """
 
 import importlib
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,14 +13,15 @@ from pathlib import Path
 
 import torch
 
-from pcdistill.clouds import CloudSource, PointClouds, Provenance
-from pcdistill.data import modelnet_hdf5, modelnet_text, project, scanobjectnn, shapenet, tree
-from pcdistill.data.layout import Layout
+from pcdistill.clouds import PointClouds, Provenance
+from pcdistill.core.errors import InputError
+from pcdistill.core.registry import nearest
+from pcdistill.data import project
+from pcdistill.data.layouts import modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, tree
+from pcdistill.data.layouts.layout import Layout
 from pcdistill.data.prepare import SPLITS, check_split
 from pcdistill.data.project import H5Clouds
 from pcdistill.data.stream import StreamedClouds
-from pcdistill.errors import InputError
-from pcdistill.registry import nearest
 
 ENVIRONMENT = "PCDISTILL_DATA"
 SHAPES_POINTS = 1024  # of each procedural cloud when no number is asked for
@@ -35,6 +37,7 @@ class Entry:
         url: where to get it.
         card: its description, a file of `datasets/`.
         places: path below the data folder -> the layout to expect there.
+        cites: keys in `references.bib` of the papers that it comes from; empty for what is our own.
     """
 
     classes: int
@@ -44,6 +47,7 @@ class Entry:
     url: str
     card: str
     places: tuple[tuple[str, Layout], ...]
+    cites: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ SCAN_COUNTS = {"OBJ_ONLY": (2309, 581), "OBJ_BG": (2309, 581)}
 def _scan(variant: str) -> Entry:
     train, test = SCAN_COUNTS.get(variant, (11416, 2882))
     places = tuple((place, scanobjectnn.LAYOUT) for place in scanobjectnn.places(variant))
-    return Entry(15, train, test, SCAN_LICENCE, SCAN_URL, "scanobjectnn.md", places)
+    return Entry(15, train, test, SCAN_LICENCE, SCAN_URL, "scanobjectnn.md", places, ("uy2019scanobjectnn",))
 
 
 CATALOG: Mapping[str, Entry] = {
@@ -85,6 +89,7 @@ CATALOG: Mapping[str, Entry] = {
             ("modelnet40_normal_resampled", modelnet_text.MODELNET10),
             ("ModelNet10", tree.MODELNET),
         ),
+        ("wu2015modelnet",),
     ),
     "modelnet40": Entry(
         40,
@@ -99,6 +104,7 @@ CATALOG: Mapping[str, Entry] = {
             ("modelnet40_normal_resampled", modelnet_text.LAYOUT),
             ("ModelNet40", tree.MODELNET),
         ),
+        ("wu2015modelnet",),
     ),
     "psb19": Entry(
         19,
@@ -108,6 +114,7 @@ CATALOG: Mapping[str, Entry] = {
         "https://segeval.cs.princeton.edu",
         "psb19.md",
         (("psb19_2048.h5", project.LAYOUT),),
+        ("chen2009segmentation", "giorgi2007shrec"),
     ),
     **{f"scanobjectnn:{variant}": _scan(variant) for variant in scanobjectnn.VARIANTS},
     "shapenet": Entry(
@@ -118,8 +125,9 @@ CATALOG: Mapping[str, Entry] = {
         SHAPENET_URL,
         "shapenet.md",
         (("ShapeNet55-34", shapenet.LAYOUT), ("ShapeNet55", shapenet.LAYOUT), ("shapenet", shapenet.LAYOUT)),
+        ("chang2015shapenet", "yu2022pointbert"),
     ),
-    "shapes": Entry(10, 1000, 400, "CC0-1.0; made by the project's code", "built in", "shapes.md", ()),
+    "shapes": Entry(10, 1000, 400, "CC0-1.0; made by the project's code", "built in", "shapes.md", (), ()),
 }
 LAYOUTS = (
     scanobjectnn.LAYOUT,
@@ -171,25 +179,6 @@ def load(
     return clouds
 
 
-def open_stream(
-    name: str | os.PathLike[str],
-    split: str = "train",
-    *,
-    root: str | os.PathLike[str] | None = None,
-    points: int | None = None,
-    seed: int = 0,
-) -> CloudSource:
-    """The same clouds as `load`, bit for bit and with the same fingerprint, read lazily where possible.
-
-    Project HDF5 files come as `StreamedClouds`, whose memory does not depend on the file's size; everything
-    else (and `shapes`) is loaded. Arguments and errors as in `load`.
-    """
-    check_split(split)
-    if str(name) != "shapes" and _locate(str(name), root)[1] is project.LAYOUT:
-        return open_streamed(name, split, root=root, points=points)
-    return load(name, split, root=root, points=points, seed=seed)
-
-
 def open_streamed(
     name: str | os.PathLike[str],
     split: str = "train",
@@ -229,6 +218,22 @@ def catalog(root: str | os.PathLike[str] | None = None) -> list[CatalogRow]:
         found = "built in" if name == "shapes" else (str(place[0]) if place else None)
         rows.append(CatalogRow(name, entry.classes, entry.train, entry.test, entry.licence, found))
     return rows
+
+
+def cited_for(name: str) -> tuple[str, ...] | None:
+    """Keys in `references.bib` of the papers that a set of this name comes from; None where that is not known.
+
+    A name that begins as that of a published set, such as `modelnet10_2048.h5`, is taken for one.
+    """
+    if name in CATALOG:
+        return CATALOG[name].cites
+    published = {_family(known): entry.cites for known, entry in CATALOG.items() if entry.cites}
+    return published.get(_family(name))
+
+
+def _family(name: str) -> str:
+    """The letters that a name begins with."""
+    return "".join(itertools.takewhile(str.isalpha, name.lower()))
 
 
 def info(
@@ -306,7 +311,7 @@ def _named(facts: Provenance, name: str | os.PathLike[str], entry: Entry | None)
 
 
 def _shapes(split: str, points: int | None, seed: int) -> PointClouds:
-    shapes = importlib.import_module("pcdistill.data.shapes")
+    shapes = importlib.import_module("pcdistill.data.procedural.shapes")
     count = shapes.TRAIN_PER_CLASS if split == "train" else shapes.TEST_PER_CLASS
     made: PointClouds = shapes.generate(split, count, SHAPES_POINTS if points is None else points, seed)
     return made

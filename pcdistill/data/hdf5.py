@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from pcdistill.core.errors import InputError
 from pcdistill.data.prepare import Floats, check_set, enough
-from pcdistill.errors import InputError
 
 
 def open_hdf5(path: Path) -> h5py.File:

@@ -9,9 +9,9 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from pcdistill.core.errors import InputError
 from pcdistill.data.pcd import parse_pcd
 from pcdistill.data.prepare import generator_for, tracked, unit_sphere
-from pcdistill.errors import InputError
 
 MESH_POINTS = 1024  # points sampled from a mesh when no number is asked for
 ARRAY_NAMES = ("points", "pos", "xyz")

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from pcdistill.clouds import PointClouds, Provenance
-from pcdistill.errors import InputError
-from pcdistill.progress import progress
-from pcdistill.registry import nearest
+from pcdistill.core.errors import InputError
+from pcdistill.core.progress import progress
+from pcdistill.core.registry import nearest
 
 Floats = NDArray[np.floating]
 T = TypeVar("T")

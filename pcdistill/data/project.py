@@ -18,21 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds, Provenance
+from pcdistill.core.errors import InputError
+from pcdistill.core.files import atomic
 from pcdistill.data.hdf5 import dataset, open_hdf5, reading
-from pcdistill.data.layout import Layout
-from pcdistill.data.prepare import (
-    CHUNK,
-    NORMALISED,
-    Floats,
-    check_set,
-    check_split,
-    enough,
-    frame,
-    unit_sphere,
-    z_up,
-)
-from pcdistill.errors import InputError
-from pcdistill.files import atomic
+from pcdistill.data.layouts.layout import Layout
+from pcdistill.data.prepare import CHUNK, NORMALISED, Floats, check_set, check_split, enough, frame, unit_sphere, z_up
 
 LAYOUT_NAME = "project HDF5"
 KEPT_ATTRIBUTES = ("licence", "split")

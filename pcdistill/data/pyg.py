@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from pcdistill.clouds import PointClouds
+from pcdistill.core.errors import InputError
 from pcdistill.data.prepare import assemble
-from pcdistill.errors import InputError
 
 
 def from_pyg(dataset: Sequence[Any], class_names: Sequence[str] | None = None) -> PointClouds:

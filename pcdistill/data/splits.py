@@ -3,8 +3,8 @@
 import torch
 
 from pcdistill.clouds import PointClouds
+from pcdistill.core.errors import InputError
 from pcdistill.data.prepare import stratified
-from pcdistill.errors import InputError
 
 
 def validation_split(clouds: PointClouds, fraction: float, seed: int) -> tuple[PointClouds, PointClouds]:

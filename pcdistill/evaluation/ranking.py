@@ -14,15 +14,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pcdistill.allocation import Shape, fill
-from pcdistill.augment import Augmentation
+from pcdistill.artefact.artefact import Artefact
+from pcdistill.artefact.expansion import expand
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
+from pcdistill.evaluation.evaluate import evaluate
 from pcdistill.evaluation.scores import mean_std
-from pcdistill.evaluation.sweep import evaluate, split
+from pcdistill.evaluation.sweep import split
 from pcdistill.selection import select
-from pcdistill.storage import Artefact, Storage, soften_by, storages, trained_on
-from pcdistill.training import RECIPES, OnProgress, Protocol
+from pcdistill.storage import Storage, storages
+from pcdistill.storage.budget import Shape, fill
+from pcdistill.storage.labels import soften_by
+from pcdistill.training.augment import Augmentation
+from pcdistill.training.loop import OnProgress
+from pcdistill.training.recipe import RECIPES, EvaluationProtocol
 
 Label = Callable[[Tensor], Tensor]  # points (N, P, 3) -> probabilities (N, C)
 ARMS = ("made", "made_hard", "random", "made_plain", "random_plain", "real_hard")  # of `Ranking`, as they are trained
@@ -71,7 +76,7 @@ class Compression(NamedTuple):
     steps: float
 
 
-def compression(made: Artefact, real: PointClouds, protocol: Protocol) -> Compression:
+def compression(made: Artefact, real: PointClouds, protocol: EvaluationProtocol) -> Compression:
     """What an artefact saves; steps are those of the protocol's recipe, on what is trained on."""
     stored, total = made.clouds, protocol.recipe.total_steps
     return Compression(
@@ -126,7 +131,7 @@ def rank(
     artefact: Artefact,
     train: PointClouds,
     test: PointClouds,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     seeds: Sequence[int],
     label: Label | None = None,
     on_progress: OnProgress | None = None,
@@ -160,19 +165,20 @@ def rank(
     augmented = protocol.model_copy(update={"recipe": recipe.model_copy(update={"augmentation": augmentation})})
     plain = protocol.model_copy(update={"recipe": recipe.model_copy(update={"augmentation": Augmentation()})})
 
-    def reached(arm: str, clouds: PointClouds, plan: Protocol) -> tuple[float, ...]:
+    def reached(arm: str, clouds: PointClouds, trained_by: EvaluationProtocol) -> tuple[float, ...]:
         if on_progress is not None:
             on_progress(ARMS.index(arm), arm)
-        return tuple(evaluate(clouds, test, plan, seeds, validation=validation, device=device).accuracies)
+        return tuple(evaluate(clouds, test, trained_by, seeds=seeds, validation=validation, device=device).accuracies)
 
     made, random = artefact.training_clouds, random_twin(artefact, real, seeds[0], label)
-    found = {"made": reached("made", made, augmented)}
-    found["made_hard"] = found["made"] if made.labels.ndim == 1 else reached("made_hard", _hard(made), augmented)
-    found["random"] = reached("random", random, augmented)
-    found["made_plain"] = reached("made_plain", made, plain)
-    found["random_plain"] = reached("random_plain", random, plain)
-    found["real_hard"] = reached("real_hard", real, augmented)
-    return Ranking(**found)
+    accuracies = {"made": reached("made", made, augmented)}
+    soft = made.labels.ndim == 2
+    accuracies["made_hard"] = reached("made_hard", _hard(made), augmented) if soft else accuracies["made"]
+    accuracies["random"] = reached("random", random, augmented)
+    accuracies["made_plain"] = reached("made_plain", made, plain)
+    accuracies["random_plain"] = reached("random_plain", random, plain)
+    accuracies["real_hard"] = reached("real_hard", real, augmented)
+    return Ranking(**accuracies)
 
 
 def random_twin(artefact: Artefact, real: PointClouds, seed: int, label: Label | None = None) -> PointClouds:
@@ -194,18 +200,16 @@ def random_twin(artefact: Artefact, real: PointClouds, seed: int, label: Label |
     def choose(counts: tuple[int, ...], points: int) -> PointClouds:
         return select(real, "random", counts, features=unseen, points=points, seed=seed)
 
-    views = artefact.expansion if artefact.metadata.layout.get("label_views") else None
-
     def soften(storage: Storage) -> None:
         if label is not None:
-            soften_by(storage, label, views)
+            soften_by(storage, label)
 
     filled = fill(real, artefact.storage.nbytes, Shape(facts.points, facts.bits), kind, choose, soften=soften)
     storage = kind.from_clouds(filled.clouds, filled.budget)
     soften(storage)
     with torch.no_grad():
         clouds = storage.decode()
-    return trained_on(storage, clouds, artefact.expansion)
+    return clouds if artefact.expansion is None else expand(clouds, artefact.expansion)
 
 
 def _hard(clouds: PointClouds) -> PointClouds:

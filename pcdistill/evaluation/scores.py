@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import farthest_points
 from pcdistill.models import Network
-from pcdistill.training import Lesson, OnProgress, Protocol, predict, train_networks
+from pcdistill.training.loop import OnProgress, predict, train_networks
+from pcdistill.training.recipe import EvaluationProtocol
+from pcdistill.training.supervision import Supervision
 
 ECE_BINS = 15
 
@@ -91,11 +93,11 @@ def calibration_error(logits: Tensor, labels: Tensor, bins: int = ECE_BINS) -> f
 def trained_scores(
     clouds: PointClouds,
     test: PointClouds,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     seeds: Sequence[int],
     on_progress: OnProgress | None = None,
     device: str = "cpu",
-    lesson: Lesson | None = None,
+    supervision: Supervision | None = None,
 ) -> tuple[Scores, ...]:
     """Train one fresh network per seed by the protocol's recipe as it is, and test it; `evaluate` without a grid.
 
@@ -103,17 +105,17 @@ def trained_scores(
         InputError: classes differ, or too few test points.
     """
     test = as_tested(test, clouds.class_names, protocol, clouds.points_per_cloud)
-    networks = train_networks(protocol.network, clouds, protocol.recipe, seeds, on_progress, device, lesson)
+    networks = train_networks(protocol.network, clouds, protocol.recipe, seeds, on_progress, device, supervision)
     return tuple(score(network, test) for network in networks)
 
 
-def test_digest(test: PointClouds, protocol: Protocol) -> str:
+def test_digest(test: PointClouds, protocol: EvaluationProtocol) -> str:
     """First digits of the fingerprint of the test clouds, as far as a protocol looks at them, before any thinning."""
     return test.with_points(test.points[:, : protocol.test_points]).fingerprint()[:16]
 
 
 def as_tested(
-    test: PointClouds, class_names: tuple[str, ...], protocol: Protocol, trained_points: int | None = None
+    test: PointClouds, class_names: tuple[str, ...], protocol: EvaluationProtocol, trained_points: int | None = None
 ) -> PointClouds:
     """The test set as a protocol sees it: the first `test_points` points of every cloud, thinned if it says so.
 
@@ -135,7 +137,7 @@ def as_tested(
     return test.with_points(thinned(test.points[:, : protocol.test_points], protocol, trained_points))
 
 
-def thinned(points: Tensor, protocol: Protocol, trained_points: int | None) -> Tensor:
+def thinned(points: Tensor, protocol: EvaluationProtocol, trained_points: int | None) -> Tensor:
     """Test clouds `(N, P, 3)` with no more points than those trained on, if the protocol thins; see `as_tested`."""
     if protocol.thin and trained_points is not None and trained_points < points.shape[1]:
         return farthest_points(points, trained_points)

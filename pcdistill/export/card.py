@@ -1,14 +1,15 @@
 """The model card: what a file for a device says of itself."""
 
 import json
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
-from pcdistill.environment import versions
-from pcdistill.errors import InputError
-from pcdistill.trained import Trained
-from pcdistill.training import Protocol
+from pcdistill.core.environment import versions
+from pcdistill.core.errors import InputError
+from pcdistill.core.options import Options
+from pcdistill.training.recipe import EvaluationProtocol
+from pcdistill.training.trained import Trained
 
 FORMAT = "pcdistill model 1"
 KEY = "pcdistill"  # of the card among an ONNX file's metadata
@@ -16,7 +17,7 @@ LONGEST = 2**20  # characters of a card that is read; files are not trusted
 INPUT = "points (batch, points, 3) float32: every cloud's mean at the origin, largest norm 1, z up"
 
 
-class Card(BaseModel):
+class Card(Options):
     """What is known of an exported network.
 
     Attributes:
@@ -33,11 +34,11 @@ class Card(BaseModel):
         versions: of what made the file.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     format: str = FORMAT
     class_names: tuple[str, ...] = Field(min_length=1)
-    protocol: Protocol
+    protocol: EvaluationProtocol
     dataset: str
     points: int | None = Field(ge=1)
     seed: int | None
@@ -51,6 +52,11 @@ class Card(BaseModel):
     difference: float | None = None
     licence: str = "none stated; that of the training data applies as well"
     versions: dict[str, str] = Field(default_factory=versions)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        json.dumps([self.taught, self.trained_on], allow_nan=False)  # NaN and infinity, which JSON has not
+        return self
 
 
 def card_of(trained: Trained, **more: Any) -> Card:
@@ -77,17 +83,7 @@ def read_card(text: str | None, place: object) -> Card:
         raise InputError(place, "no model card", "a file written by pcdistill export")
     if len(text) > LONGEST:
         raise InputError(place, f"a model card of {len(text)} characters", f"at most {LONGEST}")
-    try:
-        card = Card.model_validate(json.loads(text, parse_constant=_no_number))
-    except (ValidationError, ValueError, RecursionError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "not JSON"}
-        found = ": ".join([*map(str, first["loc"]), str(first["msg"])])
-        raise InputError(place, f"model card: {found[:120]}", "a file written by pcdistill export") from None
+    card = Card.from_json(text, f"{place}: model card")
     if card.format != FORMAT:
         raise InputError(place, f"format {card.format!r:.80}", f"'{FORMAT}'")
     return card
-
-
-def _no_number(word: str) -> NoReturn:
-    """Python reads NaN and Infinity, which JSON does not have."""
-    raise ValueError(word)

@@ -19,9 +19,9 @@ import trimesh
 from numpy.typing import NDArray
 
 from pcdistill.clouds import PointClouds
+from pcdistill.core.errors import InputError
+from pcdistill.core.files import atomic, atomic_folder, safe_name
 from pcdistill.data.prepare import tracked
-from pcdistill.errors import InputError
-from pcdistill.files import atomic, atomic_folder, safe_name
 from pcdistill.viewing.exhibit import upright
 from pcdistill.viewing.scene import height_colours
 
@@ -108,16 +108,16 @@ def check_target(path: Path, kind: FileKind | None) -> None:
     """
     if path.suffix and not path.is_dir():
         if path.suffix not in (".npz", ".h5"):
-            wanted = "a name that ends in .npz or .h5, or a folder and --format ply, pcd or xyz"
-            raise InputError("output", str(path), wanted)
+            expected = "a name that ends in .npz or .h5, or a folder and --format ply, pcd or xyz"
+            raise InputError("output", str(path), expected)
         if kind is not None:
             raise InputError("format", f"{kind} of {path}", "a folder as output, which holds a file per cloud")
     elif kind is None:
-        wanted = "--format ply, pcd or xyz (or an output that ends in .npz or .h5)"
-        raise InputError("output", f"{path}, a folder, and no --format", wanted)
+        expected = "--format ply, pcd or xyz (or an output that ends in .npz or .h5)"
+        raise InputError("output", f"{path}, a folder, and no --format", expected)
     elif path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        found = "a folder with something in it" if path.is_dir() else "a file"
-        raise InputError(path, found, "a folder that is empty or not there")
+        reason = "a folder with something in it" if path.is_dir() else "a file"
+        raise InputError(path, reason, "a folder that is empty or not there")
     elif path.resolve() == Path.cwd():  # whose place another one would take
         raise InputError(path, "the current folder", "another one")
 
@@ -148,12 +148,12 @@ def folder_names(class_names: Sequence[str]) -> tuple[str, ...]:
     for name in class_names:
         safe = safe_name(name)
         if not 0 < len(safe.encode()) <= LONGEST:
-            found = f"{name!r:.80}, which is no name for a folder"
-            raise InputError("class names", found, f"1 to {LONGEST} bytes of letters and digits, or .npz or .h5")
+            reason = f"{name!r:.80}, which is no name for a folder"
+            raise InputError("class names", reason, f"1 to {LONGEST} bytes of letters and digits, or .npz or .h5")
         same = unicodedata.normalize("NFC", safe.casefold())
         if same in taken:
-            found = f"{taken[same]!r:.80} and {name!r:.80} have one folder, '{safe:.80}'"
-            raise InputError("class names", found, "names that differ as folders, or .npz or .h5")
+            reason = f"{taken[same]!r:.80} and {name!r:.80} have one folder, '{safe:.80}'"
+            raise InputError("class names", reason, "names that differ as folders, or .npz or .h5")
         taken[same] = name
         folders.append(safe)
     if taken.keys() <= SPLIT_NAMES:

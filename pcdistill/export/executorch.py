@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
+from pcdistill.core.files import atomic
 from pcdistill.export.folding import Folded
 from pcdistill.export.onnx import PARITY, Logits, quiet
-from pcdistill.files import atomic
 
 LARGEST = 4096  # points, and clouds: ExecuTorch plans its memory for the largest input
 

@@ -6,8 +6,9 @@ from typing import TypeGuard, cast
 import torch
 from torch import Tensor, nn
 
-from pcdistill.models import Network, Output, PointNet
-from pcdistill.models.pointnet import PointNorm, SharedLayer, TNet
+from pcdistill.models import Network, Output
+from pcdistill.models.layers.shared import PointNorm, SharedLayer, TNet
+from pcdistill.models.pointnet import PointNet
 
 
 class Folded(Network):
@@ -76,7 +77,7 @@ def _shared(layers: Iterable[nn.Module]) -> list[tuple[Tensor, Tensor]]:
 
 def _linear(head: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """The layers of a head; a norm in front of them goes into the first."""
-    found: list[tuple[Tensor, Tensor]] = []
+    folded_layers: list[tuple[Tensor, Tensor]] = []
     before: tuple[Tensor, Tensor] | None = None
     for module in cast(Sequence[nn.Module], head):
         if isinstance(module, PointNorm):
@@ -85,8 +86,8 @@ def _linear(head: nn.Module) -> list[tuple[Tensor, Tensor]]:
             weight, bias = _affine(module)
             if before is not None:
                 weight, bias, before = weight * before[0], bias + weight @ before[1], None
-            found.append((weight, bias))
-    return found
+            folded_layers.append((weight, bias))
+    return folded_layers
 
 
 def _affine(layer: SharedLayer | nn.Linear) -> tuple[Tensor, Tensor]:

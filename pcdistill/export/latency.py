@@ -39,9 +39,9 @@ def main() -> None:
 def peak() -> float:
     """Peak MiB of this program so far. On Linux `ru_maxrss` begins with what the process that started it had."""
     status = Path("/proc/self/status")
-    found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
-    if found is not None:
-        return int(found[1]) / 1024
+    peak = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
+    if peak is not None:
+        return int(peak[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 

@@ -1,5 +1,6 @@
 """ONNX files: written with a check against the network they were made from, rounded to int8, and read again."""
 
+import hashlib
 import json
 import logging
 import subprocess
@@ -16,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
+from pcdistill.core.files import atomic
 from pcdistill.export.card import KEY, Card, card_of, read_card
-from pcdistill.files import atomic
 from pcdistill.models import Network, Output
-from pcdistill.trained import Trained, load_network
-from pcdistill.training import predict
+from pcdistill.training.loop import predict
+from pcdistill.training.trained import Trained, load_network
 
 PARITY = 1e-4  # largest difference of logits that a float32 file is written with
 OPSET = 18
@@ -49,13 +50,13 @@ class OnnxNetwork(Network):
 
     def forward(self, points: Tensor) -> Output:
         try:
-            (found,) = self.session.run(["logits"], {"points": points.detach().numpy()})
+            (values,) = self.session.run(["logits"], {"points": points.detach().numpy()})
         except Exception as error:  # onnxruntime raises classes of its own
             raise InputError(self.place, f"does not run ({_short(error)})", "a model that does") from None
-        logits = torch.from_numpy(found)
+        logits = torch.from_numpy(values)
         if logits.shape != (len(points), self.classes) or not logits.isfinite().all():
-            found = f"logits of shape {tuple(logits.shape)}, or that are not finite, for {len(points)} clouds"
-            raise InputError(self.place, found, f"{self.classes} finite ones for each")
+            reason = f"logits of shape {tuple(logits.shape)}, or that are not finite, for {len(points)} clouds"
+            raise InputError(self.place, reason, f"{self.classes} finite ones for each")
         return Output(logits, torch.empty(len(points), 0))
 
 
@@ -115,9 +116,13 @@ def load_onnx(path: Path) -> Trained:
     Raises:
         InputError: no such file, not an ONNX model, without a card of this package, or of other inputs and outputs.
     """
-    session, card = _opened(path)
+    content = _content(path)
+    session, card = _opened(content, path)
     network = OnnxNetwork(session, path, len(card.class_names)).eval()
-    return Trained(network, card.class_names, card.protocol, card.dataset, card.points, card.seed, card.taught)
+    return Trained(
+        network, card.class_names, card.protocol, card.dataset, card.points, card.seed, card.taught,
+        hashlib.sha256(content).hexdigest(),
+    )  # fmt: skip
 
 
 def card_in(path: Path) -> Card:
@@ -128,7 +133,11 @@ def card_in(path: Path) -> Card:
     """
     if path.suffix != ".onnx":
         return card_of(load_network(path))
-    return _opened(path)[1]
+    return _opened(_content(path), path)[1]
+
+
+NETWORK_FILES = (".safetensors", ".onnx")
+"""Endings of files that `load_model` reads."""
 
 
 def load_model(path: Path) -> Trained:
@@ -167,19 +176,23 @@ def _library(name: str) -> Any:
         raise InputError(name, f"not installed ({error})", "pip install 'pcdistill[export]'") from None
 
 
-def _opened(path: Path) -> tuple[Any, Card]:
-    """A file as a session of the runtime, and its card."""
+def _content(path: Path) -> bytes:
     if not path.is_file():
         raise InputError(path, "no such file", "an exported network")
-    session = _session(path.read_bytes(), path)
+    return path.read_bytes()
+
+
+def _opened(content: bytes, path: Path) -> tuple[Any, Card]:
+    """A file as a session of the runtime, and its card."""
+    session = _session(content, path)
     try:
         card = session.get_modelmeta().custom_metadata_map.get(KEY)
         ends = [(one.name, one.type, len(one.shape)) for one in (*session.get_inputs(), *session.get_outputs())]
     except UnicodeDecodeError:
         raise InputError(path, "text that is not UTF-8", "a file written by pcdistill export") from None
     if card is not None and ends != [("points", "tensor(float)", 3), ("logits", "tensor(float)", 2)]:
-        found = ", ".join(f"{name} {kind}" for name, kind, _ in ends)[:120]
-        raise InputError(path, f"inputs and outputs {found}", "points (batch, points, 3) and logits (batch, classes)")
+        ports = ", ".join(f"{name} {kind}" for name, kind, _ in ends)[:120]
+        raise InputError(path, f"inputs and outputs {ports}", "points (batch, points, 3) and logits (batch, classes)")
     return session, read_card(card, path)
 
 
@@ -235,8 +248,8 @@ def _write_float32(network: Network, path: Path) -> None:
                 external_data=False, verbose=False,
             )  # fmt: skip
         except Exception as error:  # the exporter raises classes of its own
-            found = f"cannot be exported with any number of points ({_short(error)})"
-            raise InputError(type(network).__name__, found, "a PointNet, as pointnet-tiny") from None
+            reason = f"cannot be exported with any number of points ({_short(error)})"
+            raise InputError(type(network).__name__, reason, "a PointNet, as pointnet-tiny") from None
 
 
 @contextmanager

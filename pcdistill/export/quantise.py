@@ -11,14 +11,15 @@ from torch.nn.utils import parametrize
 from pcdistill.clouds import PointClouds
 from pcdistill.export.folding import Folded
 from pcdistill.teaching import Online, Teacher
-from pcdistill.trained import Trained
-from pcdistill.training import OnStep, Recipe, train
+from pcdistill.training.loop import OnStep, train
+from pcdistill.training.recipe import Recipe
+from pcdistill.training.trained import Trained
 
 MOMENTUM = 0.05  # of the range of activations, per step
 
 
 class TuneRecipe(NamedTuple):
-    """How long and how fast; found on a validation split (docs/notebook.md, section 11)."""
+    """How long and how fast; found on a validation split (docs/notebook/11-teachers-students-devices.md)."""
 
     steps: int = 200
     lr: float = 2e-4

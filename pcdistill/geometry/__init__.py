@@ -2,7 +2,7 @@
 
 from pcdistill.geometry.assignment import assign
 from pcdistill.geometry.corruptions import MODELNET_C, POINTCLOUD_C, SEVERITIES, corrupt, corruptions
-from pcdistill.geometry.frames import canonical_pose, normalise, random_rotations, rotate, rotation_matrix
+from pcdistill.geometry.frames import normalise, random_rotations, rotate, rotation_matrix
 from pcdistill.geometry.neighbours import ball_query, chamfer, chamfer_matrix, knn, nearest_indices
 from pcdistill.geometry.sampling import farthest_point_sample, farthest_points, gather_points
 
@@ -12,7 +12,6 @@ __all__ = [
     "SEVERITIES",
     "assign",
     "ball_query",
-    "canonical_pose",
     "chamfer",
     "chamfer_matrix",
     "corrupt",

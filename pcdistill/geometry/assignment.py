@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 
 
 def assign(points: Tensor, reference: Tensor) -> Tensor:

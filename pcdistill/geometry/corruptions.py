@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
+from pcdistill.core.registry import Registry
 from pcdistill.geometry.frames import normalise, random_rotations, rotate, rotation_matrix
 from pcdistill.geometry.sampling import gather_points
-from pcdistill.registry import Registry
 
 Corruption = Callable[[Tensor, int, torch.Generator], Tensor]
 corruptions: Registry[Corruption] = Registry("corruption")
@@ -61,8 +61,12 @@ def corrupt(clouds: PointClouds, kind: str, severity: int, seed: int) -> PointCl
     return replace(clouds, points=points, provenance={**clouds.provenance, "corruption": f"{kind}:{severity}"})
 
 
-def _kind(name: str) -> Callable[[Corruption], Corruption]:
-    """Register a function that may trust its arguments under `name`, behind their checks."""
+def _kind(name: str, *also: str) -> Callable[[Corruption], Corruption]:
+    """Register a function that may trust its arguments under `name`, behind their checks.
+
+    It stands on the paper of its suite, and on those that `also` has the keys of.
+    """
+    suite = "sun2022modelnetc" if name in MODELNET_C else "ren2022pointcloudc"
 
     def add(function: Corruption) -> Corruption:
         @wraps(function)
@@ -74,7 +78,7 @@ def _kind(name: str) -> Callable[[Corruption], Corruption]:
                 raise InputError(f"corruption {name}", f"points of shape {tuple(points.shape)}", expected)
             return function(points, severity, generator).to(points.dtype)
 
-        return corruptions.register(name)(checked)
+        return corruptions.register(name, cites=(suite, *also))(checked)
 
     return add
 
@@ -82,7 +86,7 @@ def _kind(name: str) -> Callable[[Corruption], Corruption]:
 # Density
 
 
-@_kind("occlusion")
+@_kind("occlusion", "katz2007visibility")
 def occlusion(points: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Seen from one side, at a distance of 3 and 30 to 60 degrees above: a hidden point is missing with probability
     severity / 5, and points that are there are repeated in its place. Back in the unit sphere."""
@@ -91,7 +95,7 @@ def occlusion(points: Tensor, severity: int, generator: torch.Generator) -> Tens
     return normalise(_refilled(points, visible(points, eyes) | ~lost, points.shape[1], generator))
 
 
-@_kind("lidar")
+@_kind("lidar", "katz2007visibility")
 def lidar(points: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Seen by a laser scanner at a distance of 5, 22.5 degrees above: of what it can see, moved onto the nearest of its
     rings, 3/4 as many points as there were. Rings are 0.5, 1 (the published), 1.5, 2 or 3 degrees apart."""
@@ -200,7 +204,7 @@ def shear(points: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     return normalise(points @ matrices.transpose(1, 2))
 
 
-@_kind("distortion")
+@_kind("distortion", "sederberg1986ffd")
 def distortion(points: Tensor, severity: int, generator: torch.Generator) -> Tensor:
     """Free-form deformation of the cube [-1, 1] by 5 x 5 x 5 control points that move by up to 0.2 x severity per axis
     (Sederberg & Parry, "Free-form deformation of solid geometric models", 1986). Back in the unit sphere."""

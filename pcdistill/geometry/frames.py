@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 
 AXES = "xyz"
 
@@ -97,31 +97,6 @@ def rotate(points: Tensor, matrices: Tensor) -> Tensor:
         `(B, N, 3)`.
     """
     return points @ matrices.transpose(-1, -2)
-
-
-def canonical_pose(points: Tensor, frequency: float = 1.0) -> Tensor:
-    """Every cloud centred and turned into its principal axes, with signs fixed: the same for all rotations of it.
-
-    The rotator of DD3D (Bo & Wang, "Point Cloud Dataset Distillation", ICML 2025): `x V` with the eigenvectors V of the
-    covariance, then `s x` with `s = sign(mean sin(w0 x))` per axis. Axes come in the order of falling variance.
-    `V diag(s)` may be a reflection, so a cloud and its mirror image have one pose. Where two variances are equal, or a
-    mean of sines is zero, as in symmetric clouds, the pose is decided by rounding.
-
-    Differentiable, with axes and signs held fixed: their own derivatives grow without bound as variances meet.
-
-    Args:
-        points: `(B, N, 3)` floating point, any frame.
-        frequency: w0, radians per unit; DD3D's is 1 for classification and 10 for segmentation.
-
-    Returns:
-        `(B, N, 3)` of the same type, each cloud's mean at the origin; distances are unchanged.
-    """
-    centred = points - points.mean(dim=1, keepdim=True)
-    exact = centred.detach().double()
-    axes = torch.linalg.eigh(exact.transpose(1, 2) @ exact).eigenvectors.flip(-1)
-    sines = torch.sin(frequency * (exact @ axes)).mean(dim=1, keepdim=True)
-    pose: Tensor = centred @ (axes * torch.where(sines < 0, -1, 1)).to(points.dtype)
-    return pose
 
 
 def _from_quaternions(quaternions: Tensor) -> Tensor:

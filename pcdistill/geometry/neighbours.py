@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry.sampling import gather_points
 
 # Entries of a block of the distance matrix: bounds memory, and keeps a block in the processor's cache.

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 
 # Points worked on at once: on a processor, few enough that all buffers stay in the second-level cache.
 CPU_POINTS = 2**16

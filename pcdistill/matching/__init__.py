@@ -1,35 +1,36 @@
-"""Matching objectives and the bank of surrogate networks that they share."""
+"""Matching objectives and the bank of surrogate networks that they share.
 
-from pcdistill.matching.bank import Bank, BankConfig
-from pcdistill.matching.base import Objective, objectives
-from pcdistill.matching.cafe import FeatureAlignment
-from pcdistill.matching.datadam import AttentionMatching
-from pcdistill.matching.dc import DatasetCondensation, SiameseAugmentation
-from pcdistill.matching.dm import DistributionMatching
-from pcdistill.matching.gm import GradientMatching
-from pcdistill.matching.idm import ImprovedDistributionMatching
-from pcdistill.matching.krr import KernelRidgeRegression
-from pcdistill.matching.m3d import MeanDiscrepancy
-from pcdistill.matching.quantile import QuantileMatching
-from pcdistill.matching.sadm import SortedKernelMatching, SortedMatching
-from pcdistill.matching.tm import TrajectoryMatching
+What an objective is made of stands here; objectives themselves are found by name, as `objectives["krr"]`.
+"""
+
+from pcdistill.core.registry import import_modules
+from pcdistill.matching.bank import Bank
+from pcdistill.matching.base import (
+    BankObjective,
+    BankOptions,
+    Objective,
+    ObjectiveOptions,
+    class_means,
+    objectives,
+    with_gradients,
+)
+from pcdistill.matching.draws import augmented, step_generator
+from pcdistill.matching.gathering import BankConfig, BankRequest, Member
+
+import_modules(__name__, __path__)
 
 __all__ = [
-    "AttentionMatching",
     "Bank",
     "BankConfig",
-    "DatasetCondensation",
-    "DistributionMatching",
-    "FeatureAlignment",
-    "GradientMatching",
-    "ImprovedDistributionMatching",
-    "KernelRidgeRegression",
-    "MeanDiscrepancy",
+    "BankObjective",
+    "BankOptions",
+    "BankRequest",
+    "Member",
     "Objective",
-    "QuantileMatching",
-    "SiameseAugmentation",
-    "SortedKernelMatching",
-    "SortedMatching",
-    "TrajectoryMatching",
+    "ObjectiveOptions",
+    "augmented",
+    "class_means",
     "objectives",
+    "step_generator",
+    "with_gradients",
 ]

@@ -5,26 +5,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds
-from pcdistill.errors import InputError
-from pcdistill.matching.bank import Bank, BankConfig, Member
-from pcdistill.registry import Registry, nearest
+from pcdistill.core.errors import InputError
+from pcdistill.core.options import Options, merged
+from pcdistill.core.registry import Registry
+from pcdistill.matching.bank import Bank
+from pcdistill.matching.draws import augmented, step_generator
+from pcdistill.matching.gathering import BankConfig, BankRequest, Member
+from pcdistill.training.augment import Augmentation
 
 
-class ObjectiveOptions(BaseModel):
+class ObjectiveOptions(Options):
     """Base of the settings of objectives: frozen, unknown names are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    added: ClassVar[tuple[str, ...]] = ()
+    """Fields that the objective had not in release 0.1: at their defaults its runs are those of that release."""
 
 
 class Objective(ABC):
     """A matching objective: `prepare` once on the real set, then `loss` of synthetic clouds, step by step.
 
-    A subclass is one file and one `objectives.register(name)`; its settings are the fields of its `Options`. What it
-    draws at a step follows from its seed and the step alone; whatever else it carries from step to step is in
+    A subclass is one file and one `objectives.register(name, cites=...)`; its settings are the fields of its `Options`.
+    What it draws at a step follows from its seed and the step alone; whatever else it carries from step to step is in
     `state` and `learned`, so that a resumed run repeats an uninterrupted one.
 
     Args:
@@ -37,8 +41,7 @@ class Objective(ABC):
     """
 
     name: ClassVar[str]
-    Options: ClassVar[type[BaseModel]] = ObjectiveOptions
-    minibatch: ClassVar[Literal["classes", "clouds"]] = "classes"  # whole classes, or some clouds of every class
+    Options: ClassVar[type[ObjectiveOptions]] = ObjectiveOptions
     pace: ClassVar[Mapping[str, float]] = {}  # of `learned`: factors of the learning rate of coordinates
     learns_labels: ClassVar[bool] = False  # whether the loss depends on soft labels beyond their class
     steps: ClassVar[int] = 400  # of the outer loop that serve it well
@@ -46,11 +49,26 @@ class Objective(ABC):
 
     def __init__(self, bank: Any = None, *, seed: int = 0, **options: Any) -> None:
         self.seed = seed
-        self.options: Any = _checked(self.name, self.Options, options if bank is None else {**options, "bank": bank})
+        values = merged(self.Options().model_dump(), options if bank is None else {**options, "bank": bank})
+        self.options: Any = self.Options.checked(values, f"objective {self.name}")
+
+    @property
+    def minibatch(self) -> Literal["classes", "clouds"]:
+        """What a step is to see where not all clouds fit in: whole classes, or some clouds of every class."""
+        return "classes"
 
     def describe(self) -> dict[str, Any]:
-        """Every setting that changes the loss, as JSON values; part of artefacts and checkpoints."""
+        """Every setting that changes the loss, as JSON values; part of artefacts."""
         return {**self.options.model_dump(mode="json"), "seed": self.seed}
+
+    def identity(self) -> dict[str, Any]:
+        """What tells its runs apart: `describe` as release 0.1 had it, so that its checkpoints are resumed."""
+        default = self.Options()
+        same = {name for name in self.options.added if getattr(self.options, name) == getattr(default, name)}
+        facts = {name: value for name, value in self.describe().items() if name not in same}
+        if isinstance(self.options, BankOptions):
+            facts["bank"] = BankRequest.of(self.options.bank).model_dump(mode="json")
+        return facts
 
     @abstractmethod
     def prepare(self, real: CloudSource) -> None:
@@ -76,58 +94,38 @@ class Objective(ABC):
         """Go on from a `state`; called after `prepare`."""
 
 
-def _checked(name: str, kind: type[BaseModel], options: dict[str, Any]) -> BaseModel:
-    try:
-        return kind(**merged(kind().model_dump(), options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = _names(kind().model_dump())
-            raise InputError(f"objective {name}", f"unknown option {nearest(key, known)}") from None
-        wanted = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        found = "values that do not fit together" if first["type"] == "value_error" else repr(first["input"])
-        place = f"objective {name}, option {key}" if key else f"objective {name}"
-        raise InputError(place, found, wanted) from None
-
-
-def _names(values: Mapping[str, Any]) -> list[str]:
-    """Those of `values` and of mappings among them, the latter with dots."""
-    inner = [f"{key}.{name}" for key, value in values.items() if isinstance(value, Mapping) for name in _names(value)]
-    return [*values, *inner]
-
-
-def merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with `changes`; mappings and models change what they name and leave the rest."""
-    for key, change in changes.items():
-        old = values.get(key)
-        change = change.model_dump() if isinstance(change, BaseModel) else change
-        values[key] = merged(dict(old), change) if isinstance(old, dict) and isinstance(change, Mapping) else change
-    return values
-
-
 class BankOptions(ObjectiveOptions):
-    """Settings that every objective over a bank has."""
+    """Settings that every objective over a bank has.
+
+    Attributes:
+        bank: networks, and what they see of the real set.
+        augmentation: of the synthetic clouds, drawn anew at every step.
+    """
 
     bank: BankConfig = BankConfig()
+    augmentation: Augmentation = Augmentation()
 
 
 class BankObjective(Objective):
-    """Base of objectives that know the real set through a bank of networks."""
+    """Base of objectives that know the real set through a bank of networks.
 
-    Options: ClassVar[type[BaseModel]] = BankOptions
+    A step draws a network, augments the synthetic clouds and takes their `distance` from what the network saw of the
+    real set. A subclass says that distance, or has a `loss` of its own.
+    """
+
+    Options: ClassVar[type[ObjectiveOptions]] = BankOptions
+    purpose: ClassVar[str] = "network"  # of the random numbers of a step
     reads_profiles: ClassVar[bool] = False  # of point features; a bank without quantiles is refused
     bank: Bank
 
     def __init__(self, bank: BankConfig | None = None, *, seed: int = 0, **options: Any) -> None:
         super().__init__(bank, seed=seed, **options)
         if self.reads_profiles and not self.options.bank.quantiles:
-            raise InputError(f"objective {self.name}, option bank.quantiles", "0", "at least 1")
+            raise InputError(f"objective {self.name}", "bank.quantiles = 0", "at least 1")
 
-    def bank_config(self) -> BankConfig:
+    def bank_config(self) -> BankRequest:
         """The bank of the options, with those statistics that only this objective reads."""
-        config: BankConfig = self.options.bank
-        return config
+        return BankRequest.of(self.options.bank)
 
     def prepare(self, real: CloudSource) -> None:
         self.bank = Bank.of(real, self.bank_config())
@@ -136,9 +134,22 @@ class BankObjective(Objective):
     def prepared(self, real: CloudSource) -> bool:
         return Bank.is_cached(real, self.bank_config())
 
-    def member(self, generator: torch.Generator) -> Member:
-        """The network of a step, with what it saw of the real set."""
-        return self.bank.members[int(torch.randint(len(self.bank.members), (), generator=generator))]
+    def loss(self, decoded: PointClouds, step: int) -> Tensor:
+        generator = step_generator(self.purpose, self.seed, step)
+        member = self.bank.members[int(torch.randint(len(self.bank.members), (), generator=generator))]
+        points = augmented(decoded.points, self.options.augmentation, generator)
+        return self.distance(member, points, decoded, generator)
+
+    def distance(self, member: Member, points: Tensor, decoded: PointClouds, generator: torch.Generator) -> Tensor:
+        """Scalar loss under one network, differentiable in points.
+
+        Args:
+            member: the network of the step, with what it saw of the real set.
+            points: `(B, P, 3)` synthetic points, augmented.
+            decoded: their labels; its points are those before augmentation.
+            generator: for further draws of the step.
+        """
+        raise NotImplementedError
 
 
 objectives: Registry[type[Objective]] = Registry("objective", group="pcdistill.objectives")

@@ -5,29 +5,25 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
-from pcdistill.matching.bank import BankConfig
-from pcdistill.matching.base import BankObjective, ObjectiveOptions, class_means, objectives
-from pcdistill.matching.draws import augmented, step_generator
+from pcdistill.matching.base import BankObjective, BankOptions, class_means, objectives
+from pcdistill.matching.gathering import BankConfig, Member
 
 
-class CafeOptions(ObjectiveOptions):
+class CafeOptions(BankOptions):
     """Settings of `FeatureAlignment`.
 
     Attributes:
         bank: networks, real class means of every layer, and real global features to be told apart. Means over points
             need one quantile only.
         discrimination: weight of the classification of real clouds by synthetic class centres.
-        augmentation: of the synthetic clouds.
     """
 
     bank: BankConfig = BankConfig(quantiles=1)
     discrimination: float = Field(default=0.01, ge=0)
-    augmentation: Augmentation = Augmentation()
 
 
-@objectives.register("cafe")
+@objectives.register("cafe", cites=("wang2022cafe",))
 class FeatureAlignment(BankObjective):
     """Match the class means of the features of every layer, and have class centres tell real clouds apart.
 
@@ -44,11 +40,9 @@ class FeatureAlignment(BankObjective):
     reads_profiles = True
     Options = CafeOptions
 
-    def loss(self, decoded: PointClouds, step: int) -> Tensor:
-        generator = step_generator("network", self.seed, step)
-        member = self.member(generator)
-        features = member.network.point_features(augmented(decoded.points, self.options.augmentation, generator))
-        total = decoded.points.new_zeros(())
+    def distance(self, member: Member, points: Tensor, decoded: PointClouds, generator: torch.Generator) -> Tensor:
+        features = member.network.point_features(points)
+        total = points.new_zeros(())
         for layer, profiles in zip(features, member.profiles, strict=True):
             classes, means = class_means(layer.mean(1), decoded.hard_labels)
             total = total + (means - profiles[classes].mean(2)).square().mean(1).sum()

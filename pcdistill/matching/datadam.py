@@ -1,33 +1,30 @@
 """Attention matching (DataDAM; Sajedi et al., ICCV 2023) on clouds, whose points have no place."""
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
-from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
-from pcdistill.matching.bank import BankConfig, attention_maps
-from pcdistill.matching.base import BankObjective, ObjectiveOptions, class_means, objectives
-from pcdistill.matching.draws import augmented, step_generator
+from pcdistill.matching.base import BankObjective, BankOptions, class_means, objectives
+from pcdistill.matching.gathering import BankConfig, BankRequest, Member, attention_maps
 from pcdistill.matching.sorting import quantile_profile
 
 
-class DatadamOptions(ObjectiveOptions):
+class DatadamOptions(BankOptions):
     """Settings of `AttentionMatching`; its networks are random ones.
 
     Attributes:
-        bank: networks and real statistics; its `attention` is set to `power`.
+        bank: networks and real statistics.
         power: p of the attention, the sum over channels of |f|^p; the paper's is 4.
         pooled_weight: of the global features' term, the paper's task balance.
-        augmentation: of the synthetic clouds.
     """
 
     bank: BankConfig = BankConfig(quantiles=64, trained_steps=(0, 0))
     power: float = Field(default=4.0, ge=1)
     pooled_weight: float = Field(default=0.01, ge=0)
-    augmentation: Augmentation = Augmentation()
 
 
-@objectives.register("datadam")
+@objectives.register("datadam", cites=("sajedi2023datadam",))
 class AttentionMatching(BankObjective):
     """Match the attention that the points of a cloud get in every layer, and the means of global features.
 
@@ -44,14 +41,12 @@ class AttentionMatching(BankObjective):
     reads_profiles = True
     Options = DatadamOptions
 
-    def bank_config(self) -> BankConfig:
-        return super().bank_config().model_copy(update={"attention": self.options.power})
+    def bank_config(self) -> BankRequest:
+        return BankRequest.of(self.options.bank, attention=self.options.power)
 
-    def loss(self, decoded: PointClouds, step: int) -> Tensor:
-        generator = step_generator("network", self.seed, step)
-        member = self.member(generator)
-        features = member.network.point_features(augmented(decoded.points, self.options.augmentation, generator))
-        total = decoded.points.new_zeros(())
+    def distance(self, member: Member, points: Tensor, decoded: PointClouds, generator: torch.Generator) -> Tensor:
+        features = member.network.point_features(points)
+        total = points.new_zeros(())
         for layer, target in zip(features[:-1], member.attention[:-1], strict=True):
             profiles = quantile_profile(attention_maps(layer, self.options.power), target.shape[1])
             classes, means = class_means(profiles, decoded.hard_labels)

@@ -3,14 +3,13 @@
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 
-from pcdistill.augment import Augmentation, Draw, apply
 from pcdistill.clouds import CloudSource, PointClouds
-from pcdistill.matching.bank import architecture, checked_real, random_clouds, untrained_network
+from pcdistill.core.options import Options
 from pcdistill.matching.base import Objective, ObjectiveOptions, objectives
-from pcdistill.matching.draws import step_generator
+from pcdistill.matching.draws import checked_real, random_clouds, step_generator
 from pcdistill.matching.gradients import (
     Distance,
     Groups,
@@ -22,10 +21,12 @@ from pcdistill.matching.gradients import (
     one_hot,
     parameters,
 )
+from pcdistill.matching.surrogates import architecture, untrained_network
 from pcdistill.models import Network
+from pcdistill.training.augment import Augmentation, Draw, apply
 
 
-class SurrogateConfig(BaseModel, frozen=True, extra="forbid"):
+class SurrogateConfig(Options):
     """The networks that gradients are compared on.
 
     Attributes:
@@ -71,7 +72,7 @@ class DsaOptions(DcOptions):
     augmentation: Augmentation = Augmentation(scale=1.25, stretch=1.3, shift=0.1, tilt=8)
 
 
-@objectives.register("dc")
+@objectives.register("dc", cites=("zhao2021dc",))
 class DatasetCondensation(Objective):
     """Gradient matching along the training of networks on the synthetic set.
 
@@ -86,7 +87,7 @@ class DatasetCondensation(Objective):
     name = "dc"
     learns_labels = True
     minibatch = "clouds"
-    Options: ClassVar[type[BaseModel]] = DcOptions
+    Options: ClassVar[type[ObjectiveOptions]] = DcOptions
 
     def __init__(self, bank: SurrogateConfig | None = None, *, seed: int = 0, **options: Any) -> None:
         super().__init__(bank, seed=seed, **options)
@@ -154,7 +155,7 @@ class DatasetCondensation(Objective):
         return changed
 
 
-@objectives.register("dsa")
+@objectives.register("dsa", cites=("zhao2021dsa",))
 class SiameseAugmentation(DatasetCondensation):
     """`dc` under augmentation, the same draw for real and synthetic clouds (Zhao & Bilen, ICML 2021, eq. 5)."""
 

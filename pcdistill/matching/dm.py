@@ -1,27 +1,24 @@
 """Distribution matching (Zhao & Bilen, WACV 2023)."""
 
+import torch
 from torch import Tensor
 
-from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
-from pcdistill.matching.bank import BankConfig
-from pcdistill.matching.base import BankObjective, ObjectiveOptions, class_means, objectives
-from pcdistill.matching.draws import augmented, step_generator
+from pcdistill.matching.base import BankObjective, BankOptions, class_means, objectives
+from pcdistill.matching.gathering import BankConfig, Member
 
 
-class DmOptions(ObjectiveOptions):
+class DmOptions(BankOptions):
     """Settings of `DistributionMatching`; its networks are random ones.
 
     Attributes:
         bank: networks and real class means.
-        augmentation: of the synthetic clouds.
     """
 
     bank: BankConfig = BankConfig(trained_steps=(0, 0))
-    augmentation: Augmentation = Augmentation()
 
 
-@objectives.register("dm")
+@objectives.register("dm", cites=("zhao2023dm",))
 class DistributionMatching(BankObjective):
     """Squared distance between class means of global features under random networks (eq. 5 of the paper).
 
@@ -33,9 +30,6 @@ class DistributionMatching(BankObjective):
     name = "dm"
     Options = DmOptions
 
-    def loss(self, decoded: PointClouds, step: int) -> Tensor:
-        generator = step_generator("network", self.seed, step)
-        member = self.member(generator)
-        pooled = member.network.pooled(augmented(decoded.points, self.options.augmentation, generator))
-        classes, means = class_means(pooled, decoded.hard_labels)
+    def distance(self, member: Member, points: Tensor, decoded: PointClouds, generator: torch.Generator) -> Tensor:
+        classes, means = class_means(member.network.pooled(points), decoded.hard_labels)
         return (means - member.pooled_mean[classes]).square().sum(1).sum()

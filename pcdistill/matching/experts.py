@@ -2,36 +2,30 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import CloudSource, PointClouds, uniform, weights_of
-from pcdistill.errors import InputError
+from pcdistill.core.cache import Tensors, cached, is_cached
+from pcdistill.core.errors import InputError
+from pcdistill.core.options import Options
+from pcdistill.core.progress import progress
 from pcdistill.matching.bank import FORMAT as BANK_FORMAT
-from pcdistill.matching.bank import (
-    StepRange,
-    architecture,
-    checked_real,
-    frozen_network,
-    give_fresh_head,
-    random_clouds,
-    untrained_network,
-)
-from pcdistill.matching.cache import Tensors, cached, is_cached
-from pcdistill.matching.draws import step_generator
+from pcdistill.matching.draws import checked_real, random_clouds, step_generator
+from pcdistill.matching.gathering import StepRange
 from pcdistill.matching.gradients import Weights, mean_gradient, one_hot, parameters
+from pcdistill.matching.surrogates import architecture, frozen_network, give_fresh_head, untrained_network
 from pcdistill.models import Network, build
-from pcdistill.progress import progress
+from pcdistill.training.augment import Augmentation, apply
 
 GOLDEN = 0.618034  # multiples of it, modulo one, are spread evenly however many there are
 FORMAT = 3  # raise when what is computed changes, so that old caches are not read
 
 
-class ExpertConfig(BaseModel):
+class ExpertConfig(Options):
     """How experts are trained and which of their states are kept.
 
     Attributes:
@@ -51,8 +45,6 @@ class ExpertConfig(BaseModel):
         seed: of weights and batches.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     networks: int = Field(default=10, ge=1)
     network: str = "pointnet-linear"
     trained_steps: StepRange = (0, 0)
@@ -64,15 +56,13 @@ class ExpertConfig(BaseModel):
     momentum: float = Field(default=0.0, ge=0, lt=1)
     augmentation: Augmentation = Augmentation(stretch=1.3, tilt=8)
     sam: float = Field(default=0.0, ge=0)
-    bits: int = 32
+    bits: Literal[16, 32] = 32
     seed: int = 0
 
     @model_validator(mode="after")
     def _check(self) -> "ExpertConfig":
-        if self.bits not in (16, 32):
-            raise ValueError("bits of 16 or 32")
         if self.steps < self.interval:
-            raise ValueError("at least one interval of steps")
+            raise ValueError(f"steps = {self.steps}, expected at least one interval of {self.interval}")
         return self
 
     @property
@@ -175,23 +165,26 @@ def record_experts(real: CloudSource, config: ExpertConfig) -> tuple[list[Expert
     experts, total = [], 0.0
     with progress("training experts", config.networks) as report:
         for k in range(config.networks):
-            tensors, seconds = record_expert(real, config, k)
-            network = build(architecture(config.network, k), len(real.class_names), 0).eval().requires_grad_(False)
-            network.load_state_dict({name: value[0].float() for name, value in tensors.items()})
-            states = {name: tensors[name] for name, _ in network.named_parameters()}
-            experts.append(Expert(network, states))
+            expert, seconds = record_expert(real, config, k)
+            experts.append(expert)
             total += seconds
             report(k + 1, "")
     return experts, total
 
 
-def record_expert(real: CloudSource, config: ExpertConfig, k: int) -> tuple[Tensors, float]:
-    """States and statistics of expert k, read from the cache or trained and kept there, and the seconds that it took.
+def record_expert(real: CloudSource, config: ExpertConfig, k: int) -> tuple[Expert, float]:
+    """Expert k, read from the cache or trained and kept there, and the seconds that it took.
 
     Raises:
         InputError: as `record_experts`.
     """
-    return cached("experts", _facts(real, config, k), lambda: _record(real, config, k))
+
+    def from_tensors(tensors: Tensors) -> Expert:
+        network = build(architecture(config.network, k), len(real.class_names), 0).eval().requires_grad_(False)
+        network.load_state_dict({name: value[0].float() for name, value in tensors.items()})
+        return Expert(network, {name: tensors[name] for name, _ in network.named_parameters()})
+
+    return cached("experts", _facts(real, config, k), lambda: _record(real, config, k), from_tensors)
 
 
 def missing_experts(real: CloudSource, config: ExpertConfig) -> list[int]:

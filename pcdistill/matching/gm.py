@@ -1,18 +1,17 @@
 """Gradient matching on fixed networks, the real gradients computed once."""
 
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
-from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.core.cache import Tensors, cached, is_cached
+from pcdistill.core.progress import progress
 from pcdistill.matching.bank import FORMAT as BANK_FORMAT
-from pcdistill.matching.bank import Bank, BankConfig, architecture, give_fresh_head, random_clouds
-from pcdistill.matching.base import Objective, ObjectiveOptions, objectives
-from pcdistill.matching.cache import Tensors, cached, is_cached
-from pcdistill.matching.draws import step_generator
+from pcdistill.matching.base import BankObjective, BankOptions, ObjectiveOptions, objectives
+from pcdistill.matching.draws import random_clouds, step_generator
+from pcdistill.matching.gathering import BankConfig, BankRequest
 from pcdistill.matching.gradients import (
     Distance,
     Groups,
@@ -22,13 +21,14 @@ from pcdistill.matching.gradients import (
     one_hot,
     parameters,
 )
-from pcdistill.progress import progress
+from pcdistill.matching.surrogates import architecture, give_fresh_head
+from pcdistill.training.augment import Augmentation, apply
 
 FORMAT = 2  # raise when what is computed changes, so that old caches are not read
-LEAST = {"quantiles": 0, "pooled_samples": 1, "map_samples": 0, "attention": 0.0}  # a bank that is all networks
+LEAST = {"quantiles": 0, "pooled_samples": 1}  # a bank that is all networks
 
 
-class GradientOptions(ObjectiveOptions):
+class GradientOptions(BankOptions):
     """Settings of `GradientMatching`.
 
     Attributes:
@@ -48,8 +48,8 @@ class GradientOptions(ObjectiveOptions):
     augmentation: Augmentation = Augmentation(stretch=1.3, tilt=8)
 
 
-@objectives.register("gm")
-class GradientMatching(Objective):
+@objectives.register("gm", cites=("zhao2021dc", "kim2022idc"))
+class GradientMatching(BankObjective):
     """Distance between the gradients of the classification loss on synthetic and on real clouds.
 
         loss = mean over classes c of D( grad_w l(S_c; w), grad_w l(T_c; w) )
@@ -63,35 +63,40 @@ class GradientMatching(Objective):
 
     name = "gm"
     learns_labels = True
-    Options: ClassVar[type[BaseModel]] = GradientOptions
+    Options: ClassVar[type[ObjectiveOptions]] = GradientOptions
 
-    def __init__(self, bank: BankConfig | None = None, *, seed: int = 0, **options: Any) -> None:
-        super().__init__(bank, seed=seed, **options)
-        self.minibatch = "clouds" if self.options.joint else "classes"  # type: ignore[misc]
+    @property
+    def minibatch(self) -> Literal["classes", "clouds"]:
+        return "clouds" if self.options.joint else "classes"
+
+    def bank_config(self) -> BankRequest:
+        return BankRequest.of(self.options.bank, **LEAST)  # its own real features are not needed
 
     def prepared(self, real: CloudSource) -> bool:
-        banked = Bank.is_cached(real, self.options.bank.model_copy(update=LEAST))
-        return banked and is_cached("gradients", self._facts(real))
+        return super().prepared(real) and is_cached("gradients", self._facts(real))
 
     def prepare(self, real: CloudSource) -> None:
         config: BankConfig = self.options.bank
-        # The bank's own real features are not needed.
-        self.bank = Bank.of(real, config.model_copy(update=LEAST))
+        super().prepare(real)
         if self.options.fresh_head:
             for k, member in enumerate(self.bank.members):
                 name = architecture(config.network, k)
                 give_fresh_head(member.network, real, name, config.points, config.seed, k)
-        found, seconds = cached("gradients", self._facts(real), lambda: self._real_gradients(real))
-        self.seconds = self.bank.seconds + seconds
-        self.real: list[Weights] = [
-            {name.removeprefix(f"{k}/"): value for name, value in found.items() if name.startswith(f"{k}/")}
-            for k in range(config.networks)
+        self.real, seconds = cached(
+            "gradients", self._facts(real), lambda: self._real_gradients(real), self._by_network
+        )
+        self.seconds += seconds
+
+    def _by_network(self, tensors: Tensors) -> list[Weights]:
+        return [
+            {name.removeprefix(f"{k}/"): value for name, value in tensors.items() if name.startswith(f"{k}/")}
+            for k in range(self.options.bank.networks)
         ]
 
     def _facts(self, real: CloudSource) -> str:
         """All that the real gradients depend on."""
         which = f"{self.options.joint} {self.options.fresh_head}"
-        return f"{FORMAT} {BANK_FORMAT} {self.options.bank.model_dump_json()} {which} {real.fingerprint()}"
+        return f"{FORMAT} {BANK_FORMAT} {BankRequest.of(self.options.bank).facts()} {which} {real.fingerprint()}"
 
     def _real_gradients(self, real: CloudSource) -> Tensors:
         config: BankConfig = self.options.bank

@@ -5,28 +5,24 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
-from pcdistill.matching.bank import BankConfig, Member
-from pcdistill.matching.base import BankObjective, ObjectiveOptions, class_means, objectives
-from pcdistill.matching.draws import augmented, step_generator
+from pcdistill.matching.base import BankObjective, BankOptions, class_means, objectives
+from pcdistill.matching.gathering import BankConfig, Member
 
 
-class IdmOptions(ObjectiveOptions):
+class IdmOptions(BankOptions):
     """Settings of `ImprovedDistributionMatching`.
 
     Attributes:
         bank: semi-trained networks; class means are those of up to `pooled_samples` real clouds of each class.
         cross_entropy: weight of the classification term, times the network's own accuracy.
-        augmentation: of the synthetic clouds.
     """
 
     bank: BankConfig = BankConfig(networks=20, quantiles=0, pooled_samples=256)
     cross_entropy: float = Field(default=0.5, ge=0)
-    augmentation: Augmentation = Augmentation()
 
 
-@objectives.register("idm")
+@objectives.register("idm", cites=("zhao2023idm",))
 class ImprovedDistributionMatching(BankObjective):
     """Distribution matching under semi-trained networks, which must also recognise the synthetic clouds.
 
@@ -42,10 +38,8 @@ class ImprovedDistributionMatching(BankObjective):
     learns_labels = True
     Options = IdmOptions
 
-    def loss(self, decoded: PointClouds, step: int) -> Tensor:
-        generator = step_generator("network", self.seed, step)
-        member = self.member(generator)
-        pooled = member.network.pooled(augmented(decoded.points, self.options.augmentation, generator))
+    def distance(self, member: Member, points: Tensor, decoded: PointClouds, generator: torch.Generator) -> Tensor:
+        pooled = member.network.pooled(points)
         classes, means = class_means(pooled, decoded.hard_labels)
         total = (means - member.pooled_mean[classes]).square().sum()
         if self.options.cross_entropy:

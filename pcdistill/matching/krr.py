@@ -4,21 +4,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pcdistill.augment import Augmentation
 from pcdistill.clouds import CloudSource, PointClouds
-from pcdistill.errors import InputError
-from pcdistill.matching.bank import BankConfig
-from pcdistill.matching.base import BankObjective, ObjectiveOptions, objectives
-from pcdistill.matching.draws import augmented, step_generator
+from pcdistill.core.errors import InputError
+from pcdistill.matching.base import BankObjective, BankOptions, objectives
+from pcdistill.matching.gathering import BankConfig, Member
+from pcdistill.training.augment import Augmentation
 
 
-class KrrOptions(ObjectiveOptions):
+class KrrOptions(BankOptions):
     """Settings of `KernelRidgeRegression`.
 
     Attributes:
         bank: networks and real features.
         ridge: of the regression, relative to the kernel's diagonal.
-        augmentation: of the synthetic clouds.
     """
 
     bank: BankConfig = BankConfig(networks=10, quantiles=0, pooled_samples=128)
@@ -26,7 +24,7 @@ class KrrOptions(ObjectiveOptions):
     augmentation: Augmentation = Augmentation(stretch=1.3, tilt=8)
 
 
-@objectives.register("krr")
+@objectives.register("krr", cites=("nguyen2021kip", "zhou2022frepo"))
 class KernelRidgeRegression(BankObjective):
     """Squared error, on real clouds, of the ridge regression fitted to the synthetic ones.
 
@@ -46,6 +44,7 @@ class KernelRidgeRegression(BankObjective):
     name = "krr"
     learns_labels = True
     minibatch = "clouds"
+    purpose = "objective"
     steps = 800
     Options = KrrOptions
 
@@ -54,11 +53,9 @@ class KernelRidgeRegression(BankObjective):
             raise InputError("real set", "1 class", "at least 2")
         super().prepare(real)
 
-    def loss(self, decoded: PointClouds, step: int) -> Tensor:
+    def distance(self, member: Member, points: Tensor, decoded: PointClouds, generator: torch.Generator) -> Tensor:
         """The error over the classes that occur among the clouds given."""
-        generator = step_generator("objective", self.seed, step)
-        member = self.member(generator)
-        pooled = member.network.pooled(augmented(decoded.points, self.options.augmentation, generator))
+        pooled = member.network.pooled(points)
         classes, place = decoded.hard_labels.unique(return_inverse=True)
         real = member.pooled[classes]
         rows = real.flatten(0, 1)

@@ -1,28 +1,25 @@
 """Dataset condensation by minimising the maximum mean discrepancy (M3D; Zhang et al., AAAI 2024)."""
 
+import torch
 from torch import Tensor
 
-from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
-from pcdistill.matching.bank import BankConfig
-from pcdistill.matching.base import BankObjective, ObjectiveOptions, objectives
-from pcdistill.matching.draws import augmented, step_generator
+from pcdistill.matching.base import BankObjective, BankOptions, objectives
+from pcdistill.matching.gathering import BankConfig, Member
 from pcdistill.matching.kernels import class_mmd
 
 
-class M3dOptions(ObjectiveOptions):
+class M3dOptions(BankOptions):
     """Settings of `MeanDiscrepancy`.
 
     Attributes:
         bank: networks and the global features of `pooled_samples` real clouds of each class.
-        augmentation: of the synthetic clouds.
     """
 
     bank: BankConfig = BankConfig(quantiles=0, pooled_samples=128)
-    augmentation: Augmentation = Augmentation()
 
 
-@objectives.register("m3d")
+@objectives.register("m3d", cites=("zhang2024m3d",))
 class MeanDiscrepancy(BankObjective):
     """Squared MMD between the global features of synthetic and real clouds, added over classes.
 
@@ -36,8 +33,5 @@ class MeanDiscrepancy(BankObjective):
     name = "m3d"
     Options = M3dOptions
 
-    def loss(self, decoded: PointClouds, step: int) -> Tensor:
-        generator = step_generator("network", self.seed, step)
-        member = self.member(generator)
-        pooled = member.network.pooled(augmented(decoded.points, self.options.augmentation, generator))
-        return class_mmd(pooled, decoded.hard_labels, member.pooled).sum()
+    def distance(self, member: Member, points: Tensor, decoded: PointClouds, generator: torch.Generator) -> Tensor:
+        return class_mmd(member.network.pooled(points), decoded.hard_labels, member.pooled).sum()

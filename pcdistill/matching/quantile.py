@@ -5,28 +5,27 @@ from pydantic import Field
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.matching.bank import BankConfig
-from pcdistill.matching.base import BankObjective, ObjectiveOptions, class_means, objectives
-from pcdistill.matching.draws import step_generator
+from pcdistill.matching.base import BankObjective, BankOptions, class_means, objectives
+from pcdistill.matching.gathering import Member
 from pcdistill.matching.kernels import class_mmd
 from pcdistill.matching.sorting import quantile_profile
 
 
-class QuantileOptions(ObjectiveOptions):
+class QuantileOptions(BankOptions):
     """Settings of `QuantileMatching`.
 
     Attributes:
-        bank: networks and real statistics.
         channels: of each layer that a step looks at, drawn at random; sorting is the main cost.
         pooled_weight: of the MMD term.
     """
 
-    bank: BankConfig = BankConfig()
+    added = ("augmentation",)
+
     channels: int = Field(default=64, ge=1)
     pooled_weight: float = Field(default=3.0, ge=0)
 
 
-@objectives.register("quantile")
+@objectives.register("quantile", cites=("yim2025sadm",))
 class QuantileMatching(BankObjective):
     """Match sorted point features, averaged to Q quantiles, of class means over a bank of networks.
 
@@ -44,12 +43,10 @@ class QuantileMatching(BankObjective):
     reads_profiles = True
     Options = QuantileOptions
 
-    def loss(self, decoded: PointClouds, step: int) -> Tensor:
-        generator = step_generator("network", self.seed, step)
-        member = self.member(generator)
-        features = member.network.point_features(decoded.points)
+    def distance(self, member: Member, points: Tensor, decoded: PointClouds, generator: torch.Generator) -> Tensor:
+        features = member.network.point_features(points)
         labels = decoded.hard_labels
-        total = decoded.points.new_zeros(())
+        total = points.new_zeros(())
         for layer, target, spread in zip(features, member.profiles, member.spreads, strict=True):
             chosen = torch.randperm(layer.shape[-1], generator=generator)[: self.options.channels]
             profiles = quantile_profile(layer[..., chosen].transpose(1, 2).contiguous(), target.shape[-1])

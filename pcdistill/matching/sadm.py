@@ -7,19 +7,18 @@ from pydantic import Field
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.matching.bank import BankConfig, Member
-from pcdistill.matching.base import BankObjective, ObjectiveOptions, class_means, objectives
-from pcdistill.matching.draws import step_generator
+from pcdistill.matching.base import BankObjective, BankOptions, class_means, objectives
+from pcdistill.matching.gathering import BankConfig, BankRequest, Member
 from pcdistill.matching.kernels import KERNELS, class_mmd
 from pcdistill.matching.sorting import quantile_profile
 
 
-class SadmOptions(ObjectiveOptions):
+class SadmOptions(BankOptions):
     """Settings of `SortedMatching`: those of the released code.
 
     Attributes:
-        bank: random networks; its `map_samples` is set where sorted maps of single clouds are wanted. `quantiles` is
-            the resolution of the maps: as many as the clouds have points, and none is lost.
+        bank: random networks; `quantiles` is the resolution of the maps: as many as the clouds have points, and none is
+            lost.
         kernel: of the sorted maps; linear compares class means.
         abs: take absolute values and sort again (the authors' later code).
         channels: of the last layer that a step looks at, drawn at random; none: all. Sorting is the main cost.
@@ -27,6 +26,8 @@ class SadmOptions(ObjectiveOptions):
         map_weight: of the maps' term, times the synthetic clouds of the class.
         pooled_weight: of the MMD of the max-pooled features, times the synthetic clouds of the class.
     """
+
+    added = ("augmentation",)
 
     bank: BankConfig = BankConfig(quantiles=256, trained_steps=(0, 0))
     kernel: Literal["linear", "rbf"] = "linear"
@@ -45,7 +46,7 @@ class SadmPaperOptions(SadmOptions):
     map_weight: float = Field(default=0.002, ge=0)
 
 
-@objectives.register("sadm")
+@objectives.register("sadm", cites=("yim2025sadm",))
 class SortedMatching(BankObjective):
     """Match the last layer's features, sorted over points channel by channel, as SADM's released code does.
 
@@ -66,20 +67,17 @@ class SortedMatching(BankObjective):
     reads_profiles = True
     Options = SadmOptions
 
-    def bank_config(self) -> BankConfig:
-        wanted = self.options.map_samples if self._single_maps() else 0
-        return super().bank_config().model_copy(update={"map_samples": wanted})
+    def bank_config(self) -> BankRequest:
+        return BankRequest.of(self.options.bank, map_samples=self.options.map_samples if self._single_maps() else 0)
 
     def _single_maps(self) -> bool:
         return bool(self.options.kernel == "rbf" or self.options.abs)
 
-    def loss(self, decoded: PointClouds, step: int) -> Tensor:
-        generator = step_generator("network", self.seed, step)
-        member = self.member(generator)
-        last = member.network.point_features(decoded.points)[-1]
+    def distance(self, member: Member, points: Tensor, decoded: PointClouds, generator: torch.Generator) -> Tensor:
+        last = member.network.point_features(points)[-1]
         labels = decoded.hard_labels
         sizes = labels.unique(return_counts=True)[1]
-        total = decoded.points.new_zeros(())
+        total = points.new_zeros(())
         if self.options.map_weight:
             total = total + self.options.map_weight * (sizes * self._distances(last, labels, member, generator)).sum()
         if self.options.pooled_weight:
@@ -105,7 +103,7 @@ class SortedMatching(BankObjective):
         return distance
 
 
-@objectives.register("sadm-paper")
+@objectives.register("sadm-paper", cites=("yim2025sadm",))
 class SortedKernelMatching(SortedMatching):
     """`SortedMatching` as SADM's paper describes it: Gaussian kernels on the sorted maps and on the max features.
 

@@ -19,11 +19,11 @@ def quantile_profile(values: Tensor, count: int) -> Tensor:
         Differentiable (the order is constant almost everywhere).
     """
     ordered = values.sort(dim=-1).values
-    return ordered if values.shape[-1] == count else ordered @ _shares(values.shape[-1], count).to(values)
+    return ordered if values.shape[-1] == count else ordered @ quantile_shares(values.shape[-1], count).to(values)
 
 
 @lru_cache(maxsize=64)
-def _shares(points: int, count: int) -> Tensor:
+def quantile_shares(points: int, count: int) -> Tensor:
     """`(N, Q)` float64: the share of sorted point n in quantile group q; columns sum to 1."""
     # In units of 1 / (N Q) all boundaries are whole numbers, so that shares of nothing are exactly zero.
     point = torch.arange(points)[:, None] * count

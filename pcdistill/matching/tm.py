@@ -3,17 +3,17 @@
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from pcdistill.augment import Augmentation, Draw, apply
 from pcdistill.clouds import CloudSource, PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.matching.base import Objective, ObjectiveOptions, objectives, with_gradients
 from pcdistill.matching.draws import step_generator
 from pcdistill.matching.experts import Expert, ExpertConfig, expert_steps, missing_experts, record_experts
 from pcdistill.matching.gradients import Weights, mean_gradient, one_hot
 from pcdistill.models import Network
+from pcdistill.training.augment import Augmentation, Draw, apply
 
 
 class TrajectoryOptions(ObjectiveOptions):
@@ -55,7 +55,7 @@ class TrajectoryOptions(ObjectiveOptions):
     def _check(self) -> "TrajectoryOptions":
         last = self.bank.states - 1 - self.length
         if not 0 <= self.start[0] <= self.start[1] <= last:
-            raise ValueError(f"a window within 0 to {last}: the experts' states less the length of a segment")
+            raise ValueError(f"start = {self.start}, expected within 0 to {last}: the experts' states less a segment's")
         return self
 
 
@@ -74,7 +74,7 @@ class Batch(NamedTuple):
     draw: Draw
 
 
-@objectives.register("tm")
+@objectives.register("tm", cites=("cazenavette2022mtt",))
 class TrajectoryMatching(Objective):
     """Distance, in units of the expert's own way, between a student after N steps and the expert after M.
 
@@ -95,7 +95,7 @@ class TrajectoryMatching(Objective):
     name = "tm"
     learns_labels = True
     minibatch = "clouds"
-    Options: ClassVar[type[BaseModel]] = TrajectoryOptions
+    Options: ClassVar[type[ObjectiveOptions]] = TrajectoryOptions
     pace: ClassVar[dict[str, float]] = {"log_step_size": 2.0}
     steps = 150
 

@@ -1,30 +1,24 @@
-"""Networks by name; each gives logits, a global feature and point features."""
+"""Networks by name; each gives logits, a global feature and point features.
 
-from pcdistill.models.base import Dropout, Network, Output, build, networks, seeded
-from pcdistill.models.dgcnn import DGCNN
-from pcdistill.models.point_transformer import PointTransformer
-from pcdistill.models.pointconv import PointConvNet
-from pcdistill.models.pointmlp import PointMLP
-from pcdistill.models.pointnet import STUDENTS, PointNet
-from pcdistill.models.pointnet2 import PointNet2
-from pcdistill.models.pointnet_full import PointNetFull
-from pcdistill.models.pointnext import PointNeXt
-from pcdistill.models.stack import Stack
+What a network is made of stands here; networks themselves are made by name, as `build("pointnet", 40, seed=0)`.
+"""
+
+from pcdistill.core.registry import import_modules
+from pcdistill.models.base import Dropout, Network, NetworkFactory, Output, build, networks, seeded
+from pcdistill.models.layers.shared import Norm, PointNorm, SharedLayer
+from pcdistill.models.pointnet import STUDENTS
+
+import_modules(__name__, __path__)
 
 __all__ = [
-    "DGCNN",
     "STUDENTS",
     "Dropout",
     "Network",
+    "NetworkFactory",
+    "Norm",
     "Output",
-    "PointConvNet",
-    "PointMLP",
-    "PointNeXt",
-    "PointNet",
-    "PointNet2",
-    "PointNetFull",
-    "PointTransformer",
-    "Stack",
+    "PointNorm",
+    "SharedLayer",
     "build",
     "networks",
     "seeded",

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pcdistill.errors import InputError
-from pcdistill.registry import Registry
+from pcdistill.core.errors import InputError
+from pcdistill.core.registry import Registry
 
 
 class Output(NamedTuple):

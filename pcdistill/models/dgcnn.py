@@ -16,9 +16,9 @@ from torch.autograd.function import once_differentiable
 
 from pcdistill.geometry import nearest_indices
 from pcdistill.models.base import Network, networks
-from pcdistill.models.fused import CACHED_ELEMENTS, LinearNormPool, bf16_available
-from pcdistill.models.heads import classifier
-from pcdistill.models.pointnet import PointNorm, SharedLayer
+from pcdistill.models.layers.fused import CACHED_ELEMENTS, LinearNormPool, bf16_available
+from pcdistill.models.layers.heads import classifier
+from pcdistill.models.layers.shared import PointNorm, SharedLayer
 
 SLOPE = 0.2
 
@@ -177,7 +177,7 @@ class DGCNN(Network):
         return features
 
 
-@networks.register("dgcnn")
+@networks.register("dgcnn", cites=("wang2019dgcnn",))
 def dgcnn(num_classes: int) -> Network:
     """DGCNN with k = 20 (1.8 M parameters)."""
     return DGCNN(num_classes)

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from pcdistill.geometry import farthest_points, gather_points, nearest_indices
 from pcdistill.models.base import Network, networks
-from pcdistill.models.heads import classifier
-from pcdistill.models.pointnet import PointNorm, SharedLayer
+from pcdistill.models.layers.heads import classifier
+from pcdistill.models.layers.shared import PointNorm, SharedLayer
 
 SHARED = 8  # channels that one attention weight is for
 
@@ -106,7 +106,7 @@ class PointTransformer(Network):
         return pooled.view(len(points), centres.shape[1], -1)
 
 
-@networks.register("point-transformer")
+@networks.register("point-transformer", cites=("zhao2021pointtransformer",))
 def point_transformer(num_classes: int) -> Network:
     """Point Transformer, one block a stage, k = 16 (2.2 M parameters)."""
     return PointTransformer(num_classes)

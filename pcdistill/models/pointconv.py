@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from pcdistill.geometry import farthest_points, gather_points, nearest_indices
 from pcdistill.models.base import Network, networks
-from pcdistill.models.fused import CHUNK_ELEMENTS
-from pcdistill.models.grouping import PUBLISHED_POINTS
-from pcdistill.models.heads import classifier
-from pcdistill.models.pointnet import SharedLayer
+from pcdistill.models.layers.fused import CHUNK_ELEMENTS
+from pcdistill.models.layers.grouping import PUBLISHED_POINTS
+from pcdistill.models.layers.heads import classifier
+from pcdistill.models.layers.shared import SharedLayer
 
 WEIGHTS = 16  # functions of the position that a weight is a sum of
 
@@ -106,7 +106,7 @@ class PointConvNet(Network):
         return out
 
 
-@networks.register("pointconv")
+@networks.register("pointconv", cites=("wu2019pointconv",))
 def pointconv(num_classes: int) -> Network:
     """PointConv's classifier (19.6 M parameters, most of them in the last stage's linear layer)."""
     return PointConvNet(num_classes)

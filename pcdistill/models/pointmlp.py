@@ -1,6 +1,6 @@
 """PointMLP (Ma, Qin, You, Ran, Fu, ICLR 2022): residual layers on nearest neighbours behind a geometric affine module.
 
-Numbers of centres are those of `pcdistill.models.grouping`. The geometric affine module divides the differences of
+Numbers of centres are those of `models.layers.grouping`. The geometric affine module divides the differences of
 features by their root mean square over a cloud, as the paper has it (its first code takes that over the whole batch, so
 that clouds see one another). Its shift, which the batch norm behind it takes out again, is left out, and so are biases
 in front of batch norm.
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pcdistill.geometry import gather_points, knn
 from pcdistill.models.base import Network, networks
-from pcdistill.models.grouping import (
+from pcdistill.models.layers.grouping import (
     Groups,
     centre_counts,
     centres_first,
@@ -23,8 +23,8 @@ from pcdistill.models.grouping import (
     neighbour_sums,
     residual_layer,
 )
-from pcdistill.models.heads import classifier
-from pcdistill.models.pointnet import SharedLayer
+from pcdistill.models.layers.heads import classifier
+from pcdistill.models.layers.shared import SharedLayer
 
 STRIDES = (2, 2, 2, 2)
 NEIGHBOURS = 24
@@ -114,7 +114,7 @@ class PointMLP(Network):
         return found
 
 
-@networks.register("pointmlp-elite")
+@networks.register("pointmlp-elite", cites=("ma2022pointmlp",))
 def pointmlp_elite(num_classes: int) -> Network:
     """PointMLP-elite (0.71 M parameters with 40 classes; 0.72 M with the shifts and biases that are left out)."""
     return PointMLP(num_classes, embedding=32, widths=(64, 128, 256, 256), blocks=(1, 1, 2, 1), bottleneck=0.25)

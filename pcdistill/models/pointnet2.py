@@ -1,6 +1,6 @@
 """PointNet++ (Qi, Yi, Su, Guibas, NeurIPS 2017): PointNets on neighbourhoods, coarser from stage to stage.
 
-Numbers of centres, neighbourhoods and what batch norm counts are those of `pcdistill.models.grouping`, which says where
+Numbers of centres, neighbourhoods and what batch norm counts are those of `models.layers.grouping`, which says where
 we differ. Biases in front of batch norm, which takes them out again, are left out.
 """
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pcdistill.models.base import Network, networks
-from pcdistill.models.grouping import SetAbstraction, centre_counts, centres_first, reach
-from pcdistill.models.heads import classifier
-from pcdistill.models.pointnet import Trunk
+from pcdistill.models.layers.grouping import SetAbstraction, centre_counts, centres_first, reach
+from pcdistill.models.layers.heads import classifier
+from pcdistill.models.layers.shared import Trunk
 
 STRIDES = (2, 4)  # 512 and 128 centres of 1024 points
 
@@ -83,14 +83,14 @@ class PointNet2(StagedNetwork):
         return found, points
 
 
-@networks.register("pointnet2")
+@networks.register("pointnet2", cites=("qi2017pointnet2",))
 def pointnet2(num_classes: int) -> Network:
     """PointNet++ with one scale, SSG (1.47 M parameters with 40 classes; 1.48 M with the biases that are left out)."""
     stages = [[Ball(0.2, 32, (64, 64, 128))], [Ball(0.4, 64, (128, 128, 256))]]
     return PointNet2(num_classes, stages, widths=(256, 512, 1024), head=(512, 256))
 
 
-@networks.register("pointnet2-msg-half")
+@networks.register("pointnet2-msg-half", cites=("qi2017pointnet2",))
 def pointnet2_msg_half(num_classes: int) -> Network:
     """PointNet++ with three scales, MSG, all layers half as wide as in the common PyTorch classifier.
 

@@ -5,15 +5,15 @@ from typing import cast
 from torch import Tensor, nn
 
 from pcdistill.models.base import Dropout, Network, networks
-from pcdistill.models.fused import bf16_available
-from pcdistill.models.pointnet import SharedLayer, TNet, Trunk
+from pcdistill.models.layers.fused import bf16_available
+from pcdistill.models.layers.shared import SharedLayer, TNet, Trunk
 
 
 class PointNetFull(Network):
     """The paper's classifier, input and feature T-Net.
 
     The paper's loss has a regulariser that pulls the 64 x 64 matrix towards an orthogonal one (its eq. 2). It is not
-    part of our training loop, which sees logits only; `feature_transform` gives the matrix to those who want it.
+    part of our training loop, which sees logits only.
     """
 
     stackable = True
@@ -30,11 +30,6 @@ class PointNetFull(Network):
             Dropout(0.3, 256),
             nn.Linear(256, num_classes),
         )
-
-    def feature_transform(self, points: Tensor) -> Tensor:
-        """The matrix `(B, 64, 64)` that the features of `(B, N, 3)` clouds are multiplied by, from the right."""
-        transform: Tensor = self.feature_tnet(self._first(points)[-1], self._use_bf16())
-        return transform
 
     def point_features(self, points: Tensor) -> list[Tensor]:
         first = self._first(points)
@@ -60,7 +55,7 @@ class PointNetFull(Network):
         return self.bf16 and bf16_available()
 
 
-@networks.register("pointnet-full")
+@networks.register("pointnet-full", cites=("qi2017pointnet",))
 def pointnet_full(num_classes: int) -> Network:
     """PointNet with input and feature T-Net (3.5 M parameters)."""
     return PointNetFull(num_classes)

@@ -1,6 +1,6 @@
 """PointNeXt (Qian et al., NeurIPS 2022): PointNet++ with a stem, residual connections and coordinates in unit balls.
 
-Numbers of centres, neighbourhoods and what batch norm counts are those of `pcdistill.models.grouping`, which says where
+Numbers of centres, neighbourhoods and what batch norm counts are those of `models.layers.grouping`, which says where
 we differ. Radii and neighbours are those of the published classifier of ModelNet: 32 in a first radius of 0.15, which
 grows by half from stage to stage.
 """
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from pcdistill.geometry import gather_points
 from pcdistill.models.base import Network, networks
-from pcdistill.models.grouping import SetAbstraction, centre_counts, centres_first, reach
-from pcdistill.models.heads import classifier
-from pcdistill.models.pointnet import Trunk
+from pcdistill.models.layers.grouping import SetAbstraction, centre_counts, centres_first, reach
+from pcdistill.models.layers.heads import classifier
+from pcdistill.models.layers.shared import Trunk
 from pcdistill.models.pointnet2 import StagedNetwork
 
 STRIDES = (2, 2, 2, 2)
@@ -61,7 +61,7 @@ class PointNeXt(StagedNetwork):
         return found, points
 
 
-@networks.register("pointnext-s")
+@networks.register("pointnext-s", cites=("qian2022pointnext",))
 def pointnext_s(num_classes: int) -> Network:
     """PointNeXt-S (1.37 M parameters with 40 classes, as published)."""
     return PointNeXt(num_classes)

@@ -1,21 +1,21 @@
-"""Coresets: choosing real clouds, class by class, and down-sampling them. Each method is one file."""
+"""Coresets: choosing real clouds, class by class, and down-sampling them.
 
-from pcdistill.selection.base import Selector, selectors
+What a selector is made of stands here; selectors themselves are found by name, as `selectors["medoid"]`.
+"""
+
+from pcdistill.core.registry import import_modules
+from pcdistill.selection.base import Selector, exact_features, selectors
 from pcdistill.selection.choose import select
-from pcdistill.selection.features import network_descriptor, raw_descriptor
-from pcdistill.selection.herding import select_herding
-from pcdistill.selection.kcenter import select_kcenter
-from pcdistill.selection.medoid import select_medoid
-from pcdistill.selection.random import select_random
+from pcdistill.selection.features import check_features, network_descriptor, raw_descriptor
+
+import_modules(__name__, __path__)
 
 __all__ = [
     "Selector",
+    "check_features",
+    "exact_features",
     "network_descriptor",
     "raw_descriptor",
     "select",
-    "select_herding",
-    "select_kcenter",
-    "select_medoid",
-    "select_random",
     "selectors",
 ]

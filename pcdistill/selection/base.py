@@ -5,8 +5,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pcdistill.errors import InputError
-from pcdistill.registry import Registry
+from pcdistill.core.errors import InputError
+from pcdistill.core.registry import Registry
 
 
 class Selector(Protocol):
@@ -26,7 +26,7 @@ class Selector(Protocol):
 selectors: Registry[Selector] = Registry("selection", group="pcdistill.selectors")
 
 
-def checked(features: Tensor, count: int) -> Tensor:
+def exact_features(features: Tensor, count: int) -> Tensor:
     """Features as float64 on the processor, so that rounding decides no choice; bad ones are refused."""
     if features.ndim != 2:
         raise InputError("selection", f"features of shape {tuple(features.shape)}", "(clouds, channels)")

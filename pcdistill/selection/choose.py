@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds, Provenance
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import farthest_points
 from pcdistill.selection.base import selectors
 from pcdistill.selection.features import BATCH, raw_descriptor

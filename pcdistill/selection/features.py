@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pcdistill.clouds import CloudSource
+from pcdistill.models import networks
 
 QUANTILES = 16
 BATCH = 256
@@ -27,6 +28,16 @@ def raw_descriptor(clouds: CloudSource) -> Tensor:
         `(n, 70)` float32, in units of the sphere's radius (moments: squared).
     """
     return torch.cat([_describe(points) for points in _batches(clouds, BATCH)])
+
+
+def check_features(name: str) -> None:
+    """Refuse features that there are not: `raw`, or those of a registered network.
+
+    Raises:
+        InputError: no network of that name.
+    """
+    if name != "raw":
+        networks[name]
 
 
 def network_descriptor(clouds: CloudSource, network: nn.Module, batch: int = 64) -> Tensor:

@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor
 
-from pcdistill.selection.base import checked, selectors
+from pcdistill.selection.base import exact_features, selectors
 
 
-@selectors.register("herding")
+@selectors.register("herding", cites=("welling2009herding",))
 def select_herding(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Greedily the cloud that brings the mean of the chosen features nearest to the mean of all.
 
     Welling, "Herding dynamical weights to learn", 2009, without repetition, as in iCaRL (Rebuffi et
     al. 2017), whose L2 normalisation is `network_descriptor`'s. Time O(count n D). See `Selector`.
     """
-    features = checked(features, count)
+    features = exact_features(features, count)
     offset = features - features.mean(dim=0)  # the target mean is now zero
     total = torch.zeros_like(offset[0])
     free = torch.ones(len(features), dtype=torch.bool)

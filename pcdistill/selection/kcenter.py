@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from pcdistill.selection.base import checked, selectors
+from pcdistill.selection.base import exact_features, selectors
 
 
-@selectors.register("kcenter")
+@selectors.register("kcenter", cites=("sener2018coreset", "gonzalez1985kcenter"))
 def select_kcenter(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """The cloud nearest to the class mean, then always the one farthest from all chosen.
 
@@ -14,7 +14,7 @@ def select_kcenter(features: Tensor, count: int, generator: torch.Generator) -> 
     core-set approach", 2018. The start makes it equal to herding at one cloud, as in published
     tables. Time O(count n D). See `Selector`.
     """
-    features = checked(features, count)
+    features = exact_features(features, count)
     chosen = [int((features - features.mean(dim=0)).square().sum(dim=1).argmin())]
     gap = torch.full((len(features),), torch.inf, dtype=features.dtype)
     while len(chosen) < count:

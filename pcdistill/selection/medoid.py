@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from pcdistill.selection.base import checked, selectors
+from pcdistill.selection.base import exact_features, selectors
 
 # Local optima are reached after far fewer swaps; the bound only rules out a run without end.
 SWAPS_PER_MEDOID = 10
 
 
-@selectors.register("medoid")
+@selectors.register("medoid", cites=("kaufman1990pam", "schubert2019fasterpam"))
 def select_medoid(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """k-medoids: minimise the sum of Euclidean distances of all clouds to their nearest chosen one.
 
@@ -18,7 +18,7 @@ def select_medoid(features: Tensor, count: int, generator: torch.Generator) -> T
     the distances (Schubert & Rousseeuw 2019). The result is ordered greedily, so that its first k
     are the best k to begin with, though not the medoids of k. Memory O(n^2). See `Selector`.
     """
-    features = checked(features, count)
+    features = exact_features(features, count)
     # The mode without a matrix product keeps the distance of a cloud to its copy exactly zero.
     distance = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
     chosen = _swap(distance, _greedy(distance, count)).sort().values

@@ -1,32 +1,26 @@
-"""Parameterisations: what is stored, how it decodes into clouds, how many bytes it takes; the artefact file."""
+"""Parameterisations: what is stored, how it decodes into clouds, how many bytes it takes; what a budget holds.
 
-from pcdistill.storage.artefact import Artefact, Metadata, Sizes, soften_by, trained_on, utc_now
-from pcdistill.storage.base import Budget, Storage, storages
-from pcdistill.storage.basis import ShapeBasis
-from pcdistill.storage.coded import CodedPoints
-from pcdistill.storage.implicit import ImplicitClouds
-from pcdistill.storage.mixture import GaussianMixtures
-from pcdistill.storage.morphed import MorphedClouds
-from pcdistill.storage.points import StoredPoints
-from pcdistill.storage.rotated import RotatedPoints
-from pcdistill.storage.symmetric import MirroredHalves
+What a storage is made of stands here; storages themselves are found by name, as `storages["coded"]`.
+"""
+
+from pcdistill.core.registry import import_modules
+from pcdistill.storage.base import Arrays, Budget, Storage, check_counts, counts_array, storages, stored_labels
+from pcdistill.storage.labels import LABEL_PACE, SoftStorage
+from pcdistill.storage.parts import Part, PartedStorage, Values
+
+import_modules(__name__, __path__)
 
 __all__ = [
-    "Artefact",
+    "LABEL_PACE",
+    "Arrays",
     "Budget",
-    "CodedPoints",
-    "GaussianMixtures",
-    "ImplicitClouds",
-    "Metadata",
-    "MirroredHalves",
-    "MorphedClouds",
-    "RotatedPoints",
-    "ShapeBasis",
-    "Sizes",
+    "Part",
+    "PartedStorage",
+    "SoftStorage",
     "Storage",
-    "StoredPoints",
-    "soften_by",
+    "Values",
+    "check_counts",
+    "counts_array",
     "storages",
-    "trained_on",
-    "utc_now",
+    "stored_labels",
 ]

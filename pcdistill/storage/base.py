@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
-from pcdistill.registry import Registry
+from pcdistill.core.errors import InputError
+from pcdistill.core.registry import Registry
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -25,6 +25,7 @@ class Budget:
         points: P, points per cloud.
         bits: per coordinate; 32 is float32, 16 is float16, 2 to 12 are fixed-point codes.
         extra_bytes: of a cloud besides its coordinates: its soft label, and what the storage keeps of it.
+        side: cells a side of its grid, in a storage of grids; 0 in one of points.
 
     Raises:
         InputError: naming the number that is out of range.
@@ -34,14 +35,16 @@ class Budget:
     points: int
     bits: int = 8
     extra_bytes: int = 0
+    side: int = 0
 
     def __post_init__(self) -> None:
         check_bits(self.bits)
         for name, value in (("clouds_per_class", self.clouds_per_class), ("points", self.points)):
             if (value if isinstance(value, int) else min(value, default=0)) < 1:
                 raise InputError(name, str(value), "at least 1")
-        if self.extra_bytes < 0:
-            raise InputError("extra_bytes", str(self.extra_bytes), "at least 0")
+        for name, value in (("extra_bytes", self.extra_bytes), ("side", self.side)):
+            if value < 0:
+                raise InputError(name, str(value), "at least 0")
 
     def counts(self, classes: int) -> tuple[int, ...]:
         """Clouds of each of `classes` classes.
@@ -57,7 +60,9 @@ class Budget:
 
     @property
     def cloud_bytes(self) -> int:
-        """Bytes of one cloud as raw codes, all counted."""
+        """Bytes of one cloud as raw codes, all counted; of a grid, which is always coded, what is to be expected."""
+        if self.side:
+            return max(1, self.side**2 // 10) + self.extra_bytes
         return -(-self.points * 3 * self.bits // 8) + self.extra_bytes
 
 
@@ -70,13 +75,14 @@ def check_bits(bits: int) -> None:
 class Storage(ABC):
     """Numbers that decode into labelled clouds.
 
-    A subclass is one file and one `storages.register(name)`. Class names and the order of clouds (class by
+    A subclass is one file and one `storages.register(name, cites=...)`. Class names and the order of clouds (class by
     class) are the container's business; a storage holds coordinates and, after `soften`, soft labels. Those are
     what decoded clouds carry; `labels` remain the classes that clouds are grouped and drawn by.
     """
 
     name: ClassVar[str]
     pace: ClassVar[Mapping[str, float]] = {}  # of what is learned: factors of the learning rate of coordinates
+    dense: ClassVar[bool] = False  # made of all points of a cloud, not of a budget's: a grid of cells (`Budget.side`)
     side_bytes: ClassVar[int] = 0  # of a cloud besides coordinates and soft label
     labels: Tensor  # (N,) int64: hard labels, ascending
     class_names: tuple[str, ...]
@@ -87,7 +93,8 @@ class Storage(ABC):
         """Storage whose decoded clouds are (as nearly as it can) `initial`, with hard labels.
 
         Raises:
-            InputError: `initial` has not the number of clouds or points that `budget` asks for.
+            InputError: `initial` has not the number of clouds that `budget` asks for, or, unless the storage is
+                `dense`, not that of points.
         """
 
     @classmethod
@@ -137,9 +144,7 @@ class Storage(ABC):
         raise InputError(f"storage {self.name}", "clouds to be left out", "one whose clouds are stored one by one")
 
     def soften(self, labels: Tensor, *, learn: bool = False) -> None:
-        """Keep soft labels from now on: `(n * C, C)` probabilities, fixed or to be learned too.
-
-        Fixed ones may be `(n * C, V, C)`: of the cloud itself and of V - 1 others that an expansion makes of it.
+        """Keep soft labels from now on: `(N, C)` probabilities, fixed or to be learned too.
 
         Raises:
             InputError: of another shape or no probabilities; or a storage that keeps hard labels only.

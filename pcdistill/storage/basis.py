@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import assign, gather_points
 from pcdistill.storage.base import storages
 from pcdistill.storage.labels import LABEL_PACE
@@ -15,7 +15,7 @@ from pcdistill.storage.parts import Part, PartedStorage, Values
 SMALL = 1e-3  # scale of a mode in which clouds do not differ: it can still be learned
 
 
-@storages.register("basis")
+@storages.register("basis", cites=("cootes1995asm",))
 class ShapeBasis(PartedStorage):
     """Cloud i of a class is `mean + sum_k c_ik s_k mode_k`: what its clouds share is stored once.
 

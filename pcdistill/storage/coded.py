@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.storage.base import Arrays, storages, stored_labels
 from pcdistill.storage.coding import LEARNED, POINTS_PER_BYTE, canonical_order, decode_sets, encode_sets
 from pcdistill.storage.points import FLOATS, StoredPoints, checked_layout
@@ -18,7 +18,7 @@ MOST_CLASSES = 4096  # the coder keeps a density of each
 CELLS = 2 ** (LEARNED // 3)
 
 
-@storages.register("coded")
+@storages.register("coded", cites=("devillers2000geometric", "bamler2022constriction"))
 class CodedPoints(StoredPoints):
     """Fixed-point coordinates as in `StoredPoints`, all clouds in one entropy-coded stream (`storage.coding`).
 
@@ -85,14 +85,9 @@ class CodedPoints(StoredPoints):
         grid = counts.view(-1, 1, CELLS, CELLS, CELLS)
         blurred = nn.functional.avg_pool3d(grid, 3, stride=1, padding=1) + 1 / CELLS**2
         bits = -(blurred / blurred.mean((2, 3, 4), keepdim=True)).log2()
-        found = [
-            nn.functional.grid_sample(
-                bits[label : label + 1], decoded.points[decoded.hard_labels == label].view(1, -1, 1, 1, 3),
-                padding_mode="border", align_corners=False,
-            ).flatten()
-            for label in decoded.hard_labels.unique().tolist()
-        ]  # fmt: skip
-        return torch.cat(found).mean()
+        classes = decoded.hard_labels
+        by_class = [_between(bits[label], decoded.points[classes == label]) for label in classes.unique().tolist()]
+        return torch.cat(by_class).mean()
 
     def decode(self, index: Tensor | None = None) -> PointClouds:
         decoded = super().decode(index)
@@ -100,3 +95,9 @@ class CodedPoints(StoredPoints):
             return decoded
         order = torch.from_numpy(canonical_order(encode(decoded.points, self.bits).numpy(), self.bits))
         return decoded.with_points(decoded.points.gather(1, order[..., None].expand(-1, -1, 3)))
+
+
+def _between(grid: Tensor, points: Tensor) -> Tensor:
+    """Values of a grid `(1, S, S, S)` over the cube at points `(B, P, 3)`, interpolated between its cells' middles."""
+    places = points.view(1, -1, 1, 1, 3)
+    return nn.functional.grid_sample(grid[None], places, padding_mode="border", align_corners=False).flatten()

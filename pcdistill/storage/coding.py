@@ -19,7 +19,7 @@ from typing import Any
 import constriction
 import numpy as np
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Reals = np.ndarray[Any, np.dtype[np.float64]]
@@ -152,8 +152,8 @@ def _walk(classes: Ints, points: int, bits: int, splitter: Callable[[Ints], Spli
     return keys
 
 
-def blocks(classes: Ints) -> Iterator[Ints]:
-    """Indices of clouds that are coded together: 1, 2, 4, 8, 8, ... of every class, those left of classes with more."""
+def blocks(classes: Ints, most: int = BLOCK) -> Iterator[Ints]:
+    """Indices of clouds that are coded together: 1, 2, 4, ..., `most`, ... of a class, those left of larger ones."""
     ranks = np.empty(len(classes), np.int64)
     for label in np.unique(classes):
         own = np.flatnonzero(classes == label)
@@ -161,7 +161,7 @@ def blocks(classes: Ints) -> Iterator[Ints]:
     start, step = 0, 1
     while start <= ranks.max():
         yield np.flatnonzero((ranks >= start) & (ranks < start + step))
-        start, step = start + step, min(BLOCK, 2 * step)
+        start, step = start + step, min(most, 2 * step)
 
 
 def _parts(rows: int, columns: int) -> list[slice]:

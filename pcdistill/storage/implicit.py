@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import farthest_points, gather_points
 from pcdistill.storage.base import storages
 from pcdistill.storage.labels import LABEL_PACE
@@ -24,7 +24,7 @@ FIT_LR = 0.01
 LAYER_PACE = 0.1  # a weight of the network moves every point of every cloud; Bo & Wang learn at 1e-3
 
 
-@storages.register("implicit")
+@storages.register("implicit", cites=("bo2025dd3d", "sitzmann2020siren"))
 class ImplicitClouds(PartedStorage):
     """One sine network for all clouds, and a code per cloud that gates its layers.
 

@@ -1,6 +1,6 @@
 """Soft labels, rounded: a byte per cloud and class, or levels that are entropy-coded. Learned through the rounding."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.storage.base import Arrays, Storage
 from pcdistill.storage.coding import Ints
 from pcdistill.storage.label_coding import LEVELS, decode_levels, encode_levels
@@ -85,7 +85,6 @@ class Rounding(NamedTuple):
         return self.logits(torch.from_numpy(codes.astype(np.float32)) ** self.power)
 
 
-MOST_VIEWS = 64  # labels of a cloud that a file may ask for, as `expansion.MOST_TIMES`
 BYTES, CODED = 1, 2  # what a layout says of how labels are kept
 ROUNDINGS = {BYTES: Rounding(255, 1), CODED: Rounding(LEVELS - 1, 2)}
 
@@ -116,6 +115,17 @@ def stored_levels(stored: np.ndarray[Any, Any] | None, classes: Ints, names: int
     return decode_levels(stored, classes, names)
 
 
+def soften_by(storage: Storage, label: Callable[[Tensor], Tensor], *, learn: bool = False) -> None:
+    """Give a storage the soft labels `(N, C)` that `label` has for its clouds `(N, P, 3)`, as they are read.
+
+    Raises:
+        InputError: as `Storage.soften`.
+    """
+    with torch.no_grad():
+        points = storage.decode().points
+    storage.soften(label(points), learn=learn)
+
+
 class SoftStorage(Storage):
     """A storage that may keep soft labels beside whatever it keeps of coordinates.
 
@@ -123,27 +133,20 @@ class SoftStorage(Storage):
     coded, in a storage that codes (`codes_labels`).
 
     Attributes:
-        label_logits: `(N * V, C)` with soft labels, else None; learned if it requires a gradient.
+        label_logits: `(N, C)` with soft labels, else None; learned if it requires a gradient.
         label_kind: `BYTES` or `CODED`, as read from a file or chosen by `soften`.
-        label_views: V labels per cloud, those of a cloud together: the first is of the cloud as it is stored, the
-            others are of what an expansion makes of it.
     """
 
     codes_labels: ClassVar[bool] = False
     label_logits: Tensor | None = None
     label_kind: int = BYTES
-    label_views: int = 1
 
     def soften(self, labels: Tensor, *, learn: bool = False) -> None:
-        views = labels.shape[1] if labels.ndim == 3 else 1
-        wanted = (len(self), views, len(self.class_names)) if labels.ndim == 3 else (len(self), len(self.class_names))
-        if labels.shape != wanted:
-            raise InputError("soft labels", f"shape {tuple(labels.shape)}", f"{wanted}")
-        if views > 1 and (learn or not self.codes_labels):
-            raise InputError("soft labels", f"of {views} views in storage {self.name}", "fixed ones, in storage coded")
-        rows = labels.reshape(len(self) * views, -1)
-        checked = PointClouds(torch.zeros(len(rows), 1, 3), rows, self.class_names, {"source": "soft labels"}).labels
-        self.label_views = views
+        shape = (len(self), len(self.class_names))
+        if labels.shape != shape:
+            raise InputError("soft labels", f"shape {tuple(labels.shape)}", f"{shape}")
+        source = {"source": "soft labels"}
+        checked = PointClouds(torch.zeros(len(labels), 1, 3), labels, self.class_names, source).labels
         self.label_kind = CODED if self.codes_labels and not learn else BYTES
         self.label_logits = ROUNDINGS[self.label_kind].logits(checked).requires_grad_(learn)
 
@@ -152,23 +155,11 @@ class SoftStorage(Storage):
         if self.label_logits is None:
             return {}
         codes = ROUNDINGS[self.label_kind].codes(self.label_logits).numpy()
-        return {"labels": codes if self.label_kind == BYTES else encode_levels(codes, self._rows())}
-
-    def _rows(self) -> Ints:
-        """The class that each label's cloud stands under."""
-        return self.labels.repeat_interleave(self.label_views).numpy()
+        return {"labels": codes if self.label_kind == BYTES else encode_levels(codes, self.labels.numpy())}
 
     def soft_layout(self) -> dict[str, int]:
         """What the layout says of them."""
-        views = {} if self.label_views == 1 else {"label_views": self.label_views}
-        return {} if self.label_logits is None else {"soft_labels": self.label_kind, **views}
-
-    def view_labels(self) -> Tensor | None:
-        """Probabilities `(N, V, C)` of every view of every cloud as they will be read back; None without views."""
-        if self.label_logits is None or self.label_views == 1:
-            return None
-        found = ROUNDINGS[self.label_kind].through(self.label_logits)
-        return found.view(len(self), self.label_views, -1)
+        return {} if self.label_logits is None else {"soft_labels": self.label_kind}
 
     def soft_learned(self) -> dict[str, Tensor]:
         """Their logits, if they are learned."""
@@ -182,36 +173,29 @@ class SoftStorage(Storage):
             InputError: a kind of labels that this storage does not keep, or labels that do not fit.
         """
         kind, stored, names = layout.get("soft_labels"), arrays.get("labels"), len(self.class_names)
+        if "label_views" in layout:
+            found = f"{layout['label_views']!r:.80}, labels of each cloud"
+            raise InputError("layout 'label_views'", found, "one label a cloud (pcdistill 0.1 reads several)")
         if kind is None:
             return
         if type(kind) is not int or kind not in (BYTES, CODED) or (kind == CODED and not self.codes_labels):
             wanted = "1 or 2, or no such field" if self.codes_labels else "1, or no such field"
             raise InputError("layout 'soft_labels'", repr(kind), wanted)
-        views = layout.get("label_views", 1)
-        if type(views) is not int or not 1 <= views <= MOST_VIEWS or (views == 1 and "label_views" in layout):
-            raise InputError("layout 'label_views'", repr(views), f"2 to {MOST_VIEWS}, or no such field")
-        if kind == BYTES and views > 1:
-            raise InputError("layout 'label_views'", repr(views), "no such field: these labels are not coded")
-        self.label_views = views
-        codes = stored_bytes(stored, len(self), names) if kind == BYTES else stored_levels(stored, self._rows(), names)
+        if kind == BYTES:
+            codes = stored_bytes(stored, len(self), names)
+        else:
+            codes = stored_levels(stored, self.labels.numpy(), names)
         self.label_kind, self.label_logits = kind, ROUNDINGS[kind].restored(codes)
 
     def keep_soft(self, other: "SoftStorage", index: Tensor) -> None:
         """Take over the soft labels that `other`, of the same kind of storage, has of the clouds at `index`."""
         if other.label_logits is not None:
-            learn = other.label_logits.requires_grad
-            self.label_kind, self.label_views = other.label_kind, other.label_views
-            by_cloud = other.label_logits.detach().unflatten(0, (-1, other.label_views))
-            self.label_logits = by_cloud[index].flatten(0, 1)
-            self.label_logits.requires_grad_(learn)
+            self.label_kind = other.label_kind
+            self.label_logits = other.label_logits.detach()[index].requires_grad_(other.label_logits.requires_grad)
 
     def labelled(self, points: Tensor, chosen: Tensor | slice) -> PointClouds:
         """`points` of the `chosen` clouds with their labels, differentiable in soft ones."""
         soft = self.label_logits
-        labels = (
-            self.labels[chosen]
-            if soft is None
-            else ROUNDINGS[self.label_kind].through(soft[:: self.label_views][chosen])
-        )
+        labels = self.labels[chosen] if soft is None else ROUNDINGS[self.label_kind].through(soft[chosen])
         classes = None if soft is None else self.labels[chosen]
         return PointClouds(points, labels, self.class_names, {"source": f"storage '{self.name}'"}, classes)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import farthest_points, rotation_matrix
 from pcdistill.storage.base import storages
 from pcdistill.storage.labels import LABEL_PACE
@@ -19,7 +19,7 @@ FIT_BLOCK = 2**20  # distances held at once
 ROOT = 1.2207440846057596  # of x^4 = x + 1
 
 
-@storages.register("mixture")
+@storages.register("mixture", cites=("dempster1977em",))
 class GaussianMixtures(PartedStorage):
     """Every cloud is a mixture of K Gaussians of equal weight; its P points are fixed draws from it.
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import assign, gather_points
 from pcdistill.storage.base import storages
 from pcdistill.storage.labels import LABEL_PACE
@@ -16,7 +16,7 @@ FIT_STEPS = 200
 LEAST_WEIGHT = 1e-3  # of a fitted combination: its logit stays finite, and the gradient of the softmax alive
 
 
-@storages.register("morphed")
+@storages.register("morphed", cites=("kim2026morphing",))
 class MorphedClouds(PartedStorage):
     """M anchor clouds of a class, and L mixtures of them that cost M - 1 numbers each.
 

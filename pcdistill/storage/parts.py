@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.storage.base import Arrays, Budget, check_bits, check_counts
 from pcdistill.storage.labels import LABEL_PACE, SoftStorage
 from pcdistill.storage.points import FLOATS

@@ -8,23 +8,15 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
-from pcdistill.storage.base import (
-    Arrays,
-    Budget,
-    check_bits,
-    check_counts,
-    counts_array,
-    storages,
-    stored_labels,
-)
+from pcdistill.core.errors import InputError
+from pcdistill.storage.base import Arrays, Budget, check_bits, check_counts, counts_array, storages, stored_labels
 from pcdistill.storage.labels import LABEL_PACE, SoftStorage
 from pcdistill.storage.quantise import decode, encode, pack, round_through, unpack
 
 FLOATS = {16: np.float16, 32: np.float32}
 
 
-@storages.register("points")
+@storages.register("points", cites=())
 class StoredPoints(SoftStorage):
     """`(N, P, 3)` coordinates at `bits` bits each, learned through the rounding.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import rotate, rotation_matrix
 from pcdistill.storage.base import Arrays, storages
 from pcdistill.storage.points import StoredPoints
@@ -23,7 +23,7 @@ cloud, where Adam's do not. Not tuned.
 """
 
 
-@storages.register("rotated")
+@storages.register("rotated", cites=("yim2025sadm",))
 class RotatedPoints(StoredPoints):
     """Points and three Euler angles per cloud: `R p` with `R = Rz Ry Rx` for every stored point `p`.
 

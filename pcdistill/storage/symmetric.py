@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import chamfer, farthest_points
 from pcdistill.storage.base import storages
 from pcdistill.storage.parts import Part, PartedStorage, Values
 
 
-@storages.register("symmetric")
+@storages.register("symmetric", cites=())
 class MirroredHalves(PartedStorage):
     """P / 2 points of every cloud, followed by their mirror images in the plane x = 0 or y = 0.
 

@@ -2,7 +2,7 @@
 
 from pcdistill.teaching.agreement import Agreement, Watched, agreement, before_training
 from pcdistill.teaching.focus import Focus
-from pcdistill.teaching.lessons import Online
+from pcdistill.teaching.online import Online
 from pcdistill.teaching.onpolicy import OnPolicy, OnPolicyOptions
 from pcdistill.teaching.teacher import Teacher, read_teacher
 

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
+from pcdistill.geometry import farthest_points
 from pcdistill.models import Dropout, Network, Output, build, seeded
-from pcdistill.trained import Trained
-from pcdistill.training import OnStep, Recipe, train
+from pcdistill.training.loop import OnStep, train
+from pcdistill.training.recipe import Recipe
+from pcdistill.training.trained import Trained
 
 How = Literal["whole", "head", "lora"]
 
@@ -96,21 +98,28 @@ def evenly(sets: Sequence[PointClouds], class_names: tuple[str, ...]) -> PointCl
     origin = torch.arange(len(sets)).repeat_interleave(torch.tensor([len(one) for one in sets]))
     groups: list[list[Tensor]] = []  # of every class the places of its clouds, by set
     for label in range(len(class_names)):
-        own = [((every.labels == label) & (origin == place)).nonzero()[:, 0] for place in range(len(sets))]
-        groups.append([places for places in own if len(places)])
-    most = max(len(places) * len(own) for own in groups for places in own)
+        by_set = [((every.labels == label) & (origin == place)).nonzero()[:, 0] for place in range(len(sets))]
+        groups.append([places for places in by_set if len(places)])
+    most = max(len(places) * len(by_set) for by_set in groups for places in by_set)
     index = [
-        places[torch.arange(most * (number + 1) // len(own) - most * number // len(own)) % len(places)]
-        for own in groups
-        for number, places in enumerate(own)
+        places[torch.arange(most * (number + 1) // len(by_set) - most * number // len(by_set)) % len(places)]
+        for by_set in groups
+        for number, places in enumerate(by_set)
     ]
     return every[torch.cat(index)]
 
 
+def as_stored(clouds: PointClouds, points: int) -> PointClouds:
+    """Clouds thinned as stored ones are: a network must not tell old from new by how points were drawn."""
+    if points >= clouds.points_per_cloud:
+        return clouds
+    return clouds.with_points(farthest_points(clouds.points, points))
+
+
 def joined(sets: Sequence[PointClouds], class_names: tuple[str, ...]) -> PointClouds:
     """The clouds of all sets, hard labels among `class_names`; see `evenly`."""
-    known = [one.with_classes(class_names) for one in sets]
-    points, labels = torch.cat([one.points for one in known]), torch.cat([one.hard_labels for one in known])
+    together = [one.with_classes(class_names) for one in sets]
+    points, labels = torch.cat([one.points for one in together]), torch.cat([one.hard_labels for one in together])
     return PointClouds(points, labels, class_names)
 
 
@@ -158,9 +167,9 @@ def adapt(
     for module in network.modules():
         if parametrize.is_parametrized(module):
             parametrize.remove_parametrizations(module, "weight")
-    plan = trained.protocol.model_copy(update={"recipe": recipe, "name": recipe.name})
+    protocol = trained.protocol.model_copy(update={"recipe": recipe, "name": recipe.name})
     network.requires_grad_(True).eval()
-    return Trained(network, class_names, plan, trained.dataset, new.points_per_cloud, seed, trained.taught)
+    return Trained(network, class_names, protocol, trained.dataset, new.points_per_cloud, seed, trained.taught)
 
 
 def last_layer(network: Network) -> nn.Linear:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from pcdistill.models import Network
 from pcdistill.teaching.teacher import Teacher
-from pcdistill.training import Batch, Lesson, Teach, predict
+from pcdistill.training.loop import predict
+from pcdistill.training.supervision import Batch, OnBatch, Supervision
 
 TOP = 3
 
@@ -46,8 +47,8 @@ def agreement(teacher: Tensor, student: Tensor, classes: Tensor, top: int = TOP)
     With fewer than `top` classes all of them are compared.
     """
     k = min(top, teacher.shape[1])
-    taught, own = (probabilities.topk(k, 1).indices for probabilities in (teacher, student))
-    overlap = (taught[:, :, None] == own[:, None]).any(2).double().mean()
+    teachers, students = (probabilities.topk(k, 1).indices for probabilities in (teacher, student))
+    overlap = (teachers[:, :, None] == students[:, None]).any(2).double().mean()
     logs = [probabilities.double().clamp_min(1e-30).log() for probabilities in (teacher, student)]
     kl = (teacher * (logs[0] - logs[1])).sum(1).mean()
     entropy = [-(p * log).sum(1).mean() for p, log in zip((teacher, student), logs, strict=True)]
@@ -65,19 +66,19 @@ def agreement(teacher: Tensor, student: Tensor, classes: Tensor, top: int = TOP)
 
 
 class Watched(NamedTuple):
-    """A lesson, watched: every so many steps agreement on the clouds of the step is noted before they are learned.
+    """Supervision, watched: every so many steps agreement on the clouds of the step is noted before they are learned.
 
     Both are compared at the teacher's temperature. What is trained stays the same to the last bit: the student is asked
     in evaluation mode.
 
     Attributes:
-        lesson: what is given; None for none.
+        supervision: what is watched; None for none.
         teacher: who is compared with the student.
         every: steps from one note to the next.
         notes: of all trainings, seed, step and agreement, in order.
     """
 
-    lesson: Lesson | None
+    supervision: Supervision | None
     teacher: Teacher
     every: int
     notes: list[tuple[int, int, Agreement]]
@@ -86,19 +87,19 @@ class Watched(NamedTuple):
     def follows(self) -> bool:
         return True
 
-    def begin(self, seeds: Sequence[int]) -> Teach:
-        inner = None if self.lesson is None else self.lesson.begin(seeds)
+    def begin(self, seeds: Sequence[int]) -> OnBatch:
+        inner = None if self.supervision is None else self.supervision.begin(seeds)
 
-        def teach(batch: Batch, students: Sequence[Network]) -> Batch:
+        def on_batch(batch: Batch, students: Sequence[Network]) -> Batch:
             given = batch if inner is None else inner(batch, students)
             if batch.step % self.every == 0:
                 guesses = (predict(students[0], given.points) / self.teacher.temperature).softmax(1)
                 students[0].train()
-                told = self.teacher.probabilities(given.points)
-                self.notes.append((seeds[0], batch.step, agreement(told, guesses, given.classes)))
+                answers = self.teacher.probabilities(given.points)
+                self.notes.append((seeds[0], batch.step, agreement(answers, guesses, given.classes)))
             return given
 
-        return teach
+        return on_batch
 
 
 def before_training(teacher: Teacher, student: Network, points: Tensor, classes: Tensor) -> Agreement:

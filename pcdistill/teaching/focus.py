@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pcdistill.clouds import CloudSource, Weighted
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
+from pcdistill.core.progress import progress
 from pcdistill.geometry import farthest_points
-from pcdistill.progress import progress
 from pcdistill.teaching.teacher import Teacher
 
 BATCH = 64
@@ -33,7 +33,7 @@ class Focus(NamedTuple):
     def losses(self, real: CloudSource) -> Tensor:
         """Cross-entropy `(N,)` float32 of the student on every cloud, in evaluation mode.
 
-        A cloud has the points that the student is tested on (`Protocol.test_points`), thinned by farthest point
+        A cloud has the points that the student is tested on (`test_points` of its protocol), thinned by farthest point
         sampling to those that it was trained on where these are fewer. Read a batch at a time.
 
         Raises:
@@ -42,16 +42,16 @@ class Focus(NamedTuple):
         self.student.check(real.class_names)
         if real.labels.ndim != 1:
             raise InputError("focus", f"labels of shape {tuple(real.labels.shape)}", "one class index per cloud")
-        trained, found = self.student.members[0], []
+        trained, losses = self.student.members[0], []
         with progress("asking the student", len(real.labels)) as report:
             for index in torch.arange(len(real.labels)).split(BATCH):
                 points = real.batch(index)[:, : trained.protocol.test_points]
                 if trained.points is not None and trained.points < points.shape[1]:
                     points = farthest_points(points, trained.points)
                 logits = self.student.logits(points)[0]
-                found.append(cross_entropy(logits, real.labels[index], reduction="none"))
+                losses.append(cross_entropy(logits, real.labels[index], reduction="none"))
                 report(int(index[-1]) + 1, "")
-        return torch.cat(found)
+        return torch.cat(losses)
 
     def on(self, real: CloudSource) -> Weighted:
         """The set with weights `FLOOR + (1 - FLOOR) * loss / mean loss`, whose mean is 1.

@@ -9,22 +9,23 @@ given to clouds that the student is unsure of, made of those that were drawn, an
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 from torch import Tensor
 from torch.nn.functional import log_softmax, one_hot
 
-from pcdistill.augment import Augmentation, apply
+from pcdistill.core.options import Options
 from pcdistill.geometry import gather_points, nearest_indices
 from pcdistill.models import Network
-from pcdistill.registry import checked_options
 from pcdistill.teaching.teacher import Teacher
-from pcdistill.training import Batch, Teach, predict
+from pcdistill.training.augment import Augmentation, apply
+from pcdistill.training.loop import predict
+from pcdistill.training.supervision import Batch, OnBatch
 
 # What `augment` adds to the recipe's own augmentation.
 STRONG = Augmentation(scale=1.25, stretch=1.5, shift=0.1, jitter=0.02, tilt=15, drop=0.5)
@@ -34,7 +35,7 @@ NEIGHBOURS = 8  # that a tangent plane is laid through
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-class OnPolicyOptions(BaseModel):
+class OnPolicyOptions(Options):
     """How a student is taught on its own policy.
 
     Attributes:
@@ -51,7 +52,7 @@ class OnPolicyOptions(BaseModel):
         epsilon: how far `move` moves a point at most, in units of the unit sphere's radius.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     kind: Literal["relabel", "augment", "mix", "move"] = "mix"
     choose: Literal["entropy", "disagreement", "random"] = "entropy"
@@ -66,15 +67,6 @@ class OnPolicyOptions(BaseModel):
             raise ValueError("choose = disagreement with kind = relabel, expected entropy or random: no teacher before")
         return self
 
-    @classmethod
-    def checked(cls, values: Mapping[str, Any], place: object = "policy") -> Self:
-        """The options with `values`.
-
-        Raises:
-            InputError: naming the first one that is unknown (with a suggestion), ill-typed or out of range.
-        """
-        return checked_options(cls, values, place)
-
 
 @dataclass
 class Calls:
@@ -84,7 +76,7 @@ class Calls:
     seconds: float = 0.0
 
 
-class Candidates(NamedTuple):
+class Proposals(NamedTuple):
     """Clouds that may take places in a batch."""
 
     points: Tensor  # (M, N, 3)
@@ -112,10 +104,10 @@ class OnPolicy:
         """What a record or a student's file says of it."""
         return {**self.teacher.describe(), "policy": self.options.model_dump(mode="json")}
 
-    def begin(self, seeds: Sequence[int]) -> Teach:
+    def begin(self, seeds: Sequence[int]) -> OnBatch:
         generator = _generator(seeds)
 
-        def teach(batch: Batch, students: Sequence[Network]) -> Batch:
+        def on_batch(batch: Batch, students: Sequence[Network]) -> Batch:
             (student,) = students
             warm = batch.step < self.options.warm * batch.total
             places = max(1, round(self.options.share * len(batch.points)))
@@ -127,7 +119,7 @@ class OnPolicy:
                 chosen[-places:] = True
             return self._labelled(batch, chosen | (batch.labels.ndim == 1))
 
-        return teach
+        return on_batch
 
     def _relabelled(self, batch: Batch, student: Network, places: int, generator: torch.Generator) -> Batch:
         """The teacher's labels for what the student is wrong about, and then unsure of."""
@@ -138,26 +130,26 @@ class OnPolicy:
 
     def _shown(self, batch: Batch, student: Network, places: int, generator: torch.Generator) -> Batch:
         """The batch with chosen candidates in its last places, their labels not yet given."""
-        made = self._candidates(batch, student, places * self.options.candidates, generator)
+        made = self._proposals(batch, student, places * self.options.candidates, generator)
         best = most(self._scores(student, made.points, generator), places).to(made.points.device)
         points, classes = batch.points.clone(), batch.classes.clone()
         points[-places:], classes[-places:] = made.points[best], made.classes[best]
         return batch._replace(points=points, classes=classes)
 
-    def _candidates(self, batch: Batch, student: Network, count: int, generator: torch.Generator) -> Candidates:
+    def _proposals(self, batch: Batch, student: Network, count: int, generator: torch.Generator) -> Proposals:
         """Clouds made of the batch's, each cloud in its turn."""
         size, points = len(batch.points), batch.points.shape[1]
-        own = torch.randperm(size, generator=generator).repeat(-(-count // size))[:count].to(batch.points.device)
-        clouds, classes = batch.points[own], batch.classes[own]
+        drawn = torch.randperm(size, generator=generator).repeat(-(-count // size))[:count].to(batch.points.device)
+        clouds, classes = batch.points[drawn], batch.classes[drawn]
         if self.options.kind == "mix":
-            further = torch.randint(1, size, (count,), generator=generator).to(own)
-            return Candidates(mixed(clouds, batch.points[(own + further) % size], generator), classes)
+            further = torch.randint(1, size, (count,), generator=generator).to(drawn)
+            return Proposals(mixed(clouds, batch.points[(drawn + further) % size], generator), classes)
         if self.options.kind == "move":
             clouds, classes = clouds[:size], classes[:size]  # moved twice, a cloud would be there twice
             labels = self._ask(clouds) if self.options.choose == "disagreement" else None
             far = self.options.epsilon
-            return Candidates(moved(student, clouds, far, ASCENTS, labels, self.teacher.temperature), classes)
-        return Candidates(apply(clouds, STRONG.draw(count, points, generator)), classes)
+            return Proposals(moved(student, clouds, far, ASCENTS, labels, self.teacher.temperature), classes)
+        return Proposals(apply(clouds, STRONG.draw(count, points, generator)), classes)
 
     def _scores(
         self, student: Network, points: Tensor, generator: torch.Generator, classes: Tensor | None = None
@@ -176,18 +168,18 @@ class OnPolicy:
         """The batch with the teacher's labels where they are `wanted`, `(B,)` bool."""
         if not wanted.any():
             return batch
-        found = self._ask(batch.points[wanted])
+        answers = self._ask(batch.points[wanted])
         hard = batch.labels.ndim == 1
-        labels = one_hot(batch.labels, found.shape[1]).to(found) if hard else batch.labels.clone()
-        labels[wanted] = found.to(labels)
-        return batch._replace(labels=labels, told=wanted if hard and not wanted.all() else None)
+        labels = one_hot(batch.labels, answers.shape[1]).to(answers) if hard else batch.labels.clone()
+        labels[wanted] = answers.to(labels)
+        return batch._replace(labels=labels, labelled=wanted if hard and not wanted.all() else None)
 
     def _ask(self, points: Tensor) -> Tensor:
         start = time.perf_counter()
-        found = self.teacher.probabilities(points)
+        answers = self.teacher.probabilities(points)
         self.calls.clouds += len(points)
         self.calls.seconds += time.perf_counter() - start
-        return found
+        return answers
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -206,7 +198,7 @@ def most(scores: Tensor, count: int) -> Tensor:
     return scores.argsort(descending=True, stable=True)[:count]
 
 
-def mixed(own: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
+def mixed(first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
     """Clouds with a part of them replaced by as many points of others.
 
     PointCutMix (Zhang et al., "PointCutMix: regularization strategy for point cloud classification", 2021) in its two
@@ -215,24 +207,24 @@ def mixed(own: Tensor, other: Tensor, generator: torch.Generator) -> Tensor:
     the points, so that a cloud's class stays that of its larger part. How many is uniform.
 
     Args:
-        own: `(M, N, 3)`, any frame.
-        other: `(M, N, 3)`, in the same.
+        first: `(M, N, 3)`, any frame.
+        second: `(M, N, 3)`, in the same.
         generator: of the draws, on the processor.
 
     Returns:
         `(M, N, 3)`, points in another order.
     """
-    clouds, points = own.shape[:2]
+    clouds, points = first.shape[:2]
     replaced = torch.randint(points // 2 + 1, (clouds, 1), generator=generator)
-    centre = torch.randint(points, (clouds, 1), generator=generator).to(own.device)
-    local = (torch.rand(clouds, 1, generator=generator) < 0.5).to(own.device)
-    middle = gather_points(own, centre)
-    first, second = (
+    centre = torch.randint(points, (clouds, 1), generator=generator).to(first.device)
+    local = (torch.rand(clouds, 1, generator=generator) < 0.5).to(first.device)
+    middle = gather_points(first, centre)
+    order, other = (
         torch.where(local, (part - middle).square().sum(2), torch.rand(clouds, points, generator=generator).to(part))
-        for part in (own, other)
+        for part in (first, second)
     )
-    taken = (torch.arange(points) < replaced)[..., None].to(own.device)
-    return torch.where(taken, gather_points(other, second.argsort(1)), gather_points(own, first.argsort(1)))
+    taken = (torch.arange(points) < replaced)[..., None].to(first.device)
+    return torch.where(taken, gather_points(second, other.argsort(1)), gather_points(first, order.argsort(1)))
 
 
 def moved(

@@ -8,11 +8,10 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from pcdistill.errors import InputError
-from pcdistill.files import sha256_file
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import normalise
-from pcdistill.trained import Trained, load_network
-from pcdistill.training import predict
+from pcdistill.training.loop import predict
+from pcdistill.training.trained import Trained, load_network
 
 
 class Teacher(NamedTuple):
@@ -39,8 +38,8 @@ class Teacher(NamedTuple):
         for number, member in enumerate(self.members):
             if member.class_names != class_names:
                 place = self.names[number] if self.names else "teacher"
-                wanted = f"those of the data: {', '.join(class_names)}"
-                raise InputError(place, f"classes {', '.join(member.class_names)}", wanted)
+                expected = f"those of the data: {', '.join(class_names)}"
+                raise InputError(place, f"classes {', '.join(member.class_names)}", expected)
 
     def logits(self, points: Tensor) -> Tensor:
         """Of clouds `(N, P, 3)`, `(members, N, classes)`."""
@@ -70,7 +69,7 @@ def read_teacher(paths: Sequence[Path], temperature: float) -> Teacher:
         InputError: not such files, or networks of different classes.
     """
     members = tuple(load_network(path) for path in paths)
-    digests = tuple(sha256_file(path) for path in paths)
-    teacher = Teacher(members, temperature, tuple(path.name for path in paths), digests)
+    names, digests = tuple(path.name for path in paths), tuple(member.digest for member in members)
+    teacher = Teacher(members, temperature, names, digests)
     teacher.check(members[0].class_names)
     return teacher

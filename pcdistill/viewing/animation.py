@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial import KDTree
 
-from pcdistill.errors import InputError
-from pcdistill.files import atomic, check_writable
-from pcdistill.progress import Report, progress
+from pcdistill.core.errors import InputError
+from pcdistill.core.files import atomic, check_writable
+from pcdistill.core.progress import Report, progress
 from pcdistill.viewing import splat
 from pcdistill.viewing.exhibit import Exhibit
 from pcdistill.viewing.pictures import (

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
-from pcdistill.evaluation.nearness import Nearest, nearest_real
-from pcdistill.geometry import gather_points, knn
+from pcdistill.core.errors import InputError
+from pcdistill.core.registry import nearest as closest
+from pcdistill.geometry import knn
+from pcdistill.geometry.nearest import Nearest, nearest_real
 from pcdistill.models import Network
-from pcdistill.registry import nearest as closest
-from pcdistill.storage import Artefact
 
 # What points can be coloured by, and what it needs besides the clouds.
 COLOURINGS = {
@@ -103,48 +102,6 @@ class Exhibit:
             whole = real.points.numel() * 4
             facts["compression"] = f"{whole / self.nbytes:,.0f} times: {name} takes {whole / 1e6:,.1f} MB as float32"
         return replace(self, real=Real(found, real.points[found.index]), facts=facts)
-
-
-def exhibit_of(artefact: Artefact) -> Exhibit:
-    """An artefact to be looked at, with its history."""
-    facts, clouds = artefact.metadata, artefact.clouds
-    up = str(clouds.provenance.get("up_axis", "z"))
-    frames = [*(snapshot.float() for snapshot in artefact.snapshots[:-1]), _followed(clouds.points, artefact)]
-    steps = [0]
-    if len(frames) > 1:
-        total = len(artefact.losses)
-        steps = [round(total * i / (len(frames) - 1)) for i in range(len(frames))]
-    title = f"{facts.dataset}: {facts.arm}, {artefact.bytes_per_class:,.0f} bytes per class"
-    return Exhibit(
-        title, standing(clouds), tuple(upright(frame, up) for frame in frames), tuple(steps),
-        losses=tuple(artefact.losses), bits=facts.bits, nbytes=artefact.storage.nbytes,
-        facts=_facts(artefact),
-    )  # fmt: skip
-
-
-def _followed(points: Tensor, artefact: Artefact) -> Tensor:
-    """The stored points `(N, P, 3)` in the order of the last snapshot, which holds them in float16."""
-    if not artefact.snapshots:
-        return points
-    _, index = knn(artefact.snapshots[-1].float(), points, 1)
-    return gather_points(points, index[..., 0])
-
-
-def _facts(artefact: Artefact) -> dict[str, str]:
-    facts = artefact.metadata
-    settings, plan = facts.settings or {}, facts.protocol
-    found = {
-        "clouds": f"{len(artefact.storage):,} of {len(facts.class_names)} classes",
-        "points": f"{facts.points} each, {facts.bits} bits a coordinate",
-        "bytes per class": f"{artefact.bytes_per_class:,.0f}, all that networks are trained on",
-        "made by": f"{facts.arm} of {facts.dataset}, storage {facts.storage}, seed {facts.seed}",
-    }
-    if facts.distilled:
-        seconds = f"{facts.distill_seconds:,.0f} s, and {facts.prepare_seconds:,.0f} s for networks or experts"
-        found["distilled"] = f"{settings.get('steps')} steps in {seconds}"
-    found["meant for"] = f"protocol {plan.get('name')} v{plan.get('version')}, network {plan.get('network')}"
-    found["written"] = f"{facts.created}, pcdistill {facts.versions.get('pcdistill', '?')}"
-    return found
 
 
 class Shades(NamedTuple):

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
-from pcdistill.files import atomic, check_writable
-from pcdistill.viewing import offscreen, splat
+from pcdistill.core.errors import InputError
+from pcdistill.core.files import atomic, check_writable
+from pcdistill.viewing import splat
 from pcdistill.viewing.exhibit import Exhibit, chosen, real_shades, shades, upright
+from pcdistill.viewing.open3d import offscreen
 from pcdistill.viewing.scene import Floats, Tile, colour_map, height_colours, make_tiles, shadow
 from pcdistill.viewing.sheet import THEMES, Legend, Pixels, Row, lay_out, on_shadow
 

@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
+from pcdistill.core.errors import InputError
 from pcdistill.data import load
-from pcdistill.errors import InputError
 
 CLASSES = ["airplane", "bathtub", "bed"]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from pcdistill.core.errors import InputError
 from pcdistill.data import load
-from pcdistill.errors import InputError
 
 CLASSES = ["bed", "night_stand", "vase"]
 
@@ -38,7 +38,7 @@ def test_listed_objects_without_normals_turned_to_z_up(folder, random_points, re
 
 
 def test_the_ten_class_lists(folder):
-    from pcdistill.data.modelnet_text import MODELNET10
+    from pcdistill.data.layouts.modelnet_text import MODELNET10
 
     clouds = MODELNET10.read(folder, "train", 20, 0)
     assert clouds.class_names == ("bed", "night_stand")

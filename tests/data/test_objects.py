@@ -9,9 +9,9 @@ import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcdistill.core.errors import InputError
 from pcdistill.data.objects import Mesh, parse, read_object, sample_surface
 from pcdistill.data.pcd import parse_pcd
-from pcdistill.errors import InputError
 
 PYRAMID = np.array([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)], dtype=float)
 FACES = np.array([(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)])

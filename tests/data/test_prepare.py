@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcdistill.core.errors import InputError
 from pcdistill.data.prepare import assemble, unit_sphere, z_up
-from pcdistill.errors import InputError
 
 
 def test_unit_sphere_by_hand():

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pcdistill.clouds import PointClouds
+from pcdistill.core.errors import InputError
 from pcdistill.data import from_pyg, to_pyg
-from pcdistill.errors import InputError
 
 
 def item(points, label):

@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
+from pcdistill.core.errors import InputError
 from pcdistill.data import load
-from pcdistill.data.scanobjectnn import CLASSES
-from pcdistill.errors import InputError
+from pcdistill.data.layouts.scanobjectnn import CLASSES
 
 FILES = {
     ("main_split", ""): 1,

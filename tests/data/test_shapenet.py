@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from pcdistill.core.errors import InputError
 from pcdistill.data import load
-from pcdistill.data.shapenet import SYNSETS
-from pcdistill.errors import InputError
+from pcdistill.data.layouts.shapenet import SYNSETS
 
 LISTS = {
     "train": ["03001627-b1.npy", "02691156-a1.npy", "02691156-a2.npy", "09999999-z1.npy"],

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.data import shapes
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
+from pcdistill.data.procedural import shapes
+from tests.conftest import of_class
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def train() -> PointClouds:
 
 
 def of(clouds: PointClouds, name: str) -> Tensor:
-    return clouds.of_class(clouds.class_names.index(name)).points
+    return of_class(clouds, clouds.class_names.index(name)).points
 
 
 def test_counts_labels_and_provenance(train: PointClouds) -> None:

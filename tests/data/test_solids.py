@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pcdistill.data import solids
+from pcdistill.data.procedural import solids
 
 POINTS = 20_000
 size = st.floats(0.05, 3)

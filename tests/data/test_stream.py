@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from pcdistill.data import StreamedClouds, load, open_stream, open_streamed, project
+from pcdistill.core.errors import InputError
+from pcdistill.data import StreamedClouds, load, open_streamed, project
 from pcdistill.data.prepare import CHUNK
-from pcdistill.errors import InputError
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -65,12 +65,6 @@ def test_a_closed_set_keeps_what_is_in_memory(write_h5):
     assert (stream.fingerprint(), stream.labels.tolist()) == (found, [0, 1, 2, 0, 1, 2])
     with pytest.raises(ValueError, match=r"StreamedClouds\(set\.h5 train: 6 clouds x 40 points\) is closed"):
         stream.batch(torch.tensor([0]))
-
-
-def test_open_stream_gives_one_where_it_can(write_h5, off_tree):
-    with open_stream(write_h5()) as stream:
-        assert isinstance(stream, StreamedClouds)
-    assert not isinstance(open_stream(off_tree("set", ["a", "b"]), points=12), StreamedClouds)
 
 
 def test_only_a_project_file_can_be_streamed(off_tree, tmp_path):

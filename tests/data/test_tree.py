@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
+from pcdistill.core.errors import InputError
+from pcdistill.core.files import cache_root
 from pcdistill.data import load
-from pcdistill.errors import InputError
-from pcdistill.files import cache_root
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +122,7 @@ def test_second_load_reads_the_cache(off_tree, monkeypatch):
     root = off_tree("set", ["a", "b"])
     first = load(root, points=32)
     assert len(entries()) == 1
-    monkeypatch.setattr("pcdistill.data.tree.read_objects", lambda *_: pytest.fail("converted again"))
+    monkeypatch.setattr("pcdistill.data.layouts.tree.read_objects", lambda *_: pytest.fail("converted again"))
     second = load(root, points=32)
     assert second.points.equal(first.points)
     assert second.fingerprint() == first.fingerprint()

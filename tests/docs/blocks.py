@@ -2,9 +2,9 @@
 
     python tests/docs/blocks.py docs/howto/method.md
 
-Blocks with a caption are files and are written; Python is executed; commands of consoles are run: those of pcdistill
-by its command line in this process, as starting it anew for every command would take most of the time, others by a
-shell. It works in the current folder.
+Blocks with a caption are files and are written, BibTeX at the end of its file; Python is executed; commands of consoles
+are run: those of pcdistill by its command line in this process, as starting it anew for every command would take most
+of the time, others by a shell. It works in the current folder.
 """
 
 import importlib
@@ -34,16 +34,17 @@ class Block(NamedTuple):
 def blocks(page: Path) -> Iterator[Block]:
     """All blocks of programs, files and commands, in order."""
     text = page.read_text(encoding="utf-8")
-    fences = r"^```(?:\{code-block\} )?(\w+)\n(?::caption: (\S+)\n\n)?(.*?)^```$"
+    fences = r"^(```+)(?:\{code-block\} )?(\w+)\n(?::caption: (\S+)\n\n)?(.*?)^\1$"
     for found in re.finditer(fences, text, flags=re.MULTILINE | re.DOTALL):
-        yield Block(found[1], found[2] or "", found[3], text[: found.start()].count("\n") + 1)
+        yield Block(found[2], found[3] or "", found[4], text[: found.start()].count("\n") + 1)
 
 
 def run(page: Path) -> None:
     """Carry out a page."""
     for block in blocks(page):
         if block.caption:
-            Path(block.caption).write_text(block.text, encoding="utf-8")
+            with Path(block.caption).open("a" if block.language == "bibtex" else "w", encoding="utf-8") as file:
+                file.write(("\n" if block.language == "bibtex" else "") + block.text)
         elif block.language == "python":
             exec(compile("\n" * block.line + block.text, str(page), "exec"), {"__name__": "__main__"})
         elif block.language == "console":
@@ -57,7 +58,7 @@ def _command(command: str) -> None:
         subprocess.run(command, shell=True, check=True)
         importlib.invalidate_caches()
         return
-    from pcdistill.cli import main  # not before packages of the page are installed
+    from pcdistill.cli import main
 
     if main(words) != 0:
         raise SystemExit(f"failed: {command}")

@@ -11,9 +11,11 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from pcdistill.config import Config, DataConfig, Positional, ReportConfig
+from pcdistill.artefact.citing import bibliography
+from pcdistill.commands.data import Data
+from pcdistill.commands.report import Report
+from pcdistill.core.options import Options, Positional
 from pcdistill.matching import objectives
-from pcdistill.references import bibliography
 
 pytest.importorskip("sphinx", reason="the extra docs is not installed")
 pytest.importorskip("myst_parser", reason="the extra docs is not installed")
@@ -95,7 +97,7 @@ def test_every_option_of_every_objective_is_explained(generated: ModuleType) -> 
 
 
 def test_flags_are_those_of_the_command_line(generated: ModuleType) -> None:
-    class Some(Config):
+    class Some(Options):
         """Nothing."""
 
         source: str = Field(json_schema_extra=Positional.json_schema_extra)  # type: ignore[arg-type]
@@ -111,8 +113,8 @@ def test_flags_are_those_of_the_command_line(generated: ModuleType) -> None:
         ("`--loud`", ""),
     ]
     assert generated.fields.synopsis("some", Some) == "pcdistill some SOURCE [FLAGS]"
-    assert generated.fields.synopsis("data", DataConfig) == "pcdistill data ACTION [NAME] [FLAGS]"
-    assert generated.fields.synopsis("report", ReportConfig) == "pcdistill report RESULTS ... [FLAGS]"
+    assert generated.fields.synopsis("data", Data) == "pcdistill data ACTION [NAME] [FLAGS]"
+    assert generated.fields.synopsis("report", Report) == "pcdistill report RESULTS ... [FLAGS]"
 
 
 def test_every_paper_can_be_cited(generated: ModuleType) -> None:
@@ -138,9 +140,9 @@ def test_tables_hold_the_records_of_sets_alone(generated: ModuleType) -> None:
     krr = [record for record in map(json.loads, lines) if record["arm"] == "krr" and "accuracy_mean" in record]
     found = results.records("krr", None)
     assert 0 < len(found) < len(krr)
-    assert not [record for record in found if (record.model_extra or {}).get("teacher")]
-    assert {(record.model_extra or {}).get("view", "clean") for record in found} == {"clean"}
-    assert {(record.model_extra or {}).get("split", "test") for record in found} == {"test"}
+    assert not [record for record in found if record.teacher]
+    assert {record.condition for record in found} == {"clean"}
+    assert {record.split for record in found} == {"test"}
     shapes = results.records(None, "shapes")
     assert [record.arm for record in shapes] == ["random", "medoid", "krr", "whole"]
     table = results.table(shapes, arms=True).splitlines()

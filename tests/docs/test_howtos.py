@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from types import ModuleType
 
 import pytest
 
-from pcdistill.cli import COMMANDS, parse
+from pcdistill.commands import COMMANDS, command
+from pcdistill.commands.flags import read
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
+METHOD = DOCS / "howto" / "method.md"
 HOWTOS = sorted((DOCS / "howto").glob("*.md"))
 Script = Callable[[Path], ModuleType]
 
@@ -44,15 +47,45 @@ def test_there_are_howtos() -> None:
     assert {"method.md", "network.md", "dataset.md"} <= {page.name for page in HOWTOS}
 
 
-@pytest.mark.parametrize("page", HOWTOS, ids=lambda page: page.stem)
-def test_its_programs_run(page: Path, environment: dict[str, str], tmp_path: Path) -> None:
+def carried_out(page: Path, folder: Path, environment: dict[str, str]) -> None:
     """In a process of its own: what a page registers is not there for other tests."""
-    pytest.importorskip("hatchling", reason="how-to pages install packages that hatchling builds")
-    folder = tmp_path / "work"
-    folder.mkdir()
     command = [sys.executable, str(Path(__file__).parent / "blocks.py"), str(page)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", [page for page in HOWTOS if page != METHOD], ids=lambda page: page.stem)
+def test_its_programs_run(page: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    pytest.importorskip("hatchling", reason="how-to pages install packages that hatchling builds")
+    folder = tmp_path / "work"
+    folder.mkdir()
+    carried_out(page, folder, environment)
+
+
+def test_a_method_is_one_file_one_entry_and_one_page(environment: dict[str, str], tmp_path: Path) -> None:
+    """In a copy of the repository, of which nothing else is touched; its own tests are among the page's commands."""
+    copy = tmp_path / "copy"
+    for name in ("pcdistill", "docs", "tests", "scripts"):
+        shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "_build"))
+    shutil.copy(REPOSITORY / "pyproject.toml", copy)
+    before = contents(copy)
+    carried_out(METHOD, copy, environment)
+    after = contents(copy)
+    touched = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    assert touched == {
+        "pcdistill/matching/spread.py", "pcdistill/artefact/references.bib", "docs/methods/spread.md",
+    }  # fmt: skip
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Files by their places, but for those that Python and commands leave behind."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    made = ("__pycache__", ".pytest_cache", ".hypothesis")
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in files
+        if not {*path.parts} & {*made} and not (path.parent == folder and path.suffix == ".h5")
+    }
 
 
 def test_every_command_of_the_pages_is_one(
@@ -65,10 +98,11 @@ def test_every_command_of_the_pages_is_one(
         for block in program.blocks(page):
             if block.language == "toml" and block.caption:
                 Path(block.caption).write_text(block.text)
-            for command in block.commands() if block.language == "console" else []:
-                name, *words = shlex.split(command.partition(" > ")[0])
+            for line in block.commands() if block.language == "console" else []:
+                name, *words = shlex.split(line.partition(" > ")[0])
                 if name == "pcdistill":
-                    seen.add(parse(words)[0])
+                    read(words[0], command(words[0]), words[1:])
+                    seen.add(words[0])
     assert seen == set(COMMANDS)
 
 
@@ -76,10 +110,12 @@ def test_blocks_are_found(program: ModuleType, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "text\n\n```{code-block} python\n:caption: made.py\n\nanswer = 42\n```\n\n"
+        "````{code-block} markdown\n:caption: page.md\n\n```python\nnot run\n```\n````\n\n"
         "```text\nnot run\n```\n\n```console\n$ true \\\n  && true\noutput\n$ false\n```\n"
     )
-    made, text, console = program.blocks(page)
+    made, inner, text, console = program.blocks(page)
     assert (made.language, made.caption, made.text, made.line) == ("python", "made.py", "answer = 42\n", 3)
+    assert (inner.language, inner.caption, inner.text) == ("markdown", "page.md", "```python\nnot run\n```\n")
     assert text.language == "text"
     assert console.commands() == ["true   && true", "false"]
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcdistill.augment import Augmentation
+from pcdistill.artefact.artefact import Artefact
 from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
-from pcdistill.config import SelectConfig
-from pcdistill.errors import InputError
+from pcdistill.commands.select import Select
+from pcdistill.condense import make as making
+from pcdistill.condense.plan import resolve
+from pcdistill.condense.spec import SelectSpec
+from pcdistill.core.errors import InputError
 from pcdistill.evaluation import Evaluation, Scores, evaluate, ranking, split
 from pcdistill.evaluation.ranking import (
     ARMS,
@@ -31,12 +35,10 @@ from pcdistill.evaluation.ranking import (
     rank,
     recovery,
 )
-from pcdistill.expansion import Expansion
-from pcdistill.jobs import run_select, select_artefact
-from pcdistill.storage import Artefact, Budget
-from pcdistill.training import RECIPES, Grid, Protocol, Recipe, protocol
+from pcdistill.training.augment import Augmentation
+from pcdistill.training.recipe import RECIPES, EvaluationProtocol, Grid, Recipe, protocol
 
-PLAN = Protocol(
+PLAN = EvaluationProtocol(
     name="brief", recipe=Recipe(name="brief", steps=2, batch=8, lr=1e-2), network="pointnet-small", test_points=16
 )
 fractions = st.floats(0, 1)
@@ -82,10 +84,16 @@ def teacher(points: Tensor) -> Tensor:
     return (3 * points.abs().mean(1)).softmax(1)
 
 
+def selected(real: PointClouds, each: int = 2, plan: EvaluationProtocol = PLAN, **asked: Any) -> Artefact:
+    """Clouds of every class, of 8 points at 8 bits unless others are asked for."""
+    spec = SelectSpec.checked({"clouds_per_class": each, "points": 8, "bits": 8, "method": "medoid", **asked})
+    return making.select(real, replace(resolve(spec), protocol=plan))
+
+
 @pytest.fixture
 def made(few: PointClouds) -> Callable[..., Artefact]:
     def make(labelled: bool = False, **changes: Any) -> Artefact:
-        artefact = select_artefact(few, Budget(2, 8, 8), "medoid", PLAN, 0, **changes)
+        artefact = selected(few, **changes)
         if labelled:
             artefact.storage.soften(teacher(artefact.clouds.points))
         return artefact
@@ -95,7 +103,7 @@ def made(few: PointClouds) -> Callable[..., Artefact]:
 
 def test_what_a_set_saves(few: PointClouds, made: Callable[..., Artefact]) -> None:
     plan = PLAN.model_copy(update={"recipe": Recipe(name="passes", epochs=3, batch=2)})
-    expanded = made(expansion=Expansion(mirror=True))
+    expanded = made(expand={"mirror": True})
     assert len(expanded.training_clouds) == 12
     found = compression(expanded, few, plan)
     assert found == Compression(24 / 6, 24 * 16 / (6 * 8), 24 * 16 * 12 / (6 * 8 * 3), 36 / 18)
@@ -107,17 +115,17 @@ def test_the_twin_is_random_in_as_many_bytes(storage: str, few: PointClouds, mad
     twin = random_twin(artefact, few, 3)
     assert twin.points_per_cloud == 8
     if storage == "points":
-        expected = select_artefact(few, Budget(2, 8, 8), "random", PLAN, 3)
+        expected = selected(few, method="random", seed=3)
         assert torch.equal(twin.points, expected.clouds.points)
         assert twin.labels.tolist() == expected.clouds.labels.tolist()
     else:
-        again = select_artefact(few, Budget(int(twin.class_counts[0]), 8, 8), "random", PLAN, 3, storage="coded")
+        again = selected(few, int(twin.class_counts[0]), method="random", seed=3, storage="coded")
         assert torch.equal(twin.points, again.clouds.points)
         assert again.storage.nbytes <= artefact.storage.nbytes
 
 
 def test_the_twin_is_labelled_and_expanded_alike(few: PointClouds, made: Callable[..., Artefact]) -> None:
-    artefact = made(labelled=True, expansion=Expansion(mirror=True))
+    artefact = made(labelled=True, expand={"mirror": True})
     twin = random_twin(artefact, few, 0, teacher)
     assert len(twin) == len(artefact.training_clouds) == 12
     assert (twin.labels.shape, twin.class_counts.tolist()) == ((12, 3), [4] * 3)
@@ -128,10 +136,10 @@ def test_the_twin_is_labelled_and_expanded_alike(few: PointClouds, made: Callabl
 def test_every_arm_is_trained_as_it_says(
     few: PointClouds, made: Callable[..., Artefact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[str, Protocol, Any]] = []
+    seen: list[tuple[str, EvaluationProtocol, Any]] = []
 
     def told(
-        clouds: PointClouds, test: PointClouds, plan: Protocol, seeds: Any, validation: None, device: str
+        clouds: PointClouds, test: PointClouds, plan: EvaluationProtocol, seeds: Any, validation: None, device: str
     ) -> Evaluation:
         assert (test, seeds, validation, device) == (few, [0, 4], None, "cpu:0")
         seen.append((clouds.fingerprint(), plan, clouds.labels.ndim))
@@ -156,7 +164,7 @@ def test_every_arm_is_trained_as_it_says(
 
 
 def test_soft_labels_of_the_twin_count_as_bytes(few: PointClouds) -> None:
-    artefact = select_artefact(few, Budget(4, 2, 8), "medoid", PLAN, 0)
+    artefact = selected(few, 4, points=2)
     artefact.storage.soften(teacher(artefact.clouds.points))
     assert artefact.storage.nbytes == 12 * (6 + 3)
     assert len(random_twin(artefact, few, 0, teacher)) == 12
@@ -168,16 +176,16 @@ def test_an_augmentation_of_the_protocol_is_used_and_a_grid_chooses(
     own = Recipe(name="own", steps=2, batch=8, augmentation=Augmentation(rotate="z"))
     plan = PLAN.model_copy(update={"recipe": own, "grid": Grid(lr=(1e-2, 1e-9), held_out=0.25)})
     kept, validation = split(few, plan)
-    artefact = select_artefact(kept, Budget(2, 8, 8), "medoid", plan, 0)
+    artefact = selected(kept, plan=plan)
     found = rank(artefact, few, few, plan, [1])
-    assert found.real_hard == tuple(evaluate(kept, few, plan, [1], validation=validation).accuracies)
+    assert found.real_hard == tuple(evaluate(kept, few, plan, seeds=[1], validation=validation).accuracies)
     assert (
         found.made
         == found.made_hard
-        == tuple(evaluate(artefact.clouds, few, plan, [1], validation=validation).accuracies)
+        == tuple(evaluate(artefact.clouds, few, plan, seeds=[1], validation=validation).accuracies)
     )
     plain = plan.model_copy(update={"recipe": own.model_copy(update={"augmentation": Augmentation()})})
-    assert found.made_plain == tuple(evaluate(artefact.clouds, few, plain, [1], validation=validation).accuracies)
+    assert found.made_plain == tuple(evaluate(artefact.clouds, few, plain, seeds=[1], validation=validation).accuracies)
 
 
 def test_soft_labels_need_their_teacher(few: PointClouds, made: Callable[..., Artefact]) -> None:
@@ -189,17 +197,16 @@ def test_the_command_prints_what_the_scores_are_made_of(
     tiny_file: Path, tmp_path: Path, short_recipes: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "a.h5"
-    run_select(SelectConfig(data=str(tiny_file), output=path, clouds_per_class=2, points=16, method="medoid"))
+    Select(data=str(tiny_file), output=path, clouds_per_class=2, points=16, method="medoid").run([].append)
     words = [
-        "evaluate",
+        "rank",
         str(path),
-        "--data",
+        "--test-data",
         str(tiny_file),
         "--network",
         "pointnet-small",
-        "--seeds",
+        "--train-seeds",
         "1",
-        "--ranking",
     ]
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

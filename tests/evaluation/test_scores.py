@@ -10,13 +10,16 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_scor
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.evaluation import as_tested, calibration_error, evaluate, hits, mean_std, peak_mib, score
 from pcdistill.geometry import farthest_point_sample, gather_points
 from pcdistill.models import Network, Output, build
-from pcdistill.training import Protocol, Recipe, predict, train
+from pcdistill.training.loop import predict, train
+from pcdistill.training.recipe import EvaluationProtocol, Recipe
 
-PLAN = Protocol(name="brief", recipe=Recipe(name="brief", steps=3, batch=8), network="pointnet-small", test_points=32)
+PLAN = EvaluationProtocol(
+    name="brief", recipe=Recipe(name="brief", steps=3, batch=8), network="pointnet-small", test_points=32
+)
 
 
 class Oracle(Network):
@@ -92,7 +95,9 @@ def test_mean_and_sample_deviation(values: list[float], expected: tuple[float, f
 def test_evaluation_is_training_and_prediction(tiny_clouds: PointClouds, seeds: list[int]) -> None:
     """Of one network seed by seed; of two, which are trained at once, up to rounding (`test_stack`)."""
     steps = []
-    found = evaluate(tiny_clouds, tiny_clouds, PLAN, seeds, lambda done, note: steps.append((done, note)))
+    found = evaluate(
+        tiny_clouds, tiny_clouds, PLAN, seeds=seeds, on_progress=lambda done, note: steps.append((done, note))
+    )
     for seed, run in zip(seeds, found.runs, strict=True):
         network = build("pointnet-small", 3, seed)
         train(network, tiny_clouds, PLAN.recipe, seed)
@@ -106,9 +111,9 @@ def test_evaluation_is_training_and_prediction(tiny_clouds: PointClouds, seeds: 
 
 
 def test_evaluation_depends_on_the_seeds_alone(tiny_clouds: PointClouds) -> None:
-    together = evaluate(tiny_clouds, tiny_clouds, PLAN, [0, 1]).runs
+    together = evaluate(tiny_clouds, tiny_clouds, PLAN, seeds=[0, 1]).runs
     torch.manual_seed(123)
-    assert evaluate(tiny_clouds, tiny_clouds, PLAN, [0, 1]).runs == together
+    assert evaluate(tiny_clouds, tiny_clouds, PLAN, seeds=[0, 1]).runs == together
 
 
 def test_the_test_set_is_cut_to_the_protocols_points(tiny_clouds: PointClouds) -> None:
@@ -125,7 +130,7 @@ def test_a_thinning_protocol_shows_as_many_points_as_were_trained_on(tiny_clouds
         seen = as_tested(tiny_clouds, tiny_clouds.class_names, plan, points)
         assert torch.equal(seen.points, tiny_clouds.points[:, :32])
     trained = tiny_clouds.with_points(tiny_clouds.points[:, :16])
-    (run,) = evaluate(trained, tiny_clouds, plan, [0]).runs
+    (run,) = evaluate(trained, tiny_clouds, plan, seeds=[0]).runs
     network = build("pointnet-small", 3, 0)
     train(network, trained, plan.recipe, 0)
     assert run == score(network, as_tested(tiny_clouds, tiny_clouds.class_names, plan, 16))
@@ -134,10 +139,10 @@ def test_a_thinning_protocol_shows_as_many_points_as_were_trained_on(tiny_clouds
 def test_test_sets_that_do_not_fit(tiny_clouds: PointClouds) -> None:
     renamed = PointClouds(tiny_clouds.points, tiny_clouds.labels, ("box", "ball", "ring"))
     with pytest.raises(InputError, match="test set: classes box, ball, ring, expected those of training: ball, box"):
-        evaluate(tiny_clouds, renamed, PLAN, [0])
+        evaluate(tiny_clouds, renamed, PLAN, seeds=[0])
     fewer = tiny_clouds.with_points(tiny_clouds.points[:, :31])
     with pytest.raises(InputError, match="test set: 31 points per cloud, expected at least 32"):
-        evaluate(tiny_clouds, fewer, PLAN, [0])
+        evaluate(tiny_clouds, fewer, PLAN, seeds=[0])
 
 
 def test_peak_memory_is_that_of_a_process_with_torch() -> None:

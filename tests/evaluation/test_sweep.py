@@ -1,24 +1,30 @@
 """Recipes chosen on held-out clouds: what is held out, what is tried, what wins, and who gets to use it."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from pcdistill import compare, training
+from pcdistill.artefact.artefact import Artefact
 from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
-from pcdistill.config import CompareConfig, EvaluateConfig, SelectConfig, TrainConfig
+from pcdistill.commands.evaluate import Evaluate
+from pcdistill.commands.select import Select
+from pcdistill.commands.train import Train
+from pcdistill.core.errors import InputError
 from pcdistill.data import last_split, load, validation_split
-from pcdistill.errors import InputError
-from pcdistill.evaluation import chosen, evaluate, measure, planned_steps, read_records, split, summed_up, sweep
-from pcdistill.jobs import run_evaluate, run_select, run_train
-from pcdistill.storage import Artefact
-from pcdistill.training import Grid, Protocol, Recipe, protocol, recipe
+from pcdistill.evaluation import chosen, evaluate, planned_steps, split
+from pcdistill.experiments import grid as compare
+from pcdistill.experiments.spec import GridSpec
+from pcdistill.results.measure import measure, summed_up
+from pcdistill.results.record import read_records
+from pcdistill.training.loop import train_networks
+from pcdistill.training.recipe import GRIDS, EvaluationProtocol, Grid, Recipe, protocol, recipe
 
-PLAN = Protocol(
+PLAN = EvaluationProtocol(
     name="brief", network="pointnet-small", test_points=16, grid=Grid(lr=(3e-2, 1e-6), length=(2.0, 0.5)),
     recipe=Recipe(name="brief", steps=6, batch=8),
 )  # fmt: skip
@@ -38,7 +44,7 @@ def test_the_named_sweep_is_a_protocol_with_a_grid_that_survives_json() -> None:
     )  # `tuned` is one of the recipes it chooses from
     assert found.recipe.lr in found.grid.lr
     assert 1 in found.grid.length
-    assert Protocol.model_validate(json.loads(found.model_dump_json())) == found
+    assert EvaluationProtocol.model_validate(json.loads(found.model_dump_json())) == found
     assert protocol("tuned").grid is None
 
 
@@ -56,8 +62,8 @@ def test_the_best_on_validation_wins_and_every_recipe_is_tried(few: PointClouds)
     found = chosen(PLAN, clouds, validation, [0, 1])
     assert [(trial.lr, trial.steps) for trial in found.trials] == [(1e-6, 3), (3e-2, 3), (1e-6, 12), (3e-2, 12)]
     by_hand = Recipe(name="brief*", steps=12, batch=8, lr=3e-2)
-    plan = Protocol(name="brief", network="pointnet-small", test_points=16, recipe=by_hand)
-    assert found.trials[3].accuracy == tuple(evaluate(clouds, validation, plan, [0, 1]).accuracies)
+    plan = EvaluationProtocol(name="brief", network="pointnet-small", test_points=16, recipe=by_hand)
+    assert found.trials[3].accuracy == tuple(evaluate(clouds, validation, plan, seeds=[0, 1]).accuracies)
     best = max(trial.mean for trial in found.trials)
     recipe = found.protocol.recipe
     first = next(trial for trial in found.trials if trial.mean == best)
@@ -87,11 +93,13 @@ def test_evaluation_chooses_without_the_test_set_and_says_what(few: PointClouds)
     clouds, validation = split(few, PLAN)
     shuffled = few.with_points(few.points.flip(0))  # a test set on which other recipes might be best
     steps: list[int] = []
-    found = evaluate(clouds, few, PLAN, [5, 6], lambda done, _: steps.append(done), validation)
-    other = evaluate(clouds, shuffled, PLAN, [5, 6], validation=validation)
+    found = evaluate(
+        clouds, few, PLAN, seeds=[5, 6], on_progress=lambda done, _: steps.append(done), validation=validation
+    )
+    other = evaluate(clouds, shuffled, PLAN, seeds=[5, 6], validation=validation)
     assert found.choice is not None
     assert found.choice == other.choice == chosen(PLAN, clouds, validation, [5])
-    assert found.runs == evaluate(clouds, few, found.choice.protocol, [5, 6]).runs
+    assert found.runs == evaluate(clouds, few, found.choice.protocol, seeds=[5, 6]).runs
     # Progress goes on from trial to trial, of one network each, to the two that are trained at once.
     tried = sum(trial.steps for trial in found.choice.trials)
     assert steps[:tried] == list(range(1, tried + 1))
@@ -102,47 +110,48 @@ def test_evaluation_chooses_without_the_test_set_and_says_what(few: PointClouds)
 
 def test_recipes_are_tried_where_networks_are_trained(few: PointClouds, monkeypatch: pytest.MonkeyPatch) -> None:
     devices: list[str] = []
-    real = sweep.trained_scores
+    real = train_networks
 
     def watched(*given: Any) -> Any:
         devices.append(given[5])
         return real(*given)
 
-    monkeypatch.setattr(sweep, "trained_scores", watched)
+    for name in ("scores", "evaluate"):
+        monkeypatch.setattr(import_module(f"pcdistill.evaluation.{name}"), "train_networks", watched)
     clouds, validation = split(few, PLAN)
-    found = evaluate(clouds, few, PLAN, [0], validation=validation, device="cpu:0")
+    found = evaluate(clouds, few, PLAN, seeds=[0], validation=validation, device="cpu:0")
     assert found.choice is not None
     assert devices == ["cpu:0"] * (len(found.choice.trials) + 1)
 
 
 def test_a_grid_needs_validation_clouds_of_the_same_classes(few: PointClouds) -> None:
     with pytest.raises(InputError, match="protocol brief: no validation clouds, expected some"):
-        evaluate(few, few, PLAN, [0])
+        evaluate(few, few, PLAN, seeds=[0])
     renamed = PointClouds(few.points, few.labels, ("box", "ball", "ring"))
     with pytest.raises(InputError, match="classes box, ball, ring"):
-        evaluate(few, few, PLAN, [0], validation=renamed)
+        evaluate(few, few, PLAN, seeds=[0], validation=renamed)
 
 
 def test_records_say_what_was_chosen_for_every_seed(few: PointClouds) -> None:
     clouds, validation = split(few, PLAN)
     runs = [measure(clouds, few, PLAN, seed, 1, validation=validation) for seed in (0, 1)]
-    facts = summed_up("some", "tiny", PLAN, runs, "", "").model_extra or {}
+    record = summed_up("some", "tiny", PLAN, runs, "", "")
     assert PLAN.grid is not None
-    assert facts["grid"] == PLAN.grid.model_dump(mode="json")
-    assert facts["recipe"] == PLAN.recipe.model_dump(mode="json")
-    for seed, kept in enumerate(facts["sweep"]):
+    assert record.grid == PLAN.grid.model_dump(mode="json")
+    assert record.recipe == PLAN.recipe.model_dump(mode="json")
+    for seed, kept in enumerate(record.sweep or []):
         assert kept == chosen(PLAN, clouds, validation, [100 * seed]).facts()
         assert (kept["lr"], kept["steps"]) in {(trial["lr"], trial["steps"]) for trial in kept["tried"]}
     plain = measure(clouds, few, PLAN.model_copy(update={"grid": None}), 0, 1)
-    facts = summed_up("some", "tiny", PLAN.model_copy(update={"grid": None}), [plain], "", "").model_extra or {}
-    assert not {"grid", "sweep"} & facts.keys()
-    assert (facts["test_points"], facts["thin"], facts["class_names"]) == (16, False, ["ball", "box", "ring"])
-    assert facts["test_set"] == few.fingerprint()[:16]
+    record = summed_up("some", "tiny", PLAN.model_copy(update={"grid": None}), [plain], "", "")
+    assert not {"grid", "sweep"} & record.model_dump().keys()
+    assert (record.test_points, record.thin, record.class_names) == (16, False, ["ball", "box", "ring"])
+    assert record.test_set == few.fingerprint()[:16]
 
 
 @pytest.fixture
 def quick(short_recipes: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(training.GRIDS, "sweep", Grid(lr=(1e-3, 1e-2)))
+    monkeypatch.setitem(GRIDS, "sweep", Grid(lr=(1e-3, 1e-2)))
 
 
 def test_a_set_for_a_sweep_is_made_of_what_is_not_held_out(
@@ -151,16 +160,20 @@ def test_a_set_for_a_sweep_is_made_of_what_is_not_held_out(
     path, data = tmp_path / "a.h5", str(tiny_file)
     kept, validation = last_split(load(data, "train"), 0.2)
     given: dict[str, Any] = {"data": data, "clouds_per_class": 6, "points": 16, "bits": 32, "method": "random"}
-    made = run_select(SelectConfig(output=path, protocol="sweep", **given))
+    Select(output=path, protocol="sweep", **given).run([].append)
+    made = Artefact.load(path)
     assert made.metadata.source_fingerprint == kept.fingerprint()
-    found = run_evaluate(EvaluateConfig(source=str(path), data=data, network="pointnet-small", seeds=1))
     plan = protocol("sweep", network="pointnet-small")
-    assert found.runs == evaluate(made.clouds, load(data, "test"), plan, [0], validation=validation).runs
-    whole = run_evaluate(EvaluateConfig(source=data, protocol="sweep", network="pointnet-small", seeds=1))
-    thousand = kept.with_points(kept.points[:, :1024])
-    assert whole.runs == evaluate(thousand, load(data, "test"), plan, [0], validation=validation).runs
+    found = evaluate(made.clouds, load(data, "test"), plan, seeds=[0], validation=validation)
+    whole = evaluate(kept, load(data, "test"), plan, seeds=[0], validation=validation)
+    for source, expected in ((path, found), (tiny_file, whole)):
+        said: list[str] = []
+        given = {"test_data": data, "protocol": "sweep", "network": "pointnet-small", "train_seeds": 1, "json": True}
+        Evaluate(source=str(source), **given).run(said.append)
+        (run,) = json.loads(said[0])["runs"]
+        assert run == json.loads(json.dumps(vars(expected.runs[0])))
 
-    words = ["evaluate", str(path), "--data", data, "--network", "pointnet-small", "--seeds", "1"]
+    words = ["evaluate", str(path), "--test-data", data, "--network", "pointnet-small", "--train-seeds", "1"]
     capsys.readouterr()
     assert main(words) == 0
     assert found.choice is not None
@@ -169,26 +182,27 @@ def test_a_set_for_a_sweep_is_made_of_what_is_not_held_out(
     assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sweep"] == json.loads(json.dumps(found.choice.facts()))
     with pytest.raises(InputError, match="protocol: sweep, which chooses among recipes, expected one with a recipe"):
-        run_train(TrainConfig(source=str(path), output=tmp_path / "net.safetensors"))
+        Train(source=str(path), output=tmp_path / "net.safetensors").run([].append)
 
 
 def test_a_set_made_of_held_out_clouds_is_refused(tiny_file: Path, tmp_path: Path, quick: None) -> None:
     path, data = tmp_path / "a.h5", str(tiny_file)
     given: dict[str, Any] = {"data": data, "clouds_per_class": 1, "points": 16, "method": "random"}
-    made = run_select(SelectConfig(output=path, **given))
-    config = EvaluateConfig(source=str(path), data=data, protocol="sweep", seeds=1)
+    Select(output=path, **given).run([].append)
+    made = Artefact.load(path)
+    config = Evaluate(source=str(path), test_data=data, protocol="sweep", train_seeds=1)
     with pytest.raises(
         InputError, match=r"a\.h5: made of clouds that protocol sweep chooses a recipe on .*all of train"
     ):
-        run_evaluate(config)
+        config.run([].append)
     # Of a part of the training set, but another: its held-out clouds are not those of the whole.
     part = split(validation_split(load(data, "train"), 0.4, 0)[0], protocol("sweep"))[0]
     facts = made.metadata.model_copy(update={"source": dict(part.provenance)})
     Artefact(made.storage, facts).save(path)
     with pytest.raises(InputError, match=r"made of clouds .*0\.4 held out, seed 0; train side of train, 0\.2 held out"):
-        run_evaluate(config)
+        config.run([].append)
     with pytest.raises(InputError, match="protocol: sweep, which holds clouds out, with --stream"):
-        run_select(SelectConfig(output=path, protocol="sweep", stream=True, **given))
+        Select(output=path, protocol="sweep", stream=True, **given).run([].append)
 
 
 def test_a_comparison_under_a_sweep(
@@ -200,22 +214,22 @@ def test_a_comparison_under_a_sweep(
             yield job, None
 
     monkeypatch.setattr(compare, "carried_out", here)
-    config = CompareConfig(
-        data=str(tiny_file), output=tmp_path / "grid", methods=("random", "whole"), budgets=("6x16@8",),
-        protocol="sweep", network="pointnet-small", train_steps=6, train_seeds=1,
+    spec = GridSpec(
+        data=(str(tiny_file),), output=tmp_path / "grid", methods=("random", "whole"), budgets=("6x16@8",),
+        protocol="sweep", networks=("pointnet-small",), train_steps=6, train_seeds=1,
     )  # fmt: skip
-    records = compare.run_compare(config)
+    records = compare.run_grid(spec)
     assert records == read_records(tmp_path / "grid" / "records.jsonl")
     assert [record.arm for record in records] == ["random", "whole"]
     kept, validation = last_split(load(tiny_file, "train", points=1024), 0.2)
     assert validation is not None
-    plan = compare.plan_of(config, config.network)
-    assert (plan.name, plan.grid) == ("sweep*", protocol("sweep").grid)
-    whole = evaluate(kept, load(tiny_file, "test", points=1024), plan, [0], validation=validation)
+    swept = protocol("sweep", "pointnet-small").changed(steps=6)
+    assert records[0].protocol == records[1].protocol == f"sweep* v{swept.recipe.version}"
+    whole = evaluate(kept, load(tiny_file, "test", points=1024), swept, seeds=[0], validation=validation)
     assert records[1].accuracy == whole.accuracies
-    assert (records[1].model_extra or {})["sweep"] == [json.loads(json.dumps(whole.choice and whole.choice.facts()))]
-    (made,) = (tmp_path / "grid" / "artefacts").glob("*.h5")
+    assert records[1].sweep == [json.loads(json.dumps(whole.choice and whole.choice.facts()))]
+    (made,) = (tmp_path / "grid").rglob("*.h5")
     assert Artefact.load(made).metadata.source_fingerprint == kept.fingerprint()
     assert torch.equal(Artefact.load(made).clouds.labels, torch.arange(3).repeat_interleave(6))
     with pytest.raises(InputError, match="but class 'ball' has 6 clouds"):
-        compare.run_compare(config.model_copy(update={"budgets": ("7x16@8",)}))
+        compare.run_grid(spec.model_copy(update={"budgets": ("7x16@8",)}))

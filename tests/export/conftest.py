@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from pcdistill.clouds import PointClouds
-from pcdistill.config import TrainConfig
+from pcdistill.commands.train import Train
 from pcdistill.data import load
 from pcdistill.export import card_of, export_onnx, folded
-from pcdistill.jobs import run_train
 from pcdistill.models import Network, seeded
-from pcdistill.trained import Trained, load_network
+from pcdistill.training.trained import Trained, load_network
 
 
 class Made(NamedTuple):
@@ -31,7 +30,7 @@ def made(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     pytest.importorskip("onnxruntime")
     folder = tmp_path_factory.mktemp("exported")
     weights, float32, int8 = (folder / name for name in ("net.safetensors", "net.onnx", "net8.onnx"))
-    run_train(TrainConfig(source=str(tiny_file), output=weights, points=64, network="pointnet-tiny", steps=30))
+    Train(source=str(tiny_file), output=weights, points=64, network="pointnet-tiny", train_steps=30).run([].append)
     trained, clouds = load_network(weights), load(str(tiny_file), "train", points=64)
     network = folded(trained.network)  # type: ignore[arg-type]
     export_onnx(network, trained, float32, card_of(trained))

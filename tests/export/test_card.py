@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.export.card import LONGEST, Card, card_of, read_card
 from tests.export.conftest import Made
 
@@ -30,18 +30,20 @@ def test_a_card_survives_json_and_says_what_it_is_of(made: Made, text: str) -> N
     ("change", "message"),
     [
         ({"format": "pcdistill model 2"}, "x: format 'pcdistill model 2', expected 'pcdistill model 1'"),
-        ({"class_names": []}, "x: model card: class_names: "),
-        ({"class_names": "ball"}, "x: model card: class_names: "),
-        ({"points": 0}, "x: model card: points: "),
-        ({"points": "many"}, "x: model card: points: "),
-        ({"parameters": -1}, "x: model card: parameters: "),
-        ({"precision": "int4"}, "x: model card: precision: "),
-        ({"parity": float("nan")}, "x: model card: not JSON"),
-        ({"difference": float("inf")}, "x: model card: not JSON"),
-        ({"more": 1}, "x: model card: more: "),
-        ({"protocol": {}}, "x: model card: protocol: "),
-        ({"protocol": None}, "x: model card: protocol: "),
-        ({"k" * 1000: 1}, "x: model card: kkk"),
+        ({"class_names": []}, "x: model card: class_names = [], expected at least 1 item"),
+        ({"class_names": "ball"}, "x: model card: class_names = 'ball', expected a valid array"),
+        ({"points": 0}, "x: model card: points = 0, expected "),
+        ({"points": "many"}, "x: model card: points = 'many', expected "),
+        ({"parameters": -1}, "x: model card: parameters = -1, expected "),
+        ({"precision": "int4"}, "x: model card: precision = 'int4', expected 'float32' or 'int8'"),
+        ({"parity": float("nan")}, "x: model card: parity = nan, expected a finite number"),
+        ({"difference": float("inf")}, "x: model card: difference = inf, expected a finite number"),
+        ({"taught": {"temperature": float("nan")}}, "x: model card: Out of range"),
+        ({"trained_on": {"a": [float("-inf")]}}, "x: model card: Out of range"),
+        ({"more": 1}, "x: model card: unknown field 'more'"),
+        ({"protocol": {}}, "x: model card: 'protocol.name' is missing"),
+        ({"protocol": None}, "x: model card: protocol = None, expected "),
+        ({"k" * 1000: 1}, "x: model card: unknown field 'kkk"),
     ],
 )
 def test_damaged_cards_are_one_line(text: str, change: dict[str, Any], message: str) -> None:
@@ -54,7 +56,7 @@ def test_damaged_cards_are_one_line(text: str, change: dict[str, Any], message: 
 def test_nothing_that_is_needed_may_be_missing(text: str, key: str) -> None:
     facts = json.loads(text)
     del facts[key]
-    with pytest.raises(InputError, match=f"x: model card: {key}: "):
+    with pytest.raises(InputError, match=f"x: model card: '{key}' is missing"):
         read_card(json.dumps(facts), "x")
 
 
@@ -65,7 +67,7 @@ def test_what_is_no_card(text: str) -> None:
 
 
 def test_an_infinity_in_other_words(text: str) -> None:
-    with pytest.raises(InputError, match="x: model card: parity"):
+    with pytest.raises(InputError, match="x: model card: parity = inf, expected a finite number"):
         read_card(text.replace('"parity": null', '"parity": 1e999'), "x")
 
 

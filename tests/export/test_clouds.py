@@ -18,16 +18,16 @@ import trimesh
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pcdistill.artefact.artefact import Artefact
 from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
+from pcdistill.core.errors import InputError
 from pcdistill.data import load
-from pcdistill.errors import InputError
 from pcdistill.export import height_colouring, write_clouds
 from pcdistill.export.clouds import LONGEST, folder_names
 from pcdistill.models import build
-from pcdistill.storage import Artefact
-from pcdistill.trained import Trained, save_network
-from pcdistill.training import protocol
+from pcdistill.training.recipe import protocol
+from pcdistill.training.trained import Trained, save_network
 from pcdistill.viewing.scene import height_colours
 
 KINDS = ("ply", "pcd", "xyz")
@@ -488,7 +488,7 @@ def test_a_set_by_the_command_line(
         ("ART --output new --format las", "format = 'las', expected 'ply', 'pcd' or 'xyz'"),
         ("ART --output new --format ply --colour red", "colour = 'red', expected 'height' or 'none'"),
         ("ART --output new --format ply --int8", "int8: of ART as new, expected a trained network"),
-        ("ART --output a.npz --clouds SET", "clouds: of ART as a.npz, expected a trained network"),
+        ("ART --output a.npz --training-set SET", "training_set: of ART as a.npz, expected a trained network"),
         ("ART --output a.npz --split test", "split: of an artefact (ART), expected a data set"),
         (
             "copy.h5 --output copy.h5",

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.export import export_executorch, folded
-from pcdistill.models import PointNet, build
+from pcdistill.models import build
+from pcdistill.models.pointnet import PointNet
 from tests.export.conftest import points_of, stirred
 
 

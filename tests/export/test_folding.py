@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from pcdistill.export.folding import can_be_folded, folded
-from pcdistill.models import Network, PointNet, build, networks, seeded
-from pcdistill.models.pointnet import PointNorm
+from pcdistill.models import Network, build, networks, seeded
+from pcdistill.models.layers.shared import PointNorm
+from pcdistill.models.pointnet import PointNet
 from tests.export.conftest import points_of, stirred
 
 

@@ -12,8 +12,9 @@ from hypothesis import given
 from pcdistill.export import Folded, card_of, export_onnx, folded, load_onnx
 from pcdistill.export import quantise as tuning
 from pcdistill.export.quantise import MOMENTUM, RoundedActivation, RoundedWeight, TuneRecipe, fine_tuned
-from pcdistill.models import PointNet
-from pcdistill.training import predict, recipe
+from pcdistill.models.pointnet import PointNet
+from pcdistill.training.loop import predict
+from pcdistill.training.recipe import recipe
 from tests.export.conftest import Made
 
 quantization = pytest.importorskip("onnxruntime.quantization.quant_utils")

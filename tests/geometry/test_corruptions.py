@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import MODELNET_C, POINTCLOUD_C, SEVERITIES, chamfer, corrupt, corruptions, normalise
 from pcdistill.geometry.corruptions import _deformed, _splined, visible
 

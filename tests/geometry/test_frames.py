@@ -8,8 +8,8 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import kstest
 from torch.testing import assert_close
 
-from pcdistill.errors import InputError
-from pcdistill.geometry import canonical_pose, normalise, random_rotations, rotate, rotation_matrix
+from pcdistill.core.errors import InputError
+from pcdistill.geometry import normalise, random_rotations, rotate, rotation_matrix
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=25, deadline=None)
@@ -163,47 +163,3 @@ def test_rotations_preserve_distances_and_compose(seed: int) -> None:
     assert_close(turned.norm(dim=2), points.norm(dim=2))
     assert_close(rotate(turned, second), rotate(points, second @ first))
     assert_close(rotate(turned, first.mT), points)
-
-
-def test_canonical_pose_of_a_known_cloud() -> None:
-    """Longest along y, then z, then x; the far points decide the signs."""
-    points = torch.tensor([[[0.0, -3, 0], [0, 1, 0], [0, 2, 0], [0, 0, 1], [0, 0, 0.5], [0, 0, -1.5], [0.1, 0, 0]]])
-    points = points - points.mean(1, keepdim=True)
-    found = canonical_pose(points.double())[0]
-    along = points[0, :, [1, 2, 0]].double()
-    signs = along.sin().mean(0).sign()
-    assert_close(found, along * signs, atol=0.1, rtol=0)  # the axes are not quite those of space
-    assert (found.sin().mean(0) > 0).all()
-    variances = found.square().sum(0)
-    assert (variances[:-1] > variances[1:]).all()
-
-
-@quick
-@given(seeds)
-def test_canonical_pose_is_that_of_every_rotation_and_mirror_image(seed: int) -> None:
-    random = torch.Generator().manual_seed(seed)
-    points = clouds(seed) * torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)
-    points = points + points.square() * 0.3  # skewed: the signs are clear
-    pose = canonical_pose(points)
-    turned = rotate(points, random_rotations(3, random, axis=None).double()) + 7
-    clear = pose.sin().mean(1).abs().amin(1) > 1e-2  # matrices of float32 turn by so much less
-    assert_close(canonical_pose(turned)[clear], pose[clear], atol=1e-3, rtol=0)
-    mirror = torch.tensor([-1.0, 1, 1], dtype=torch.float64)
-    assert_close(canonical_pose(points * mirror)[clear], pose[clear], atol=1e-9, rtol=0)
-    assert_close(torch.cdist(pose, pose), torch.cdist(points, points), atol=1e-9, rtol=0)
-
-
-def test_canonical_pose_has_the_sign_rule_of_its_frequency() -> None:
-    points = clouds(3, count=8) * 4
-    for frequency in (1.0, 10.0):
-        assert (torch.sin(frequency * canonical_pose(points, frequency)).mean(1) > 0).all()
-    assert not torch.equal(canonical_pose(points, 1.0), canonical_pose(points, 10.0))
-
-
-def test_canonical_pose_passes_gradients_with_the_axes_held_fixed() -> None:
-    points = clouds(4).requires_grad_()
-    weights = clouds(5)
-    (gradient,) = torch.autograd.grad((canonical_pose(points) * weights).sum(), points)
-    centred = points.detach() - points.detach().mean(1, keepdim=True)
-    turn = torch.linalg.lstsq(centred, canonical_pose(points.detach())).solution
-    assert_close(gradient, (weights - weights.mean(1, keepdim=True)) @ turn.transpose(1, 2), atol=1e-9, rtol=0)

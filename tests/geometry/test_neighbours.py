@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 from torch.testing import assert_close
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import (
     ball_query,
     chamfer,

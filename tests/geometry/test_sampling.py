@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import farthest_point_sample, farthest_points, gather_points, random_rotations, rotate, sampling
 
 seeds = st.integers(0, 2**32 - 1)

@@ -1,16 +1,17 @@
 """A small bank configuration and the float64 twin of a prepared objective."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import Tensor
 
+from pcdistill.condense.loop import Follower
 from pcdistill.matching import Bank, BankConfig, Objective, dc
-from pcdistill.matching.bank import Member, untrained_network
 from pcdistill.matching.experts import Expert
+from pcdistill.matching.gathering import Member
 from pcdistill.matching.gradients import Weights
+from pcdistill.matching.surrogates import untrained_network
 
 Configure = Callable[..., BankConfig]
 
@@ -29,11 +30,20 @@ def configure() -> Configure:
     return make
 
 
+class StopAfter(Follower):
+    """As by Ctrl-C after a step."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+
+    def step(self, step: int, loss: float) -> None:
+        if step == self.last:
+            raise KeyboardInterrupt
+
+
 @pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache; returns the folder of banks, which need not exist yet."""
-    monkeypatch.setenv("PCDISTILL_CACHE", str(tmp_path))
-    return tmp_path / "banks"
+def stop_after() -> type[StopAfter]:
+    return StopAfter
 
 
 class DoubleExpert(Expert):

@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
-from pcdistill.matching import Bank, BankConfig, QuantileMatching, bank
-from pcdistill.matching.bank import Member, frozen_network
+from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.core.errors import InputError
+from pcdistill.matching import Bank, BankConfig, bank
+from pcdistill.matching.gathering import BankRequest, Member, attention_maps
+from pcdistill.matching.surrogates import frozen_network
 from pcdistill.models import build, networks
 
 Configure = Callable[..., BankConfig]
@@ -24,6 +25,15 @@ def unequal(clouds: PointClouds) -> PointClouds:
     """Classes of 8, 3 and 5 clouds, in mixed order."""
     kept = torch.tensor([*range(8), *range(8, 11), *range(16, 21)])
     return clouds[kept[torch.randperm(16, generator=torch.Generator().manual_seed(0))]]
+
+
+def bank_of(real: CloudSource, config: BankConfig, **asked: float) -> Bank:
+    return Bank.of(real, BankRequest.of(config, **asked))
+
+
+def built(real: CloudSource, config: BankConfig, **asked: float) -> Bank:
+    """Past the cache."""
+    return Bank(bank._build(real, BankRequest.of(config, **asked)), 0.0)
 
 
 def same(one: Bank, other: Bank) -> bool:
@@ -61,7 +71,7 @@ def assert_equals_naive(member: Member, clouds: PointClouds, points: int, count:
 @pytest.mark.parametrize("points", [64, 20])
 def test_statistics_equal_a_naive_computation(points: int, tiny_clouds: PointClouds, configure: Configure) -> None:
     clouds = unequal(tiny_clouds)
-    found = Bank.of(clouds, configure(points=points, quantiles=6), cache=False)
+    found = built(clouds, configure(points=points, quantiles=6))
     assert len(found.members) == 2
     for member in found.members:
         assert_equals_naive(member, clouds, points, 6)
@@ -70,7 +80,7 @@ def test_statistics_equal_a_naive_computation(points: int, tiny_clouds: PointClo
 @pytest.mark.parametrize("power", [1.0, 4.0])
 def test_attention_equals_a_naive_computation(power: float, tiny_clouds: PointClouds, configure: Configure) -> None:
     clouds = unequal(tiny_clouds)
-    member = Bank.of(clouds, configure(attention=power, points=20, quantiles=6), cache=False).members[1]
+    member = built(clouds, configure(points=20, quantiles=6), attention=power).members[1]
     features = member.network.point_features(clouds.points[:, :20])
     assert len(member.attention) == len(features)
     for layer, found in zip(features, member.attention, strict=True):
@@ -83,7 +93,7 @@ def test_attention_equals_a_naive_computation(power: float, tiny_clouds: PointCl
 
 def test_attention_of_nothing_is_zero_and_has_a_finite_gradient() -> None:
     features = torch.zeros(2, 5, 3, requires_grad=True)
-    maps = bank.attention_maps(features, 2.0)
+    maps = attention_maps(features, 2.0)
     maps.sum().backward()
     assert not maps.any()
     assert features.grad is not None
@@ -92,9 +102,9 @@ def test_attention_of_nothing_is_zero_and_has_a_finite_gradient() -> None:
 
 def test_maps_are_those_of_single_clouds(tiny_clouds: PointClouds, configure: Configure) -> None:
     clouds = unequal(tiny_clouds)
-    few = Bank.of(clouds, configure(map_samples=2, quantiles=6), cache=False).members
+    few = built(clouds, configure(quantiles=6), map_samples=2).members
     assert few[0].maps.shape == (3, 2, 256, 6)
-    many = Bank.of(clouds, configure(map_samples=20, quantiles=6), cache=False).members
+    many = built(clouds, configure(quantiles=6), map_samples=20).members
     assert many[0].maps.shape == (3, 8, 256, 6)  # the largest class; the maps of smaller ones come round again
     for member, distinct in ((few[0], (2, 2, 2)), (many[1], (8, 3, 5))):
         last = member.network.point_features(clouds.points)[-1].transpose(1, 2)
@@ -109,31 +119,25 @@ def test_maps_are_those_of_single_clouds(tiny_clouds: PointClouds, configure: Co
 
 
 def test_networks_keep_maps_of_different_clouds(tiny_clouds: PointClouds, configure: Configure) -> None:
-    config = configure(map_samples=1, points=1, quantiles=1, networks=8)
+    config = configure(points=1, quantiles=1, networks=8)
     chosen = set()
-    for member in Bank.of(tiny_clouds, config, cache=False).members:
+    for member in built(tiny_clouds, config, map_samples=1).members:
         own = member.network.point_features(tiny_clouds.points[:8, :1])[-1][:, 0]  # of one point: its own profile
         chosen.add(int((own - member.maps[0, 0, :, 0]).square().sum(1).argmin()))
     assert len(chosen) > 2
 
 
 def test_single_maps_and_attention_are_kept_only_when_asked_for(tiny_clouds: PointClouds, configure: Configure) -> None:
-    plain = Bank.of(tiny_clouds, configure(), cache=False).members[0]
+    plain = built(tiny_clouds, configure()).members[0]
     assert plain.maps.numel() == 0
     assert plain.attention == []
-    full = Bank.of(tiny_clouds, configure(map_samples=2, attention=1.0), cache=False).members[0]
+    full = built(tiny_clouds, configure(), map_samples=2, attention=1.0).members[0]
     torch.testing.assert_close(full.profiles, plain.profiles)
     assert torch.equal(full.pooled, plain.pooled)  # of the same clouds as without
 
 
-@pytest.mark.parametrize("field", [{"map_samples": 1}, {"attention": 1.0}])
-def test_maps_without_quantiles_are_refused(field: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"^objective quantile, option bank: .*, expected at least 1 quantile for "):
-        QuantileMatching(bank={"quantiles": 0, **field})
-
-
 def test_networks_are_frozen_and_differ(tiny_clouds: PointClouds, configure: Configure) -> None:
-    first, second = (member.network for member in Bank.of(tiny_clouds, configure(), cache=False).members)
+    first, second = (member.network for member in built(tiny_clouds, configure()).members)
     for network in (first, second):
         assert not network.training
         assert not any(value.requires_grad for value in network.parameters())
@@ -178,7 +182,7 @@ def test_calibration_equals_layer_by_layer_statistics(tiny_clouds: PointClouds) 
 
 
 def test_semi_training_learns_the_classes(tiny_clouds: PointClouds, configure: Configure) -> None:
-    trained = Bank.of(tiny_clouds, configure(trained_steps=(2, 40)), cache=False).members
+    trained = built(tiny_clouds, configure(trained_steps=(2, 40))).members
     with torch.no_grad():
         right = [(member.network(tiny_clouds.points).logits.argmax(1) == tiny_clouds.labels).float().mean()
                  for member in trained]  # fmt: skip
@@ -188,9 +192,9 @@ def test_semi_training_learns_the_classes(tiny_clouds: PointClouds, configure: C
 
 def test_same_configuration_same_bits(tiny_clouds: PointClouds, configure: Configure) -> None:
     config = configure(trained_steps=(1, 3))
-    one, two = (Bank.of(tiny_clouds, config, cache=False) for _ in range(2))
+    one, two = (built(tiny_clouds, config) for _ in range(2))
     assert same(one, two)
-    assert not same(one, Bank.of(tiny_clouds, configure(trained_steps=(1, 3), seed=1), cache=False))
+    assert not same(one, built(tiny_clouds, configure(trained_steps=(1, 3), seed=1)))
 
 
 def assert_statistics_close(one: Bank, other: Bank) -> None:
@@ -204,16 +208,16 @@ def assert_statistics_close(one: Bank, other: Bank) -> None:
 def test_size_of_the_pieces_does_not_matter(
     batch: int, tiny_clouds: PointClouds, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = Bank.of(tiny_clouds, configure(), cache=False)
+    expected = built(tiny_clouds, configure())
     monkeypatch.setattr(bank, "BATCH", batch)
-    assert_statistics_close(Bank.of(tiny_clouds, configure(), cache=False), expected)
+    assert_statistics_close(built(tiny_clouds, configure()), expected)
 
 
 def test_order_of_the_clouds_does_not_matter(tiny_clouds: PointClouds, configure: Configure) -> None:
     """Untrained, and calibrated on all clouds."""
-    expected = Bank.of(tiny_clouds, configure(), cache=False)
+    expected = built(tiny_clouds, configure())
     order = torch.randperm(24, generator=torch.Generator().manual_seed(1))
-    found = Bank.of(tiny_clouds[order], configure(), cache=False)
+    found = built(tiny_clouds[order], configure())
     assert_statistics_close(found, expected)
     for left, right in zip(found.members, expected.members, strict=True):
         assert torch.cdist(left.pooled, right.pooled).amin(1).max() < 1e-3  # the same features in another order
@@ -251,21 +255,21 @@ def test_real_set_is_read_once_in_small_pieces(
 ) -> None:
     monkeypatch.setattr(bank, "BATCH", 4)
     source = Streamed(tiny_clouds)
-    found = Bank.of(source, configure(trained_clouds=3, networks=3), cache=False)
+    found = built(source, configure(trained_clouds=3, networks=3))
     sample, *passes = source.read
     assert len(sample) == 9  # 3 classes × 3 clouds to train and calibrate on
     assert tiny_clouds.labels[sample].bincount().tolist() == [3, 3, 3]
     assert torch.equal(torch.cat(passes), torch.arange(24))
     assert max(map(len, passes)) == 4
     assert all((index.diff() > 0).all() for index in source.read)
-    assert same(found, Bank.of(tiny_clouds, configure(trained_clouds=3, networks=3), cache=False))
+    assert same(found, built(tiny_clouds, configure(trained_clouds=3, networks=3)))
 
 
 def test_kept_features_are_as_many_as_asked(tiny_clouds: PointClouds, configure: Configure) -> None:
     clouds = unequal(tiny_clouds)
-    few = Bank.of(clouds, configure(pooled_samples=2), cache=False).members[0].pooled
+    few = built(clouds, configure(pooled_samples=2)).members[0].pooled
     assert few.shape[:2] == (3, 2)
-    many = Bank.of(clouds, configure(pooled_samples=100), cache=False).members[0].pooled
+    many = built(clouds, configure(pooled_samples=100)).members[0].pooled
     assert many.shape[:2] == (3, 8)  # the largest class; the features of smaller ones come round again
     assert len(many[1].unique(dim=0)) == 3
     assert len(many[0].unique(dim=0)) == 8
@@ -273,7 +277,7 @@ def test_kept_features_are_as_many_as_asked(tiny_clouds: PointClouds, configure:
 
 def test_fewer_points_than_asked_for_are_all_taken(tiny_clouds: PointClouds, configure: Configure) -> None:
     short = tiny_clouds.with_points(tiny_clouds.points[:, :10])
-    assert_equals_naive(Bank.of(short, configure(), cache=False).members[0], short, 10, 8)
+    assert_equals_naive(built(short, configure()).members[0], short, 10, 8)
 
 
 # The cache
@@ -286,12 +290,12 @@ def no_building(*_: object) -> list[Member]:
 def test_second_call_reads_the_cache(
     tiny_clouds: PointClouds, configure: Configure, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configure(trained_steps=(1, 2), map_samples=2, attention=2.0)
-    first = Bank.of(tiny_clouds, config)
+    config, asked = configure(trained_steps=(1, 2)), {"map_samples": 2, "attention": 2.0}
+    first = bank_of(tiny_clouds, config, **asked)
     assert len(bank._to_tensors(first.members)["1/attention/2"]) == 3
-    assert len(list(own_cache.iterdir())) == 1
+    assert len(list((own_cache / "banks").iterdir())) == 1
     monkeypatch.setattr(bank, "_build", no_building)
-    second = Bank.of(tiny_clouds, config)
+    second = bank_of(tiny_clouds, config, **asked)
     assert same(first, second)
     assert second.seconds == first.seconds > 0
     for one, two in zip(first.members, second.members, strict=True):
@@ -305,25 +309,21 @@ def test_second_call_reads_the_cache(
 def test_other_data_or_configuration_is_another_bank(
     tiny_clouds: PointClouds, configure: Configure, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Bank.of(tiny_clouds, configure())
+    bank_of(tiny_clouds, configure())
     fields = {"networks": 1, "network": "pointnet-layernorm", "points": 32, "pooled_points": 32, "quantiles": 4,
-              "trained_steps": (1, 1), "trained_clouds": 4, "pooled_samples": 4, "map_samples": 4, "attention": 1.0,
-              "seed": 1}  # fmt: skip
-    assert fields.keys() == BankConfig.model_fields.keys()
+              "trained_steps": (1, 1), "trained_clouds": 4, "pooled_samples": 4, "seed": 1}  # fmt: skip
+    asked = {"map_samples": 4, "attention": 1.0}
+    assert fields.keys() | asked.keys() == BankRequest.model_fields.keys()
     monkeypatch.setattr(bank, "_build", no_building)
     for name, value in fields.items():
         with pytest.raises(AssertionError, match="built again"):
-            Bank.of(tiny_clouds, configure(**{name: value}))
+            bank_of(tiny_clouds, configure(**{name: value}))
+    for name, number in asked.items():
+        with pytest.raises(AssertionError, match="built again"):
+            bank_of(tiny_clouds, configure(), **{name: number})
     with pytest.raises(AssertionError, match="built again"):
-        Bank.of(tiny_clouds.with_points(-tiny_clouds.points), configure())
-    assert len(list(own_cache.iterdir())) == 1
-
-
-def test_without_cache_nothing_is_written_or_read(
-    tiny_clouds: PointClouds, configure: Configure, own_cache: Path
-) -> None:
-    Bank.of(tiny_clouds, configure(), cache=False)
-    assert not own_cache.exists()
+        bank_of(tiny_clouds.with_points(-tiny_clouds.points), configure())
+    assert len(list((own_cache / "banks").iterdir())) == 1
 
 
 def test_cache_that_cannot_be_written_is_done_without(
@@ -331,7 +331,7 @@ def test_cache_that_cannot_be_written_is_done_without(
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("PCDISTILL_CACHE", str(tmp_path / "file"))
-    assert same(Bank.of(tiny_clouds, configure()), Bank.of(tiny_clouds, configure(), cache=False))
+    assert same(built(tiny_clouds, configure()), bank_of(tiny_clouds, configure()))
 
 
 def truncate(path: Path) -> None:
@@ -367,12 +367,12 @@ def test_damaged_cache_is_built_again(
     damage: Callable[[Path], None], tiny_clouds: PointClouds, configure: Configure, own_cache: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    first = Bank.of(tiny_clouds, configure())
-    (path,) = own_cache.iterdir()
+    first = bank_of(tiny_clouds, configure())
+    (path,) = (own_cache / "banks").iterdir()
     damage(path)
-    assert same(Bank.of(tiny_clouds, configure()), first)
+    assert same(bank_of(tiny_clouds, configure()), first)
     monkeypatch.setattr(bank, "_build", no_building)
-    assert same(Bank.of(tiny_clouds, configure()), first)
+    assert same(bank_of(tiny_clouds, configure()), first)
 
 
 # What it refuses
@@ -381,20 +381,20 @@ def test_damaged_cache_is_built_again(
 def test_soft_labels_are_refused(tiny_clouds: PointClouds, configure: Configure) -> None:
     soft = PointClouds(tiny_clouds.points, nn.functional.one_hot(tiny_clouds.labels).float(), tiny_clouds.class_names)
     with pytest.raises(InputError, match=r"^real set: labels of shape \(24, 3\), expected one class index per cloud$"):
-        Bank.of(soft, configure(), cache=False)
+        bank_of(soft, configure())
 
 
 def test_empty_class_is_refused(tiny_clouds: PointClouds, configure: Configure) -> None:
     with pytest.raises(InputError, match=r"^real set: class 'box' is empty, expected at least one cloud$"):
-        Bank.of(tiny_clouds[tiny_clouds.labels != 1], configure(), cache=False)
+        bank_of(tiny_clouds[tiny_clouds.labels != 1], configure())
 
 
 def test_single_cloud_is_refused(tiny_clouds: PointClouds, configure: Configure) -> None:
     one = PointClouds(tiny_clouds.points[:1], torch.tensor([0]), ("ball",))
     with pytest.raises(InputError, match=r"^real set: 1 cloud, expected at least 2$"):
-        Bank.of(one, configure(), cache=False)
+        bank_of(one, configure())
 
 
 def test_single_class_is_fine(tiny_clouds: PointClouds, configure: Configure) -> None:
     one = PointClouds(tiny_clouds.points[:5], torch.zeros(5, dtype=torch.int64), ("ball",))
-    assert Bank.of(one, configure(), cache=False).members[0].pooled_mean.shape[0] == 1
+    assert bank_of(one, configure()).members[0].pooled_mean.shape[0] == 1

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
-from pcdistill.matching import BankConfig, FeatureAlignment
-from pcdistill.matching.cafe import discrimination
+from pcdistill.core.errors import InputError
+from pcdistill.matching import BankConfig
+from pcdistill.matching.cafe import FeatureAlignment, discrimination
+from tests.conftest import of_class
 
 Configure = Callable[..., BankConfig]
 
@@ -36,7 +37,7 @@ def test_layers_equal_means_over_points_and_clouds(build: Callable[..., Any], ti
     network = objective.bank.members[0].network
     expected = 0.0
     for label in (0, 2):
-        synthetic, real = (part.of_class(label).points for part in (guess(), tiny_clouds))
+        synthetic, real = (of_class(part, label).points for part in (guess(), tiny_clouds))
         for one, two in zip(network.point_features(synthetic), network.point_features(real), strict=True):
             expected += float(np.mean((one.numpy().mean((0, 1)) - two.numpy().mean((0, 1))) ** 2))
         one, two = network(synthetic).global_feature, network(real).global_feature
@@ -46,10 +47,10 @@ def test_layers_equal_means_over_points_and_clouds(build: Callable[..., Any], ti
 
 def test_discrimination_equals_a_loop(build: Callable[..., Any], tiny_clouds: PointClouds) -> None:
     network = build().bank.members[0].network
-    centres = {label: network(guess().of_class(label).points).global_feature.mean(0) for label in (0, 2)}
+    centres = {label: network(of_class(guess(), label).points).global_feature.mean(0) for label in (0, 2)}
     errors = []
     for label, other in ((0, 2), (2, 0)):
-        for real in network(tiny_clouds.of_class(label).points).global_feature.double():
+        for real in network(of_class(tiny_clouds, label).points).global_feature.double():
             errors.append(np.logaddexp(0, (real @ (centres[other] - centres[label]).double()).item()))
     found = build(discrimination=0.3).loss(guess(), 0) - build(discrimination=0.0).loss(guess(), 0)
     assert found.item() == pytest.approx(0.3 * np.mean(errors), rel=1e-3)
@@ -62,5 +63,5 @@ def test_discrimination_wants_centres_apart() -> None:
 
 
 def test_bank_without_profiles_is_refused(configure: Configure) -> None:
-    with pytest.raises(InputError, match=r"^objective cafe, option bank.quantiles: 0, expected at least 1$"):
+    with pytest.raises(InputError, match=r"^objective cafe: bank.quantiles = 0, expected at least 1$"):
         FeatureAlignment(configure(quantiles=0))

@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from pcdistill.clouds import PointClouds
-from pcdistill.matching import AttentionMatching, BankConfig
+from pcdistill.matching import BankConfig
+from pcdistill.matching.datadam import AttentionMatching
+from pcdistill.matching.gathering import BankRequest
+from tests.conftest import of_class
 
 Configure = Callable[..., BankConfig]
 
@@ -41,7 +44,7 @@ def test_full_resolution_is_the_papers_norm(power: float, build: Callable[..., A
     network = objective.bank.members[0].network
     expected = 0.0
     for label in (0, 2):
-        synthetic, real = (network.point_features(part.of_class(label).points) for part in (clouds, tiny_clouds))
+        synthetic, real = (network.point_features(of_class(part, label).points) for part in (clouds, tiny_clouds))
         for one, two in zip(synthetic[:-1], real[:-1], strict=True):
             distance = np.mean(paper_maps(one, power), axis=0) - np.mean(paper_maps(two, power), axis=0)
             expected += float((distance**2).sum())
@@ -59,7 +62,7 @@ def test_unequal_sizes_are_compared_by_quantiles(build: Callable[..., Any], tiny
     expected = 0.0
     for label in (0, 2):
         for layer in (0, 1):
-            own, real = (profile(part.of_class(label).points, layer) for part in (clouds, tiny_clouds))
+            own, real = (profile(of_class(part, label).points, layer) for part in (clouds, tiny_clouds))
             expected += float(((own - real) ** 2).mean())
     assert objective.loss(clouds, 0).item() == pytest.approx(expected, rel=1e-3)
 
@@ -69,11 +72,13 @@ def test_pooled_term_is_that_of_distribution_matching(build: Callable[..., Any],
     network = without.bank.members[0].network
     expected = 0.0
     for label in (0, 2):
-        own, real = (network(part.of_class(label).points).global_feature.mean(0) for part in (guess(), tiny_clouds))
+        own, real = (network(of_class(part, label).points).global_feature.mean(0) for part in (guess(), tiny_clouds))
         expected += 0.5 * (own - real).square().sum().item()
     assert (with_term.loss(guess(), 0) - without.loss(guess(), 0)).item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_bank_follows_the_power(configure: Configure) -> None:
     assert AttentionMatching(configure(), power=3).bank_config().attention == 3
-    assert AttentionMatching(configure(attention=2.0), power=3).bank_config() == configure(attention=3.0)
+    assert AttentionMatching(configure(networks=3), power=3).bank_config() == BankRequest.of(
+        configure(networks=3), attention=3.0
+    )

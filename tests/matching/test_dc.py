@@ -1,5 +1,6 @@
 """DC and DSA: the loops of the papers written out, and that they can be interrupted anywhere."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pcdistill.augment import Augmentation
-from pcdistill.augment import apply as apply_draw
 from pcdistill.clouds import PointClouds
-from pcdistill.distill import DistillSettings, Interrupted, distill
-from pcdistill.errors import InputError
-from pcdistill.matching import DatasetCondensation, SiameseAugmentation, dc
-from pcdistill.matching.bank import untrained_network
-from pcdistill.storage import StoredPoints
+from pcdistill.condense.loop import DistillSettings, Follower, Interrupted, distill
+from pcdistill.core.errors import InputError
+from pcdistill.matching import dc
+from pcdistill.matching.dc import DatasetCondensation, SiameseAugmentation
+from pcdistill.matching.draws import random_clouds
+from pcdistill.matching.surrogates import untrained_network
+from pcdistill.storage.points import StoredPoints
+from pcdistill.training.augment import Augmentation
+from pcdistill.training.augment import apply as apply_draw
+from tests.conftest import of_class
 
 CLASSES = ("ball", "box", "ring")
 OPTIONS: dict[str, Any] = {"outer": 3, "inner": 2, "network_lr": 0.01, "real_clouds": 8, "real_points": 64}
@@ -36,7 +40,7 @@ def naive_loss(network: nn.Module, ours: PointClouds, theirs: PointClouds) -> fl
     total = 0.0
     for label in range(3):
         slopes = []
-        for part in (ours.of_class(label), theirs.of_class(label)):
+        for part in (of_class(ours, label), of_class(theirs, label)):
             loss = nn.functional.cross_entropy(network(part.points).logits, part.labels)
             slopes.append([value for value in torch.autograd.grad(loss, list(network.parameters())) if value.ndim == 2])
         for a, b in zip(*slopes, strict=True):
@@ -89,7 +93,7 @@ def test_real_clouds_are_drawn_anew_from_the_classes_that_occur(
     tiny_clouds: PointClouds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[list[int], int]] = []
-    draw = dc.random_clouds
+    draw = random_clouds
 
     def recorded(*given: Any) -> tuple[Tensor, Tensor]:
         points, labels = draw(*given)
@@ -150,15 +154,15 @@ def run(real: PointClouds, kind: type[DatasetCondensation], **more: Any) -> tupl
 @pytest.mark.parametrize("kind", [DatasetCondensation, SiameseAugmentation])
 @pytest.mark.parametrize("last", [3, 5])
 def test_resumed_within_an_episode_is_uninterrupted(
-    kind: type[DatasetCondensation], last: int, tiny_clouds: PointClouds, tmp_path: Path
+    kind: type[DatasetCondensation],
+    last: int,
+    tiny_clouds: PointClouds,
+    stop_after: Callable[[int], Follower],
+    tmp_path: Path,
 ) -> None:
-    def stop(step: int, loss: float) -> None:
-        if step == last:
-            raise KeyboardInterrupt
-
     losses, points = run(tiny_clouds, kind)
     with pytest.raises(Interrupted, match=f"after step {last} of 7"):
-        run(tiny_clouds, kind, checkpoint=tmp_path / "run", on_step=stop)
+        run(tiny_clouds, kind, checkpoint=tmp_path / "run", followers=[stop_after(last)])
     found = run(tiny_clouds, kind, checkpoint=tmp_path / "run", resume=True)
     assert found[0] == losses
     assert torch.equal(found[1], points)

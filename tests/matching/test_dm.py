@@ -5,9 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
-from pcdistill.matching import BankConfig, DistributionMatching
+from pcdistill.matching import BankConfig
+from pcdistill.matching.dm import DistributionMatching
+from pcdistill.training.augment import Augmentation
+from tests.conftest import of_class
 
 Configure = Callable[..., BankConfig]
 
@@ -32,13 +34,13 @@ def test_loss_is_the_squared_distance_of_class_means(objective: DistributionMatc
         synthetic = [
             network(guess().points[k : k + 1]).global_feature[0] for k in range(5) if guess().labels[k] == label
         ]
-        real = [network(cloud[None]).global_feature[0] for cloud in tiny_clouds.of_class(label).points]
+        real = [network(cloud[None]).global_feature[0] for cloud in of_class(tiny_clouds, label).points]
         expected += (torch.stack(synthetic).mean(0) - torch.stack(real).mean(0)).square().sum().item()
     assert objective.loss(guess(), 0).item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_classes_are_added(objective: DistributionMatching) -> None:
-    parts = [objective.loss(guess().of_class(label), 0) for label in (0, 2)]
+    parts = [objective.loss(of_class(guess(), label), 0) for label in (0, 2)]
     torch.testing.assert_close(objective.loss(guess(), 0), parts[0] + parts[1])
 
 

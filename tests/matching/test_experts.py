@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.matching import experts
 from pcdistill.matching.draws import step_generator
 from pcdistill.matching.experts import ExpertConfig, estimate, expert_network, expert_steps, record_experts
 from pcdistill.matching.gradients import parameters
+from pcdistill.training.augment import Augmentation, apply
 
 
 def config(**changes: Any) -> ExpertConfig:
@@ -96,7 +96,7 @@ def test_half_precision_is_what_is_kept(tiny_clouds: PointClouds, own_cache: Pat
         assert half.states[name].dtype == torch.float16
         assert torch.equal(half.states[name], value.half())
         assert half.at(1)[name].dtype == torch.float32
-    sizes = sorted(path.stat().st_size for path in own_cache.parent.rglob("*.safetensors"))
+    sizes = sorted(path.stat().st_size for path in own_cache.rglob("*.safetensors"))
     assert sizes[0] < 0.6 * sizes[-1]
 
 
@@ -107,7 +107,7 @@ def test_only_missing_experts_are_trained(tiny_clouds: PointClouds, own_cache: P
     assert trained == [0, 1, 2]
     assert more > seconds
     assert all(torch.equal(value, first[0].states[name]) for name, value in found[0].states.items())
-    next(path for path in own_cache.parent.rglob("*.safetensors")).unlink()
+    next(path for path in own_cache.rglob("*.safetensors")).unlink()
     again, _ = record_experts(tiny_clouds, config(networks=3))
     assert len(trained) == 4
     for one, two in zip(found, again, strict=True):
@@ -141,7 +141,7 @@ def test_estimate_counts_what_is_missing(tiny_clouds: PointClouds, own_cache: Pa
     assert guess.seconds > 0
     record_experts(tiny_clouds, config(networks=1))
     assert estimate(tiny_clouds, config()).missing == 1
-    (path,) = own_cache.parent.rglob("*.safetensors")
+    (path,) = own_cache.rglob("*.safetensors")
     assert estimate(tiny_clouds, config()).megabytes == pytest.approx(path.stat().st_size / 1e6, rel=0.01)
     record_experts(tiny_clouds, config())
     assert estimate(tiny_clouds, config()) == (0, 0, 0)
@@ -152,12 +152,10 @@ def test_divergence_is_one_line(bits: int, tiny_clouds: PointClouds, own_cache: 
     with pytest.raises(InputError, match=r"^expert, step \d: weights that are not finite, .*lower lr") as caught:
         record_experts(tiny_clouds, config(lr=1e30, bits=bits))
     assert "\n" not in str(caught.value)
-    assert not list(own_cache.parent.rglob("*.safetensors"))
+    assert not list(own_cache.rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"), [({"bits": 8}, "bits of 16 or 32"), ({"steps": 1}, "at least one interval")]
-)
+@pytest.mark.parametrize(("changes", "message"), [({"bits": 8}, "16 or 32"), ({"steps": 1}, "at least one interval")])
 def test_impossible_experts_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         config(**changes)

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import PointClouds
-from pcdistill.matching import BankConfig, GradientMatching
+from pcdistill.matching import BankConfig
 from pcdistill.matching.draws import step_generator
+from pcdistill.matching.gm import GradientMatching
+from pcdistill.training.augment import Augmentation, apply
+from tests.conftest import of_class
 
 Configure = Callable[..., BankConfig]
 SMOOTH = "pointnet-small-layernorm"
@@ -45,7 +47,7 @@ def test_real_gradients_are_those_of_all_clouds(
     objective = made(tiny_clouds, configure(network=network), joint=joint)
     assert objective.minibatch == ("clouds" if joint else "classes")
     for member, found in zip(objective.bank.members, objective.real, strict=True):
-        parts = [tiny_clouds] if joint else [tiny_clouds.of_class(label) for label in range(3)]
+        parts = [tiny_clouds] if joint else [of_class(tiny_clouds, label) for label in range(3)]
         for group, part in enumerate(parts):
             expected = naive(member.network, part.points, part.labels)
             assert set(found) == set(expected)
@@ -55,7 +57,7 @@ def test_real_gradients_are_those_of_all_clouds(
 
 def test_real_gradients_are_those_of_some_clouds_and_points(tiny_clouds: PointClouds, configure: Configure) -> None:
     objective = made(tiny_clouds, configure(network=SMOOTH, pooled_samples=1, pooled_points=9, networks=1))
-    network, box = objective.bank.members[0].network, tiny_clouds.of_class(1)
+    network, box = objective.bank.members[0].network, of_class(tiny_clouds, 1)
     gaps = [
         (objective.real[0]["head.2.weight"][1] - naive(network, box.points[[k], :9], box.labels[[k]])["head.2.weight"])
         for k in range(8)
@@ -76,7 +78,7 @@ def test_loss_is_the_distance_of_gradients(
     parts = [torch.arange(6)] if joint else [torch.tensor([2 * label, 2 * label + 1]) for label in range(3)]
     total = 0.0
     for own in parts:
-        real = tiny_clouds if joint else tiny_clouds.of_class(int(guess().labels[own[0]]))
+        real = tiny_clouds if joint else of_class(tiny_clouds, int(guess().labels[own[0]]))
         ours, theirs = naive(network, moved[own], guess().labels[own]), naive(network, real.points, real.labels)
         if distance == "layer":
             total += sum(float((1 - nn.functional.cosine_similarity(value, theirs[name], 1)).mean())
@@ -95,7 +97,7 @@ def test_real_gradients_are_computed_once(
     compute = GradientMatching._real_gradients
     monkeypatch.setattr(GradientMatching, "_real_gradients", lambda *given: (calls.append(True), compute(*given))[1])
     first = made(tiny_clouds, configure(network=SMOOTH))
-    assert sorted(path.name for path in own_cache.parent.iterdir()) == ["banks", "gradients"]
+    assert sorted(path.name for path in own_cache.iterdir()) == ["banks", "gradients"]
     again = made(tiny_clouds, configure(network=SMOOTH), distance="mse", seed=3)  # which real gradients do not know
     assert (len(calls), again.seconds) == (1, first.seconds)
     for one, two in zip(first.real, again.real, strict=True):
@@ -107,7 +109,6 @@ def test_real_gradients_are_computed_once(
     assert len(calls) == 4
 
 
-def test_statistics_that_others_read_do_not_matter(tiny_clouds: PointClouds, configure: Configure) -> None:
-    plain = made(tiny_clouds, configure(network=SMOOTH))
-    more = made(tiny_clouds, configure(network=SMOOTH, map_samples=2, attention=2.0))
-    assert more.loss(guess(), 0) == plain.loss(guess(), 0)
+def test_of_the_bank_only_the_networks_are_kept(tiny_clouds: PointClouds, configure: Configure) -> None:
+    member = made(tiny_clouds, configure(network=SMOOTH, quantiles=8)).bank.members[0]
+    assert (member.profiles, member.maps.numel(), member.pooled.shape[1]) == ([], 0, 1)

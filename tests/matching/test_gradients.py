@@ -15,7 +15,8 @@ from pcdistill.matching.gradients import (
     one_hot,
     parameters,
 )
-from pcdistill.models import Network, PointNet, build, seeded
+from pcdistill.models import Network, build, seeded
+from pcdistill.models.pointnet import PointNet
 
 LABELS = torch.tensor([2, 0, 2, 1, 2, 0])  # groups of 2, 1 and 3
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from pcdistill.clouds import PointClouds
-from pcdistill.matching import BankConfig, DistributionMatching, ImprovedDistributionMatching
-from pcdistill.matching.idm import accuracy
+from pcdistill.matching import BankConfig
+from pcdistill.matching.dm import DistributionMatching
+from pcdistill.matching.idm import ImprovedDistributionMatching, accuracy
+from tests.conftest import of_class
 
 Configure = Callable[..., BankConfig]
 
@@ -41,7 +43,7 @@ def test_terms_equal_loops(build: Callable[..., Any], tiny_clouds: PointClouds) 
     assert share > 0
     expected = build(DistributionMatching).loss(clouds, 0).item()
     for label in (0, 2):
-        errors = [-network(cloud[None]).logits[0].log_softmax(0)[label] for cloud in clouds.of_class(label).points]
+        errors = [-network(cloud[None]).logits[0].log_softmax(0)[label] for cloud in of_class(clouds, label).points]
         expected += 0.7 * share * float(sum(errors)) / len(errors)
     assert objective.loss(clouds, 0).item() == pytest.approx(expected, rel=1e-4)
 

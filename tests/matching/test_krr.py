@@ -8,13 +8,14 @@ import pytest
 import torch
 from sklearn.kernel_ridge import KernelRidge
 
-from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
-from pcdistill.distill import DistillSettings, distill
-from pcdistill.errors import InputError
-from pcdistill.matching import BankConfig, KernelRidgeRegression
-from pcdistill.matching.krr import ridge_predictions, standardised
-from pcdistill.storage import Budget, StoredPoints
+from pcdistill.condense.loop import DistillSettings, distill
+from pcdistill.core.errors import InputError
+from pcdistill.matching import BankConfig
+from pcdistill.matching.krr import KernelRidgeRegression, ridge_predictions, standardised
+from pcdistill.storage import Budget
+from pcdistill.storage.points import StoredPoints
+from pcdistill.training.augment import Augmentation
 
 Configure = Callable[..., BankConfig]
 
@@ -77,7 +78,7 @@ def test_minibatches_hold_clouds_of_every_class(tiny_clouds: PointClouds, config
 
     budget = Budget(clouds_per_class=8, points=64, bits=8)
     storage = StoredPoints.from_clouds(tiny_clouds, budget)
-    distill(tiny_clouds, storage, Watched(configure(networks=1)), DistillSettings(steps=3, batch=10))
+    distill(tiny_clouds, storage, Watched(configure(networks=1)), DistillSettings(steps=3, lr=0.01, batch=10))
     assert seen == [[3, 3, 3]] * 3
 
 

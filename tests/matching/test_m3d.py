@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from pcdistill.clouds import PointClouds
-from pcdistill.matching import BankConfig, MeanDiscrepancy
+from pcdistill.matching import BankConfig
 from pcdistill.matching.kernels import mmd
+from pcdistill.matching.m3d import MeanDiscrepancy
+from tests.conftest import of_class
 
 Configure = Callable[..., BankConfig]
 
@@ -25,7 +27,7 @@ def test_loss_is_the_sum_over_classes(objective: MeanDiscrepancy, tiny_clouds: P
     network = objective.bank.members[0].network
     expected = 0.0
     for label in (0, 2):
-        synthetic, real = (network(part.of_class(label).points).global_feature for part in (clouds, tiny_clouds))
+        synthetic, real = (network(of_class(part, label).points).global_feature for part in (clouds, tiny_clouds))
         expected += mmd(synthetic, real).item()
     assert objective.loss(clouds, 0).item() == pytest.approx(expected, rel=1e-4)
 

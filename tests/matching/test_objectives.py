@@ -10,10 +10,12 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from pcdistill.augment import Augmentation
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.matching import BankConfig, Objective, kernels, objectives
+from pcdistill.matching.base import BankObjective, BankOptions
+from pcdistill.training.augment import Augmentation
+from tests.conftest import of_class
 
 Configure = Callable[..., BankConfig]
 Make = Callable[..., Objective]
@@ -108,6 +110,45 @@ def test_unknown_objective_is_one_line() -> None:
 def test_description_tells_settings_apart_and_is_plain(make: Make) -> None:
     described = [make({}), make({}, seed=1), make({}, network="pointnet-small-instancenorm")]
     assert len({json.dumps(each.describe(), sort_keys=True) for each in described}) == 3
+
+
+def test_runs_are_told_apart_as_in_release_0_1(name: str) -> None:
+    """Whose checkpoints go on: no option that came later is in the way, none that went is missing."""
+    made = objectives[name]()
+    if not isinstance(made.options, BankOptions):
+        assert made.identity() == made.describe()
+        return
+    added = {"augmentation"} if name in ("quantile", "sadm", "sadm-paper") else set()
+    assert made.identity().keys() == made.describe().keys() - added
+    assert made.identity()["bank"] == {**made.describe()["bank"], "map_samples": 0, "attention": 0.0}
+    augmented = objectives[name](augmentation=Augmentation(shift=0.25))
+    assert augmented.identity()["augmentation"]["shift"] == 0.25
+
+
+def test_synthetic_clouds_are_augmented_and_real_ones_are_not(name: str, make: Make) -> None:
+    """A common shift of all clouds at every step."""
+    shift = {name: {"augmentation": Augmentation(shift=0.25)}}
+    if name in ("dc", "dsa", "tm", "gm"):  # siamese; or step by step of a student; or critical points before
+        return
+    objective, plain = make(shift), make({name: {"augmentation": Augmentation()}})
+    assert isinstance(objective, BankObjective)
+    assert not torch.equal(objective.loss(guess(), 0), plain.loss(guess(), 0))
+    seen: list[Tensor] = []
+    distance = objective.distance
+
+    def watched(member: Any, points: Tensor, *more: Any) -> Tensor:
+        seen.append(points)
+        return distance(member, points, *more)
+
+    objective.distance = watched  # type: ignore[method-assign]
+    for step in (0, 0, 1):
+        objective.loss(guess(), step)
+    moved = [points - guess().points for points in seen]
+    for part in moved:
+        torch.testing.assert_close(part, part[:, :1].expand_as(part))
+        assert 0 < part.abs().max() <= 0.25
+    assert torch.equal(moved[0], moved[1])
+    assert not torch.equal(moved[0], moved[2])
 
 
 def test_real_set_itself_has_no_loss(objective: Objective, tiny_clouds: PointClouds) -> None:
@@ -207,7 +248,7 @@ def test_absent_classes_count_for_nothing(objective: Objective, tiny_clouds: Poi
     whole, alone = gradient(objective, clouds)[3:6], gradient(objective, clouds[3:6])
     ratio = whole.norm() / alone.norm()
     torch.testing.assert_close(whole, ratio * alone, rtol=1e-3, atol=1e-4 * whole.abs().max().item())
-    box = tiny_clouds.of_class(1)
+    box = of_class(tiny_clouds, 1)
     assert abs(objective.loss(box, 0).item()) < 1e-4 * objective.loss(guess(), 0).item()
 
 
@@ -242,7 +283,7 @@ def test_every_network_gets_its_turn(name: str, make: Make) -> None:
 def test_what_is_prepared_says_so(name: str, make: Make, own_cache: Path, tiny_clouds: PointClouds) -> None:
     """True exactly if preparing would write nothing to the cache, each of its files included."""
     objective = make({}, networks=2) if name not in ("dc", "dsa") else make({})
-    files = list(own_cache.parent.rglob("*.safetensors"))
+    files = list(own_cache.rglob("*.safetensors"))
     assert objective.prepared(tiny_clouds)
     for path in files:
         content = path.read_bytes()
@@ -255,7 +296,7 @@ def test_what_is_prepared_says_so(name: str, make: Make, own_cache: Path, tiny_c
 def test_seconds_are_those_of_the_first_preparation(name: str, make: Make, own_cache: Path) -> None:
     first, again = make({}), make({})
     if name in ("dc", "dsa"):  # nothing is prepared that would be worth keeping
-        assert (first.seconds, list(own_cache.parent.iterdir())) == (0, [])
+        assert (first.seconds, list(own_cache.iterdir())) == (0, [])
         return
     assert first.seconds == again.seconds > 0
-    assert list(own_cache.parent.iterdir())
+    assert list(own_cache.iterdir())

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from pcdistill.clouds import PointClouds
-from pcdistill.matching import BankConfig, Objective, QuantileMatching
+from pcdistill.matching import BankConfig, Objective
 from pcdistill.matching.kernels import mmd
+from pcdistill.matching.quantile import QuantileMatching
 
 Configure = Callable[..., BankConfig]
 AsDouble = Callable[[Objective], Any]

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.matching import BankConfig, SortedKernelMatching, SortedMatching
+from pcdistill.matching import BankConfig
 from pcdistill.matching.kernels import mmd
+from pcdistill.matching.sadm import SortedKernelMatching, SortedMatching
+from tests.conftest import of_class
 
 Configure = Callable[..., BankConfig]
 
@@ -35,7 +37,7 @@ def guess(points: int = 64) -> PointClouds:
 def sides(objective: Any, label: int, real: PointClouds) -> list[Tensor]:
     """Features `(clouds, points, channels)` before ReLU and pooling of synthetic and real clouds."""
     network = objective.bank.members[0].network
-    return [network.point_features(clouds.of_class(label).points)[-1] for clouds in (guess(), real)]
+    return [network.point_features(of_class(clouds, label).points)[-1] for clouds in (guess(), real)]
 
 
 def mmd_of_max(one: Tensor, two: Tensor) -> float:

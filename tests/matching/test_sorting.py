@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcdistill.matching.bank import profiles_fast
+from pcdistill.matching.gathering import profiles_fast
 from pcdistill.matching.sorting import quantile_profile
 
 sizes = st.integers(1, 23)

@@ -1,5 +1,6 @@
 """Trajectory matching: the student by torch's own SGD, its gradient by the plain graph, and TESLA's by its formula."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pcdistill.augment import Augmentation, apply
 from pcdistill.clouds import PointClouds
-from pcdistill.distill import DistillSettings, Interrupted, distill
-from pcdistill.errors import InputError
-from pcdistill.matching import TrajectoryMatching, tm
-from pcdistill.matching.bank import untrained_network
-from pcdistill.matching.experts import ExpertConfig
+from pcdistill.condense.loop import DistillSettings, Follower, Interrupted, distill
+from pcdistill.core.errors import InputError
+from pcdistill.matching import tm
+from pcdistill.matching.base import with_gradients
+from pcdistill.matching.draws import step_generator
+from pcdistill.matching.experts import ExpertConfig, expert_steps
 from pcdistill.matching.gradients import Weights, parameters
-from pcdistill.matching.tm import Batch, Segment
-from pcdistill.models import Network, PointNet, seeded
-from pcdistill.storage import StoredPoints
+from pcdistill.matching.surrogates import untrained_network
+from pcdistill.matching.tm import Batch, Segment, TrajectoryMatching
+from pcdistill.models import Network, seeded
+from pcdistill.models.pointnet import PointNet
+from pcdistill.storage.points import StoredPoints
+from pcdistill.training.augment import Augmentation, apply
 
 CLASSES = ("ball", "box", "ring")
 CHANGED = Augmentation(stretch=1.3, tilt=8, jitter=0.01)
@@ -109,7 +113,7 @@ def test_gradients_are_finite_differences_of_the_loss() -> None:
 
     def loss(*inputs: Tensor) -> Tensor:
         value, found = tm._backwards(problem.segment, problem.batches, list(inputs), True)
-        return tm.with_gradients(value, list(zip(inputs, found, strict=True)))
+        return with_gradients(value, list(zip(inputs, found, strict=True)))
 
     assert torch.autograd.gradcheck(loss, problem.inputs, fast_mode=True)
 
@@ -149,7 +153,7 @@ def test_memory_does_not_grow_with_the_steps() -> None:
 
 def segment_of(objective: TrajectoryMatching, clouds: PointClouds, step: int) -> tuple[Segment, list[Batch]]:
     """What `loss` draws."""
-    generator = tm.step_generator("objective", objective.seed, step)
+    generator = step_generator("objective", objective.seed, step)
     segment = objective._segment(clouds, step, generator)
     return segment, objective._batches(clouds, objective.options.student_steps, generator)
 
@@ -206,7 +210,7 @@ def starts(objective: TrajectoryMatching, step: int, tries: int = 60) -> set[int
     """States of the experts that segments of a step can start at; each is of one expert and as long as it should."""
     found = set()
     for seed in range(tries):
-        segment = objective._segment(guess(), step, tm.step_generator("try", seed, 0))
+        segment = objective._segment(guess(), step, step_generator("try", seed, 0))
         name = "head.2.weight"
         (place,) = [(k, state) for k, expert in enumerate(objective.experts) for state in range(5)
                     if torch.equal(expert.at(state)[name], segment.start[name])]  # fmt: skip
@@ -229,7 +233,7 @@ def test_window_grows(tiny_clouds: PointClouds) -> None:
 
 @pytest.mark.parametrize("options", [{"start": (0, 4)}, {"start": (3, 2)}, {"start": (-1, 2)}, {"length": 5}])
 def test_window_beyond_the_experts_is_one_line(options: dict[str, Any], tiny_clouds: PointClouds) -> None:
-    with pytest.raises(InputError, match=r"^objective tm.*expected a window within 0 to -?\d") as caught:
+    with pytest.raises(InputError, match=r"^objective tm: start = .*, expected within 0 to -?\d") as caught:
         made(tiny_clouds, **options)
     assert len(str(caught.value)) < 200
 
@@ -237,17 +241,17 @@ def test_window_beyond_the_experts_is_one_line(options: dict[str, Any], tiny_clo
 def test_on_policy_segments_start_at_a_student(tiny_clouds: PointClouds, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that was trained on the present synthetic set; the expert goes on from there on real clouds."""
     calls: list[tuple[Any, ...]] = []
-    usual = tm.expert_steps
+    usual = expert_steps
     monkeypatch.setattr(tm, "expert_steps", lambda *given: (calls.append(given), usual(*given))[1])
     objective = made(tiny_clouds, on_policy=1.0, visits=2, student_batch=3, length=2, start=(1, 2))
     lengths = set()
     for step in range(8):
-        generator = tm.step_generator("objective", 0, step)
+        generator = step_generator("objective", 0, step)
         segment = objective._segment(guess(), step, generator)
         network, start, real, _, steps, _ = calls[-1]
         assert (network is segment.network, start is segment.start, real is tiny_clouds) == (True, True, True)
         assert steps == 2 * 2
-        generator = tm.step_generator("objective", 0, step)
+        generator = step_generator("objective", 0, step)
         expert = objective.experts[int(torch.randint(2, (), generator=generator))]
         torch.randint(1, 3, (), generator=generator), torch.rand((), generator=generator)
         visits = int(torch.randint(1, 3, (), generator=generator))
@@ -265,14 +269,14 @@ def test_on_policy_is_a_share(tiny_clouds: PointClouds, monkeypatch: pytest.Monk
     monkeypatch.setattr(tm, "expert_steps", lambda network, start, *_: (students.append(1), start)[1])
     objective = made(tiny_clouds, on_policy=0.3, visits=1)
     for step in range(100):
-        objective._segment(guess(), step, tm.step_generator("objective", 0, step))
+        objective._segment(guess(), step, step_generator("objective", 0, step))
     assert 15 < len(students) < 45
 
 
 def test_student_batches_take_every_class(tiny_clouds: PointClouds) -> None:
     def places(batch: int | None) -> list[list[int]]:
         objective = made(tiny_clouds, student_batch=batch)
-        return [part.places.tolist() for part in objective._batches(guess(), 20, tm.step_generator("try", 0, 0))]
+        return [part.places.tolist() for part in objective._batches(guess(), 20, step_generator("try", 0, 0))]
 
     assert places(None) == places(6) == [[0, 1, 2, 3, 4, 5]] * 20
     for batch in (1, 3, 5):
@@ -310,15 +314,13 @@ def test_step_size_is_learned_and_stays_positive(tiny_clouds: PointClouds) -> No
 
 
 @pytest.mark.parametrize("on_policy", [0.0, 0.5])
-def test_resumed_is_uninterrupted(on_policy: float, tiny_clouds: PointClouds, tmp_path: Path) -> None:
-    def stop(step: int, loss: float) -> None:
-        if step == 3:
-            raise KeyboardInterrupt
-
+def test_resumed_is_uninterrupted(
+    on_policy: float, tiny_clouds: PointClouds, stop_after: Callable[[int], Follower], tmp_path: Path
+) -> None:
     how = {"options": {"on_policy": on_policy, "visits": 2}}
     losses, points, size = run(tiny_clouds, **how)
     with pytest.raises(Interrupted):
-        run(tiny_clouds, checkpoint=tmp_path / "run", on_step=stop, **how)
+        run(tiny_clouds, checkpoint=tmp_path / "run", followers=[stop_after(3)], **how)
     found = run(tiny_clouds, checkpoint=tmp_path / "run", resume=True, **how)
     assert found[0] == losses
     assert torch.equal(found[1], points)

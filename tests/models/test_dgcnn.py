@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pcdistill.models import DGCNN, dgcnn, fused, seeded
-from pcdistill.models.dgcnn import SLOPE, EdgeConv, edge_moments, largest_neighbours
-from pcdistill.models.fused import LinearNormPool
+from pcdistill.models import dgcnn, seeded
+from pcdistill.models.dgcnn import DGCNN, SLOPE, EdgeConv, edge_moments, largest_neighbours
+from pcdistill.models.layers import fused
+from pcdistill.models.layers.fused import LinearNormPool
 
 EPS = 1e-5
 

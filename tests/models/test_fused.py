@@ -7,16 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pcdistill.models import build, fused, seeded
-from pcdistill.models.fused import (
-    LinearNormSlotMax,
-    SlotMax,
-    SumReLU,
-    extreme_points,
-    linear_norm_max,
-    linear_norm_relu,
-)
-from pcdistill.models.pointnet import SharedLayer
+from pcdistill.models import build, seeded
+from pcdistill.models.layers import fused
+from pcdistill.models.layers.fused import extreme_points, linear_norm_max, linear_norm_relu
+from pcdistill.models.layers.shared import SharedLayer
+from pcdistill.models.layers.slots import LinearNormSlotMax, SlotMax, SumReLU
 
 EPS = 1e-5
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pcdistill.geometry import ball_query, farthest_point_sample
 from pcdistill.models import seeded
-from pcdistill.models.grouping import (
+from pcdistill.models.layers.grouping import (
     Groups,
     centre_counts,
     centres_first,
@@ -17,7 +17,7 @@ from pcdistill.models.grouping import (
     neighbour_sums,
     residual_layer,
 )
-from pcdistill.models.pointnet import SharedLayer
+from pcdistill.models.layers.shared import SharedLayer
 
 CLOUDS, POINTS, CENTRES = 3, 14, 6
 

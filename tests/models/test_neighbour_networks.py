@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pcdistill.models import PointNetFull, PointTransformer, build, pointconv, seeded
-from pcdistill.models.point_transformer import Attention
+from pcdistill.models import build, pointconv, seeded
+from pcdistill.models.layers.shared import PointNorm
+from pcdistill.models.point_transformer import Attention, PointTransformer
 from pcdistill.models.pointconv import PointConv, density, scaled
-from pcdistill.models.pointnet import PointNorm
+from pcdistill.models.pointnet_full import PointNetFull
 
 NAMES = {"dgcnn": 1.8, "pointconv": 19.6, "point-transformer": 2.2, "pointnet-full": 3.5, "pointnet-tiny": 0.06}
 CLASSES = 5
@@ -149,9 +150,9 @@ def test_the_feature_transform_starts_from_the_identity_and_is_applied() -> None
         network = PointNetFull(CLASSES).double().eval()
     points = points_of(2, 10)
     first = network.point_features(points)[1]
-    matrix = network.feature_transform(points)
+    matrix = network.feature_tnet(first, False)
     assert matrix.shape == (2, 64, 64)
     torch.testing.assert_close(network.point_features(points)[2], network.trunk.layers[0](first @ matrix))
     nn.init.zeros_(network.feature_tnet.head[-1].weight)
     nn.init.zeros_(network.feature_tnet.head[-1].bias)
-    torch.testing.assert_close(network.feature_transform(points), torch.eye(64).double().expand(2, 64, 64))
+    torch.testing.assert_close(network.feature_tnet(first, False), torch.eye(64).double().expand(2, 64, 64))

@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pcdistill.errors import InputError
-from pcdistill.models import Network, PointNet, build, fused, networks, pointnet, seeded
-from pcdistill.models.fused import extreme_points
-from pcdistill.models.pointnet import Norm, PointNorm
+from pcdistill.core.errors import InputError
+from pcdistill.models import Network, build, networks, pointnet, seeded
+from pcdistill.models.layers import fused, shared
+from pcdistill.models.layers.fused import extreme_points
+from pcdistill.models.layers.shared import Norm, PointNorm, SharedLayer
+from pcdistill.models.pointnet import PointNet
 
 CLASSES = 5
 NORMS = get_args(Norm)
@@ -304,7 +306,7 @@ def test_critical_points_of_a_network_that_broke_down_are_all() -> None:
 
 def test_frozen_batch_norm_is_folded_into_its_layer() -> None:
     with seeded(0):
-        layer = pointnet.SharedLayer(16, 24, "batch").double()
+        layer = SharedLayer(16, 24, "batch").double()
         values = torch.randn(4, 10, 16, dtype=torch.float64)
         for value in (layer.norm.scale, layer.norm.bias, layer.norm.running_mean):
             nn.init.normal_(value)
@@ -373,7 +375,7 @@ def test_bf16_finds_maxima_where_the_processor_has_it(available: bool, monkeypat
         return extreme_points(hidden, weight, sign, bf16)
 
     monkeypatch.setattr(fused, "extreme_points", recorded)
-    monkeypatch.setattr(pointnet, "extreme_points", recorded)
+    monkeypatch.setattr(shared, "extreme_points", recorded)
     monkeypatch.setattr(pointnet, "bf16_available", lambda: available)
     network = tiny("batch")
     points = points_of(16, 50, torch.float32)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pcdistill.config import TrainConfig
-from pcdistill.errors import InputError
+from pcdistill.commands.train import Train
+from pcdistill.core.errors import InputError
 from pcdistill.models import STUDENTS, build
 
 
@@ -19,8 +19,8 @@ def test_students_grow_from_twenty_thousand_to_three_million() -> None:
 
 def test_a_student_is_a_network_by_its_size() -> None:
     given = {"source": "set", "output": Path("net.safetensors")}
-    assert TrainConfig(**given, student="tiny").network_name == "pointnet-tiny"
-    assert TrainConfig(**given, network="dgcnn").network_name == "dgcnn"
-    assert TrainConfig(**given).network_name is None
+    assert Train(**given, student="tiny")._network() == "pointnet-tiny"
+    assert Train(**given, network="dgcnn")._network() == "dgcnn"
+    assert Train(**given)._network() is None
     with pytest.raises(InputError, match="one of the two"):
-        _ = TrainConfig(**given, student="tiny", network="dgcnn").network_name
+        _ = Train(**given, student="tiny", network="dgcnn")._network()

@@ -8,15 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pcdistill.errors import InputError
-from pcdistill.selection import (
-    medoid,
-    select_herding,
-    select_kcenter,
-    select_medoid,
-    select_random,
-    selectors,
-)
+from pcdistill.core.errors import InputError
+from pcdistill.selection import medoid, selectors
+from pcdistill.selection.herding import select_herding
+from pcdistill.selection.kcenter import select_kcenter
+from pcdistill.selection.medoid import select_medoid
+from pcdistill.selection.random import select_random
 
 GREEDY = {"herding": select_herding, "kcenter": select_kcenter, "medoid": select_medoid}
 quick = settings(max_examples=25)

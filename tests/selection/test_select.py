@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import farthest_point_sample, gather_points
-from pcdistill.selection import raw_descriptor, select, select_kcenter, selectors
+from pcdistill.selection import raw_descriptor, select, selectors
+from pcdistill.selection.kcenter import select_kcenter
 
 uses_features = [method for method in selectors if method != "random"]
 

@@ -7,11 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import PointClouds
-from pcdistill.distill import DistillSettings, distill
-from pcdistill.errors import InputError
+from pcdistill.condense.loop import DistillSettings, distill
+from pcdistill.core.errors import InputError
 from pcdistill.matching import Objective
-from pcdistill.storage import Artefact, Budget, CodedPoints, Storage, StoredPoints, storages
+from pcdistill.storage import Budget, Storage, storages
+from pcdistill.storage.coded import CodedPoints
+from pcdistill.storage.points import StoredPoints
 
 ONE_BY_ONE = ("coded", "points", "rotated")
 each_kind = pytest.mark.parametrize("name", ONE_BY_ONE)
@@ -174,7 +177,7 @@ def test_a_rate_in_the_loss_makes_the_stream_shorter() -> None:
     assert storage.nbytes < 0.97 * before
     raw = StoredPoints(storage.points, storage.labels, 6, ("a", "b"))
     with pytest.raises(InputError, match=r"^storage points: a rate, expected storage 'coded'"):
-        distill(uneven(), raw, Still(), DistillSettings(steps=1, rate=1.0))
+        distill(uneven(), raw, Still(), DistillSettings(steps=1, lr=0.01, rate=1.0))
 
 
 def test_a_file_cannot_ask_for_a_density_of_countless_classes() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import betabinom
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.storage import coding
 from pcdistill.storage.coding import POINTS_PER_BYTE, URN, canonical_order, decode_sets, encode_sets
 

@@ -9,19 +9,15 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import random_rotations, rotate, rotation_matrix
-from pcdistill.storage import (
-    Budget,
-    GaussianMixtures,
-    ImplicitClouds,
-    MirroredHalves,
-    MorphedClouds,
-    ShapeBasis,
-)
-from pcdistill.storage.implicit import FREQUENCY, sphere
-from pcdistill.storage.mixture import euler_angles, normal_draws
+from pcdistill.storage import Budget
+from pcdistill.storage.basis import ShapeBasis
+from pcdistill.storage.implicit import FREQUENCY, ImplicitClouds, sphere
+from pcdistill.storage.mixture import GaussianMixtures, euler_angles, normal_draws
+from pcdistill.storage.morphed import MorphedClouds
 from pcdistill.storage.parts import PartedStorage
+from pcdistill.storage.symmetric import MirroredHalves
 
 Clouds = Callable[..., PointClouds]
 

@@ -12,9 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
-from pcdistill.storage import Artefact, Budget, CodedPoints
+from pcdistill.core.errors import InputError
+from pcdistill.storage import Budget
+from pcdistill.storage.coded import CodedPoints
 from pcdistill.storage.coding import POINTS_PER_BYTE
 from pcdistill.storage.label_coding import EDGES, decode_levels, encode_levels
 

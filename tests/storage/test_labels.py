@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
-from pcdistill.losses import FLOOR
-from pcdistill.storage import Artefact, Budget, Storage, StoredPoints, storages
+from pcdistill.core.errors import InputError
+from pcdistill.storage import Budget, SoftStorage, Storage, storages
 from pcdistill.storage.labels import BYTES, CODED, ROUNDINGS, Rounding, smoothed
+from pcdistill.storage.points import StoredPoints
+from pcdistill.training.losses import FLOOR
 
 SOFT = [storages[name] for name in storages if storages[name].soften is not Storage.soften]
 BY_BYTES, BY_LEVELS = ROUNDINGS[BYTES], ROUNDINGS[CODED]
@@ -32,7 +34,7 @@ def probabilities(clouds: int, classes: int, seed: int = 0) -> Tensor:
 
 def softened(kind: type[Storage], clouds: PointClouds, *, learn: bool = False, seed: int = 0) -> Storage:
     each = len(clouds) // clouds.num_classes
-    storage = kind.from_clouds(clouds, Budget(clouds_per_class=each, points=clouds.points_per_cloud))
+    storage = kind.from_clouds(clouds, Budget(each, clouds.points_per_cloud, side=8 if kind.dense else 0))
     storage.soften(probabilities(len(clouds), clouds.num_classes, seed), learn=learn)
     return storage
 
@@ -126,7 +128,7 @@ def test_smoothed_classes() -> None:
 def test_arrays_bring_soft_labels_back(kind: type[Storage], random_clouds: Callable[..., PointClouds]) -> None:
     storage = softened(kind, random_clouds(3, 4, 10))
     arrays, layout = storage.arrays(), storage.layout()
-    coded = kind.name == "coded"
+    coded = issubclass(kind, SoftStorage) and kind.codes_labels
     assert layout["soft_labels"] == 1 + coded
     assert (arrays["labels"].dtype, arrays["labels"].ndim) == (np.uint8, 1 if coded else 2)
     again = kind.from_arrays(arrays, layout, storage.class_names)
@@ -158,7 +160,7 @@ def test_classes_stay_whatever_the_soft_labels_say(
 @every_soft
 def test_soft_labels_are_counted(kind: type[Storage], random_clouds: Callable[..., PointClouds]) -> None:
     storage = softened(kind, random_clouds(3, 4, 10), learn=True)  # what is learned is never coded
-    hard = kind.from_clouds(random_clouds(3, 4, 10), Budget(clouds_per_class=4, points=10, bits=8))
+    hard = kind.from_clouds(random_clouds(3, 4, 10), Budget(4, 10, side=8 if kind.dense else 0))
     assert storage.nbytes == sum(array.nbytes for array in storage.arrays().values())
     assert storage.nbytes == hard.nbytes + 3 * len(storage)
 
@@ -219,7 +221,7 @@ def soft_artefact(make_artefact: Callable[..., Artefact]) -> Callable[..., Artef
     def make(kind: type[Storage] = StoredPoints) -> Artefact:
         made = make_artefact()
         storage = softened(kind, made.clouds, learn=True)
-        changes = {"storage": kind.name, "layout": storage.layout()}
+        changes = {"storage": kind.name, "layout": storage.layout(), "bits": storage.layout()["bits"]}
         return Artefact(storage, made.metadata.model_copy(update=changes), made.losses, made.snapshots)
 
     return make
@@ -308,9 +310,13 @@ def test_labels_that_are_not_to_be_trusted(
 @pytest.mark.parametrize(
     ("new", "found"),
     [
+        (
+            "views",
+            "layout 'label_views': 2, labels of each cloud, expected one label a cloud (pcdistill 0.1 reads several)",
+        ),
         ("0", "layout 'soft_labels': 0, expected 1, or no such field"),
         ("2", "layout 'soft_labels': 2"),
-        ("true", "metadata 'layout.soft_labels': Input should be a valid integer"),
+        ("true", "metadata: layout.soft_labels = True, expected a valid integer"),
         (None, "arrays: ['codes', 'labels'], expected ['codes'] for storage 'points'"),
     ],
 )
@@ -320,7 +326,9 @@ def test_a_layout_of_other_labels(
     def change(file: h5py.File) -> None:
         facts = json.loads(file["metadata"][()])
         del facts["layout"]["soft_labels"]
-        if new is not None:
+        if new == "views":
+            facts["layout"] |= {"soft_labels": 2, "label_views": 2}
+        elif new is not None:
             facts["layout"]["soft_labels"] = json.loads(new)
         text = json.dumps(facts).encode()
         del file["metadata"]

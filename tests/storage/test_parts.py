@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds
-from pcdistill.data.shapes import generate
-from pcdistill.distill import DistillSettings, distill
-from pcdistill.errors import InputError
+from pcdistill.condense.loop import DistillSettings, distill
+from pcdistill.core.errors import InputError
+from pcdistill.data.procedural.shapes import generate
 from pcdistill.geometry import chamfer
 from pcdistill.matching import Objective
-from pcdistill.storage import Budget, ImplicitClouds, StoredPoints, storages
+from pcdistill.storage import Budget, storages
+from pcdistill.storage.implicit import ImplicitClouds
 from pcdistill.storage.parts import Part, PartedStorage
+from pcdistill.storage.points import StoredPoints
 
 Clouds = Callable[..., PointClouds]
 PARTED = {name: kind for name in storages if issubclass(kind := storages[name], PartedStorage)}
@@ -159,7 +161,7 @@ class Target(Objective):
 def test_distilling_lowers_a_loss(kind: type[PartedStorage], shapes: PointClouds) -> None:
     storage = filled(kind, shapes)
     before = storage.arrays()
-    losses = distill(shapes, storage, Target(), DistillSettings(steps=20, batch=16)).losses
+    losses = distill(shapes, storage, Target(), DistillSettings(steps=20, lr=0.01, batch=16)).losses
     with torch.no_grad():
         assert Target().loss(storage.decode(), 0) < 0.9 * losses[0]
     assert any(array.tobytes() != before[name].tobytes() for name, array in storage.arrays().items())

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.storage.quantise import decode, encode, pack, round_through, unpack
 
 fixed = st.integers(2, 12)

@@ -13,10 +13,11 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import rotate, rotation_matrix
-from pcdistill.storage import Budget, RotatedPoints, StoredPoints
-from pcdistill.storage.rotated import round_angles
+from pcdistill.storage import Budget
+from pcdistill.storage.points import StoredPoints
+from pcdistill.storage.rotated import RotatedPoints, round_angles
 
 Clouds = Callable[..., PointClouds]
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
+from pcdistill.core.errors import InputError
 from pcdistill.evaluation import of_classes
 from pcdistill.models import build
 from pcdistill.teaching.adaptation import How, LowRank, adapt, evenly, last_layer, union, widened
-from pcdistill.trained import Trained
-from pcdistill.training import Recipe, predict, protocol, train
+from pcdistill.training.loop import predict, train
+from pcdistill.training.recipe import Recipe, protocol
+from pcdistill.training.trained import Trained
 
 NAMES = ("ball", "box", "ring")
 

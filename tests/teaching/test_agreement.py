@@ -15,8 +15,10 @@ from pcdistill.clouds import PointClouds
 from pcdistill.data import load
 from pcdistill.models import build
 from pcdistill.teaching import Agreement, Online, Teacher, Watched, agreement
-from pcdistill.trained import Trained, load_network, save_network
-from pcdistill.training import Batch, protocol, recipe, train
+from pcdistill.training.loop import train
+from pcdistill.training.recipe import protocol, recipe
+from pcdistill.training.supervision import Batch
+from pcdistill.training.trained import Trained, load_network, save_network
 
 
 def test_counted_by_hand() -> None:
@@ -47,8 +49,8 @@ def test_watching_changes_nothing(tiny_clouds: PointClouds) -> None:
     how = recipe("tuned", steps=5, batch=8)
     notes: list = []  # type: ignore[type-arg]
     alone, watched = (build("pointnet", 3, 0) for _ in range(2))  # with dropout and batch norm
-    train(alone, tiny_clouds, how, 0, lesson=Online(teacher))
-    train(watched, tiny_clouds, how, 0, lesson=Watched(Online(teacher), teacher, 2, notes))
+    train(alone, tiny_clouds, how, 0, supervision=Online(teacher))
+    train(watched, tiny_clouds, how, 0, supervision=Watched(Online(teacher), teacher, 2, notes))
     for name, value in alone.state_dict().items():
         assert torch.equal(watched.state_dict()[name], value), name
     assert [(seed, step) for seed, step, _ in notes] == [(0, 0), (0, 2), (0, 4)]
@@ -59,7 +61,7 @@ def test_notes_by_the_command_line(tiny_file: Path, tmp_path: Path, capsys: pyte
     clouds, teacher = load(str(tiny_file), "train"), tmp_path / "teacher.safetensors"
     plan = protocol("tuned", "pointnet-tiny")
     save_network(teacher, Trained(build("pointnet-tiny", 3, 1).eval(), clouds.class_names, plan, "tiny", 64, 0))
-    words = ["train", str(tiny_file), "--points", "64", "--student", "nano", "--steps", "5"]
+    words = ["train", str(tiny_file), "--points", "64", "--student", "nano", "--train-steps", "5"]
     for name, more in (("plain", []), ("watched", ["--watch", "2"])):
         output = str(tmp_path / f"{name}.safetensors")
         assert main([*words, "--output", output, "--teacher", str(teacher), *more]) == 0

@@ -1,7 +1,5 @@
 """Weights of real clouds: how often they are drawn, what they leave alone, and a student's losses as weights."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +10,21 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch.nn.functional import cross_entropy
 
-from pcdistill import jobs
+from pcdistill.artefact.artefact import Artefact
 from pcdistill.cli import main
 from pcdistill.clouds import PointClouds, Weighted, uniform, weights_of
-from pcdistill.config import DistillConfig
+from pcdistill.condense import distill
+from pcdistill.condense.loop import Follower, Interrupted
+from pcdistill.core.errors import InputError
 from pcdistill.data import load
-from pcdistill.distill import Interrupted
-from pcdistill.errors import InputError
-from pcdistill.jobs import distill_artefact, run_distill
-from pcdistill.matching import Bank, BankConfig
-from pcdistill.matching.bank import random_clouds
+from pcdistill.matching import Bank
+from pcdistill.matching.draws import random_clouds
 from pcdistill.matching.experts import _pass
+from pcdistill.matching.gathering import BankRequest
 from pcdistill.models import build
-from pcdistill.storage import Artefact
 from pcdistill.teaching import Focus, Teacher
-from pcdistill.trained import Trained, save_network
-from pcdistill.training import protocol
+from pcdistill.training.recipe import protocol
+from pcdistill.training.trained import Trained, save_network
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -40,10 +37,10 @@ def student(clouds: PointClouds, names: tuple[str, ...] | None = None, points: i
     return Trained(network, names, protocol("tuned", "pointnet-tiny", 64), "tiny", points, 0)
 
 
-def bank_config(**changes: object) -> BankConfig:
+def bank_config(**changes: object) -> BankRequest:
     given = {"network": "pointnet-tiny", "networks": 1, "trained_steps": (0, 0), "points": 16, "pooled_points": 16,
              "pooled_samples": 3, "quantiles": 4}  # fmt: skip
-    return BankConfig(**{**given, **changes})
+    return BankRequest(**{**given, **changes})
 
 
 def first_drawn(weights: torch.Tensor, clouds: PointClouds) -> torch.Tensor:
@@ -172,12 +169,12 @@ def test_a_student_sees_as_many_points_as_it_was_trained_on(tiny_clouds: PointCl
 
 
 SMALL: dict[str, dict[str, Any]] = {
-    "krr": {"networks": 1, "options": {"bank": {"pooled_samples": 3}}},
-    "quantile": {"networks": 1, "options": {"bank": {"quantiles": 4}}},
-    "gm": {"networks": 1, "options": {"bank": {"pooled_samples": 3}}},
+    "krr": {"members": 1, "options": {"bank": {"pooled_samples": 3}}},
+    "quantile": {"members": 1, "options": {"bank": {"quantiles": 4}}},
+    "gm": {"members": 1, "options": {"bank": {"pooled_samples": 3}}},
     "dc": {"options": {"outer": 1, "real_clouds": 3}},
     "tm": {
-        "networks": 1,
+        "members": 1,
         "options": {"start": (0, 1), "length": 1, "student_steps": 2, "bank": {"steps": 3, "interval": 1}},
     },
 }
@@ -192,22 +189,16 @@ def kept(tmp_path_factory: pytest.TempPathFactory, tiny_file: Path) -> Path:
     return path
 
 
-def config(tiny_file: Path, output: Path, **changes: Any) -> DistillConfig:
-    given: dict[str, Any] = {
-        "data": str(tiny_file), "output": output, "clouds_per_class": 2, "points": 16, "steps": 3,
-        "objective": "krr", "init": "random", "networks": None,
-    }  # fmt: skip
-    return DistillConfig(**{**given, **changes})
+def asked(**changes: Any) -> dict[str, Any]:
+    """Of a small set, soon distilled."""
+    return {"clouds_per_class": 2, "points": 16, "steps": 3, "objective": "krr", "init": "random", **changes}
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_objectives_see_the_weights(name: str, tiny_file: Path, kept: Path, tmp_path: Path) -> None:
+def test_objectives_see_the_weights(name: str, tiny_file: Path, kept: Path) -> None:
     """One of each way to draw: kept features, class means, gradients, batches of a step, experts."""
     real = load(str(tiny_file), "train", points=64)
-    plain, focused = (
-        distill_artefact(real, config(tiny_file, tmp_path / "a.h5", focus=focus, objective=name, **SMALL[name]))
-        for focus in (None, kept)
-    )
+    plain, focused = (distill(real, **asked(focus=focus, objective=name, **SMALL[name])) for focus in (None, kept))
     assert plain.losses != focused.losses
     assert plain.metadata.source_fingerprint == focused.metadata.source_fingerprint == real.fingerprint()
     assert plain.metadata.selection == focused.metadata.selection  # the first guess is chosen as ever
@@ -220,7 +211,7 @@ def test_objectives_see_the_weights(name: str, tiny_file: Path, kept: Path, tmp_
 
 def test_focus_by_the_command_line_and_from_a_stream(tiny_file: Path, kept: Path, tmp_path: Path) -> None:
     words = ["distill", "--data", str(tiny_file), "--clouds-per-class", "2", "--points", "16", "--steps", "2",
-             "--networks", "1", "--init", "random", "--focus", str(kept)]  # fmt: skip
+             "--members", "1", "--init", "random", "--focus", str(kept)]  # fmt: skip
     for output, more in (("a.h5", []), ("b.h5", ["--stream"])):
         assert main([*words, *more, "--output", str(tmp_path / output)]) == 0
     one, other = (Artefact.load(tmp_path / output) for output in ("a.h5", "b.h5"))
@@ -228,28 +219,21 @@ def test_focus_by_the_command_line_and_from_a_stream(tiny_file: Path, kept: Path
     assert one.metadata.objective == other.metadata.objective
 
 
-def test_resumed_equals_uninterrupted(
-    tiny_file: Path, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = run_distill(config(tiny_file, tmp_path / "whole.h5", focus=kept, networks=1))
-    log = jobs._log
+class Stopping(Follower):
+    """Ctrl-C after the first step."""
 
-    @contextmanager
-    def stopping(*given: Any) -> Iterator[Any]:
-        with log(*given):
-            yield stop
+    def step(self, step: int, loss: float) -> None:
+        raise KeyboardInterrupt
 
-    def stop(step: int, *more: Any) -> None:
-        if step == 1:
-            raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(jobs, "_log", stopping)
-        with pytest.raises(Interrupted):
-            run_distill(config(tiny_file, tmp_path / "cut.h5", focus=kept, networks=1))
+def test_resumed_equals_uninterrupted(tiny_file: Path, kept: Path, tmp_path: Path) -> None:
+    real, checkpoint = load(str(tiny_file), "train", points=64), tmp_path / "checkpoint"
+    whole = distill(real, **asked(focus=kept, members=1))
+    with pytest.raises(Interrupted):
+        distill(real, checkpoint=checkpoint, followers=[Stopping()], **asked(focus=kept, members=1))
     with pytest.raises(InputError, match="checkpoint"):  # of other weights
-        run_distill(config(tiny_file, tmp_path / "cut.h5", networks=1, resume=True))
-    again = run_distill(config(tiny_file, tmp_path / "cut.h5", focus=kept, networks=1, resume=True))
+        distill(real, checkpoint=checkpoint, resume=True, **asked(members=1))
+    again = distill(real, checkpoint=checkpoint, resume=True, **asked(focus=kept, members=1))
     assert torch.equal(again.clouds.points, whole.clouds.points)
     assert again.losses == whole.losses
 

@@ -3,10 +3,8 @@
 import copy
 import json
 import math
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,16 +15,17 @@ from torch import Tensor
 
 from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
-from pcdistill.evaluation import read_records
+from pcdistill.core.errors import InputError
 from pcdistill.geometry import random_rotations
-from pcdistill.losses import label_losses
 from pcdistill.models import Network, build
 from pcdistill.models.base import Output
 from pcdistill.teaching import Online, OnPolicy, OnPolicyOptions, Teacher
 from pcdistill.teaching.onpolicy import disagreement, entropy, mixed, most, moved, normals
-from pcdistill.trained import Trained, load_network
-from pcdistill.training import Batch, predict, protocol, recipe, train
+from pcdistill.training.loop import predict, train
+from pcdistill.training.losses import label_losses
+from pcdistill.training.recipe import protocol, recipe
+from pcdistill.training.supervision import Batch
+from pcdistill.training.trained import Trained, load_network
 
 KINDS = ("relabel", "augment", "mix", "move")
 CHOICES = [(kind, choose) for kind in KINDS for choose in ("entropy", "disagreement", "random")]
@@ -72,8 +71,8 @@ def batch_of(clouds: PointClouds, step: int = 5, soft: bool = False) -> Batch:
 
 
 def taught(batch: Batch, teacher: Teacher, student: Network, seed: int = 0, **options: Any) -> tuple[Batch, OnPolicy]:
-    lesson = OnPolicy(teacher, OnPolicyOptions(**options))
-    return lesson.begin([seed])(batch, [student]), lesson
+    supervision = OnPolicy(teacher, OnPolicyOptions(**options))
+    return supervision.begin([seed])(batch, [student]), supervision
 
 
 # What is made
@@ -171,10 +170,10 @@ def test_entropy_and_disagreement_are_those_of_torch() -> None:
     logits, teachers = torch.randn(2, 7, 5, generator=generator, dtype=torch.float64)
     expected = torch.distributions.Categorical(logits=logits).entropy()
     torch.testing.assert_close(entropy(logits), expected)
-    told = torch.distributions.Categorical(logits=teachers)
+    labelled = torch.distributions.Categorical(logits=teachers)
     student = torch.distributions.Categorical(logits=logits / 3)
-    expected = torch.distributions.kl_divergence(told, student)
-    torch.testing.assert_close(disagreement(logits, told.probs, 3.0), expected)
+    expected = torch.distributions.kl_divergence(labelled, student)
+    torch.testing.assert_close(disagreement(logits, labelled.probs, 3.0), expected)
     certain = torch.eye(5, dtype=torch.float64)[:1]
     assert disagreement(logits[:1], certain).isfinite().all()
     assert torch.autograd.gradcheck(entropy, logits.requires_grad_())
@@ -204,14 +203,14 @@ def test_a_student_is_relabelled_where_it_is_wrong_and_then_where_it_is_unsure(
     for places in (int(wrong.sum()) // 2, int(wrong.sum()) + 2):
         asked = Asked(build("pointnet-small", 3, 3))
         teacher = teaching(tiny_clouds, asked)
-        found, lesson = taught(batch, teacher, experienced, kind="relabel", share=places / 12)
+        found, supervision = taught(batch, teacher, experienced, kind="relabel", share=places / 12)
         order = sorted(range(12), key=lambda row: (-int(wrong[row]), -float(unsure[row])))
-        assert found.told is not None
-        assert found.told.nonzero()[:, 0].tolist() == sorted(order[:places])
+        assert found.labelled is not None
+        assert found.labelled.nonzero()[:, 0].tolist() == sorted(order[:places])
         # Nobody else was shown to the teacher.
-        assert torch.equal(torch.stack(asked.clouds), batch.points[found.told])
-        assert lesson.calls.clouds == places
-        torch.testing.assert_close(found.labels[found.told], teacher.probabilities(batch.points)[found.told])
+        assert torch.equal(torch.stack(asked.clouds), batch.points[found.labelled])
+        assert supervision.calls.clouds == places
+        torch.testing.assert_close(found.labels[found.labelled], teacher.probabilities(batch.points)[found.labelled])
         assert torch.equal(found.points, batch.points)
 
 
@@ -219,10 +218,10 @@ def test_hard_labels_keep_their_loss_beside_the_teachers() -> None:
     generator = torch.Generator().manual_seed(0)
     logits, classes = torch.randn(4, 3, generator=generator), torch.tensor([0, 1, 2, 0])
     labels = torch.randn(4, 3, generator=generator).softmax(1)
-    told = torch.tensor([True, False, False, True])
-    found = label_losses(logits, labels, classes, smoothing=0.1, soft="mse", told=told)
-    torch.testing.assert_close(found[told], label_losses(logits, labels, classes, soft="mse")[told])
-    torch.testing.assert_close(found[~told], label_losses(logits, classes, classes, smoothing=0.1)[~told])
+    labelled = torch.tensor([True, False, False, True])
+    found = label_losses(logits, labels, classes, smoothing=0.1, soft="mse", labelled=labelled)
+    torch.testing.assert_close(found[labelled], label_losses(logits, labels, classes, soft="mse")[labelled])
+    torch.testing.assert_close(found[~labelled], label_losses(logits, classes, classes, smoothing=0.1)[~labelled])
 
 
 # Who labels what
@@ -231,11 +230,11 @@ def test_hard_labels_keep_their_loss_beside_the_teachers() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_stored_labels_stay_where_nothing_was_chosen(tiny_clouds: PointClouds, experienced: Network, kind: str) -> None:
     batch, teacher = batch_of(tiny_clouds, soft=True), teaching(tiny_clouds)
-    found, lesson = taught(batch, teacher, experienced, kind=kind, share=0.25)
+    found, supervision = taught(batch, teacher, experienced, kind=kind, share=0.25)
     kept = (found.labels == 1 / 3).all(1)
-    assert found.told is None
+    assert found.labelled is None
     assert kept.sum() == 9
-    assert lesson.calls.clouds == 3
+    assert supervision.calls.clouds == 3
     torch.testing.assert_close(found.labels[~kept], teacher.probabilities(found.points)[~kept])
     assert torch.equal(found.points[kept], batch.points[kept])
 
@@ -243,10 +242,10 @@ def test_stored_labels_stay_where_nothing_was_chosen(tiny_clouds: PointClouds, e
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_hard_labels_all_become_the_teachers(tiny_clouds: PointClouds, experienced: Network, kind: str) -> None:
     batch, teacher = batch_of(tiny_clouds), teaching(tiny_clouds, temperature=2.0)
-    found, lesson = taught(batch, teacher, experienced, kind=kind, choose="disagreement", share=0.5)
+    found, supervision = taught(batch, teacher, experienced, kind=kind, choose="disagreement", share=0.5)
     torch.testing.assert_close(found.labels, teacher.probabilities(found.points))
     # Batch and candidates; those that were moved before and after.
-    assert lesson.calls.clouds == 12 + 12 * (2 if kind == "move" else 1)
+    assert supervision.calls.clouds == 12 + 12 * (2 if kind == "move" else 1)
     assert (found.points[:6] == batch.points[:6]).all()
     assert (found.points[6:] != batch.points[6:]).any(2).any(1).all()
 
@@ -259,10 +258,10 @@ def test_a_warm_start_leaves_the_batch_alone(
     options = {"kind": kind, "choose": choose, "warm": 0.6}
     for soft in (True, False):
         batch = batch_of(tiny_clouds, 5, soft)
-        found, lesson = taught(batch, teacher, experienced, **options)
+        found, supervision = taught(batch, teacher, experienced, **options)
         if soft or kind == "relabel":
             assert found is batch
-            assert lesson.calls.clouds == 0
+            assert supervision.calls.clouds == 0
         else:  # as a teacher who does not look at the student
             torch.testing.assert_close(found, Online(teacher).begin([0])(batch, [experienced]))
         after, _ = taught(batch_of(tiny_clouds, 6, soft), teacher, experienced, **options)
@@ -280,7 +279,7 @@ def test_scoring_touches_no_statistics(tiny_clouds: PointClouds, kind: str, choo
 
 
 class Passive:
-    """A lesson that asks the student what it thinks, as `OnPolicy` does, and then does as `Online`."""
+    """A supervision that asks the student what it thinks, as `OnPolicy` does, and then does as `Online`."""
 
     follows = True
 
@@ -301,16 +300,18 @@ class Passive:
 def test_a_student_that_is_only_looked_at_learns_the_same(tiny_clouds: PointClouds) -> None:
     how, teacher = recipe("tuned", steps=6, batch=8), teaching(tiny_clouds)
     one, two = build("pointnet-tiny", 3, 0), build("pointnet-tiny", 3, 0)
-    train(one, tiny_clouds, how, 0, lesson=Online(teacher))
-    train(two, tiny_clouds, how, 0, lesson=Passive(teacher))
+    train(one, tiny_clouds, how, 0, supervision=Online(teacher))
+    train(two, tiny_clouds, how, 0, supervision=Passive(teacher))
     assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
 
 
 @pytest.mark.parametrize(("kind", "choose"), CHOICES)
 def test_the_same_seed_teaches_the_same(tiny_clouds: PointClouds, kind: str, choose: str) -> None:
     how, teacher = recipe("tuned", steps=4, batch=8, soft_loss="mse"), teaching(tiny_clouds)
-    lesson = OnPolicy(teacher, OnPolicyOptions(kind=kind, choose=choose, warm=0.25))  # type: ignore[arg-type]
-    losses = [train(build("pointnet-tiny", 3, 0), tiny_clouds, how, seed, lesson=lesson) for seed in (0, 0, 1)]
+    supervision = OnPolicy(teacher, OnPolicyOptions(kind=kind, choose=choose, warm=0.25))  # type: ignore[arg-type]
+    losses = [
+        train(build("pointnet-tiny", 3, 0), tiny_clouds, how, seed, supervision=supervision) for seed in (0, 0, 1)
+    ]
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
     assert len(losses[0]) == 4
@@ -325,11 +326,13 @@ def test_every_seed_draws_its_own(tiny_clouds: PointClouds, experienced: Network
 
 
 def test_warm_to_the_end_it_is_online(tiny_clouds: PointClouds) -> None:
-    """No cloud is ever chosen, and order and augmentation are those of any other lesson."""
+    """No cloud is ever chosen, and order and augmentation are those of any other supervision."""
     how, teacher = recipe("tuned", steps=4, batch=8), teaching(tiny_clouds)
     one, two = build("pointnet-tiny", 3, 0), build("pointnet-tiny", 3, 0)
     warm = OnPolicy(teacher, OnPolicyOptions(warm=1.0))
-    assert train(one, tiny_clouds, how, 0, lesson=warm) == train(two, tiny_clouds, how, 0, lesson=Online(teacher))
+    assert train(one, tiny_clouds, how, 0, supervision=warm) == train(
+        two, tiny_clouds, how, 0, supervision=Online(teacher)
+    )
     assert warm.calls.clouds == 32
     assert warm.calls.seconds > 0
 
@@ -352,7 +355,7 @@ def test_warm_to_the_end_it_is_online(tiny_clouds: PointClouds) -> None:
 )
 def test_options_that_are_none(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}"):
-        OnPolicyOptions.checked(values)
+        OnPolicyOptions.checked(values, "policy")
 
 
 def test_on_the_command_line(
@@ -374,35 +377,9 @@ def test_on_the_command_line(
     assert facts["teacher"] == "teacher.safetensors"
     assert isinstance(facts["policy"], dict)
     assert facts["policy"].items() >= {"kind": "move", "warm": 0.3, "share": 0.25, "epsilon": 0.05}.items()
-    evaluating = ("evaluate", tiny_file, "--network", "pointnet-tiny", "--seeds", 2, *policy[:2])
+    evaluating = ("evaluate", tiny_file, "--network", "pointnet-tiny", "--train-seeds", 2, *policy[:2])
     words = (*evaluating, "--policy", "kind=relabel", "share=0.25", "warm=0.3")
     # Two of eight clouds in two steps of three, by two networks.
     assert "teacher            8 clouds labelled in " in run(*words)
     assert json.loads(run(*words, "--json"))["labelled"]["clouds"] == 8
     assert "labelled" not in json.loads(run(*evaluating, "--json"))
-
-
-def test_the_benchmark_on_a_tiny_set(
-    script: Callable[[Path], ModuleType], tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = Path(__file__).parents[2] / "benchmarks"
-    for name in ("networks", "teaching"):
-        monkeypatch.setitem(sys.modules, name, script(here / f"{name}.py"))
-    module = script(here / "onpolicy.py")
-    monkeypatch.setattr(module.cross, "SETS", tmp_path / "sets")
-    monkeypatch.setattr(module.cross, "POINTS", 16)
-    monkeypatch.setattr(module.cross.Cell.__new__, "__defaults__", (None, 16, 5, 1, 3, False))
-    monkeypatch.setattr(module.teaching, "TEACHERS", tmp_path / "teachers")
-    monkeypatch.setattr(module.teaching, "TEACHER_STEPS", 2)
-    monkeypatch.setattr(module, "BYTES", 60)
-    monkeypatch.setattr(module, "RESULTS", tmp_path / "onpolicy.jsonl")
-    for lesson in ("hard", "online", "relabel", "move"):
-        monkeypatch.setattr(sys, "argv", ["onpolicy.py", str(tiny_file), "random", lesson, "--networks", "2"])
-        module.main()
-    hard, online, relabel, move = read_records(tmp_path / "onpolicy.jsonl")
-    assert not hasattr(hard, "labelled_per_network")
-    # The first step of three is warm; then half of the 32 clouds are relabelled. Others are labelled always.
-    found = [(one.model_extra or {})["labelled_per_network"] for one in (online, relabel, move)]
-    assert found == [96, 32, 96]
-    assert (move.model_extra or {})["teacher"]["policy"]["kind"] == "move"
-    assert {len(one.accuracy) for one in (hard, online, relabel, move)} == {2}

@@ -1,21 +1,24 @@
 """Teachers, alone and together, and what students are told online."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from pcdistill import training
 from pcdistill.clouds import PointClouds
-from pcdistill.config import EvaluateConfig, TrainConfig
-from pcdistill.errors import InputError
-from pcdistill.files import sha256_file
-from pcdistill.jobs import run_evaluate, run_train
+from pcdistill.commands.evaluate import Evaluate
+from pcdistill.commands.train import Train
+from pcdistill.core.errors import InputError
+from pcdistill.core.files import sha256_file
 from pcdistill.models import Network, build
 from pcdistill.teaching import Online, Teacher, read_teacher
-from pcdistill.trained import Trained, load_network
-from pcdistill.training import Batch, Teach, predict, protocol, recipe, train, train_networks
+from pcdistill.training import loop as training
+from pcdistill.training.loop import predict, train, train_networks
+from pcdistill.training.recipe import protocol, recipe
+from pcdistill.training.supervision import Batch, OnBatch
+from pcdistill.training.trained import Trained, load_network
 
 
 def fresh(clouds: PointClouds, seed: int, network: str = "pointnet-small") -> Trained:
@@ -43,7 +46,7 @@ def test_a_student_learns_what_only_the_teacher_says(tiny_clouds: PointClouds) -
     teacher = Teacher((fresh(tiny_clouds, 0)._replace(network=taught),))
     turned = PointClouds(tiny_clouds.points, (tiny_clouds.labels + 1) % 3, tiny_clouds.class_names)
     student = build("pointnet-small", 3, 0)
-    train(student, turned, recipe("tuned", steps=60, batch=12), 0, lesson=Online(teacher))
+    train(student, turned, recipe("tuned", steps=60, batch=12), 0, supervision=Online(teacher))
     told = teacher.probabilities(tiny_clouds.points)
     assert (told.argmax(1) == tiny_clouds.labels).float().mean() > 0.9
     found = predict(student, tiny_clouds.points)
@@ -53,12 +56,12 @@ def test_a_student_learns_what_only_the_teacher_says(tiny_clouds: PointClouds) -
 
 def test_taught_together_as_alone(tiny_clouds: PointClouds) -> None:
     """Losses of the first steps: later on rounding grows."""
-    lesson = Online(Teacher((fresh(tiny_clouds, 3),), 2.0))
+    supervision = Online(Teacher((fresh(tiny_clouds, 3),), 2.0))
     how = recipe("tuned", steps=2, batch=8, bf16=False, temperature=2.0, lr=1e-4)
     networks = [build("pointnet-tiny", 3, seed) for seed in (0, 1)]
-    together = training._fit(networks, tiny_clouds, how, [0, 1], None, lesson)
+    together = training._fit(networks, tiny_clouds, how, [0, 1], None, supervision)
     for seed in (0, 1):
-        alone = train(build("pointnet-tiny", 3, seed), tiny_clouds, how, seed, lesson=lesson)
+        alone = train(build("pointnet-tiny", 3, seed), tiny_clouds, how, seed, supervision=supervision)
         assert [step[seed] for step in together] == pytest.approx(alone, rel=1e-4)
     assert together[0][0] != pytest.approx(together[0][1], rel=1e-3)
 
@@ -69,7 +72,7 @@ def test_one_who_follows_sees_the_student(tiny_clouds: PointClouds) -> None:
     class Watching:
         follows = True
 
-        def begin(self, seeds: Sequence[int]) -> Teach:
+        def begin(self, seeds: Sequence[int]) -> OnBatch:
             def teach(batch: Batch, students: Sequence[Network]) -> Batch:
                 assert students[0].training
                 seen.append((*seeds, batch.step, batch.total))
@@ -77,21 +80,21 @@ def test_one_who_follows_sees_the_student(tiny_clouds: PointClouds) -> None:
 
             return teach
 
-    train_networks("pointnet-tiny", tiny_clouds, recipe("tuned", steps=2, batch=8), [4, 5], lesson=Watching())
+    train_networks("pointnet-tiny", tiny_clouds, recipe("tuned", steps=2, batch=8), [4, 5], supervision=Watching())
     assert seen == [(4, 0, 2), (4, 1, 2), (5, 0, 2), (5, 1, 2)]
 
 
 @pytest.fixture
 def teacher(tiny_file: Path, tmp_path: Path, short_recipes: None) -> Path:
     path = tmp_path / "folder" / "teacher.safetensors"
-    run_train(TrainConfig(source=str(tiny_file), output=path, points=32, network="pointnet-small"))
+    Train(source=str(tiny_file), output=path, points=32, network="pointnet-small").run([].append)
     return path
 
 
 def test_a_taught_network_says_by_whom(tiny_file: Path, tmp_path: Path, teacher: Path) -> None:
     path = tmp_path / "student.safetensors"
     given = {"source": str(tiny_file), "output": path, "points": 32, "network": "pointnet-tiny"}
-    run_train(TrainConfig(**given, teacher=teacher, temperature=3, hard=0.1, soft_loss="mse", steps=2))
+    Train(**given, teacher=teacher, temperature=3, hard=0.1, soft_loss="mse", train_steps=2).run([].append)
     student = load_network(path)
     assert student.taught == {
         "teacher": "teacher.safetensors", "sha256": sha256_file(teacher), "network": "pointnet-small", "temperature": 3,
@@ -102,9 +105,12 @@ def test_a_taught_network_says_by_whom(tiny_file: Path, tmp_path: Path, teacher:
 
 
 def test_evaluating_with_a_teacher(tiny_file: Path, teacher: Path) -> None:
-    config = EvaluateConfig(source=str(tiny_file), network="pointnet-tiny", seeds=2, teacher=teacher)
-    found, plain = run_evaluate(config), run_evaluate(config.model_copy(update={"teacher": ()}))
-    assert len(found.runs) == 2
-    assert [run.ece for run in found.runs] != [run.ece for run in plain.runs]
+    said: list[str] = []
+    config = Evaluate(source=str(tiny_file), network="pointnet-tiny", train_seeds=2, teacher=teacher, json=True)
+    config.run(said.append)
+    config.model_copy(update={"teacher": ()}).run(said.append)
+    taught, plain = (json.loads(line)["runs"] for line in said)
+    assert len(taught) == 2
+    assert [run["ece"] for run in taught] != [run["ece"] for run in plain]
     two = read_teacher([teacher, teacher], 1.0)
     assert len(two.members) == 2

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcdistill.clouds import PointClouds
-from pcdistill.evaluation.nearness import nearest_real
+from pcdistill.geometry.nearest import nearest_real
 from pcdistill.models import build
 from pcdistill.viewing import Exhibit, Judge, Real
 

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from pcdistill.errors import InputError
-from pcdistill.viewing import Exhibit, animation, chosen, evolution, offscreen, shades, splat, turntable
+from pcdistill.core.errors import InputError
+from pcdistill.viewing import Exhibit, animation, chosen, evolution, shades, splat, turntable
 from pcdistill.viewing.animation import bt709, eased, nearest_colours, palette, turned
+from pcdistill.viewing.open3d import offscreen
 from pcdistill.viewing.pictures import Background
 from pcdistill.viewing.scene import HAZE, Tile, colour_map
 
@@ -353,7 +354,8 @@ def test_ctrl_c_leaves_nothing_behind(few: Exhibit, tmp_path: Path) -> None:
     program = """
         import pathlib, sys, torch
         from pcdistill.clouds import PointClouds
-        from pcdistill.viewing import Exhibit, offscreen, turntable
+        from pcdistill.viewing import Exhibit, turntable
+        from pcdistill.viewing.open3d import offscreen
         offscreen.COMMAND = (sys.executable, "-c", "import os, pathlib, time; "
             "pathlib.Path('process').write_text(str(os.getpid())); time.sleep(60)")
         clouds = PointClouds(torch.rand(1, 9, 3), torch.tensor([0]), ("a",))

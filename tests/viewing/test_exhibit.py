@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from pcdistill.artefact.artefact import Artefact
 from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
-from pcdistill.config import ViewConfig
-from pcdistill.errors import InputError
+from pcdistill.commands.view import View
+from pcdistill.core.errors import InputError
 from pcdistill.models import Network, build
-from pcdistill.storage import Artefact
-from pcdistill.trained import Trained, save_network
-from pcdistill.training import protocol
-from pcdistill.view import open_view
+from pcdistill.training.recipe import protocol
+from pcdistill.training.trained import Trained, save_network
 from pcdistill.viewing import Exhibit, Judge, chosen, shades, standing, upright
+from tests.conftest import of_class
 
 NAMES = ("ball", "box", "ring")
 
@@ -200,7 +200,7 @@ def files(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     folder = tmp_path_factory.mktemp("exhibit")
     path, network = folder / "a.h5", folder / "net.safetensors"
     size = ["--clouds-per-class", "2", "--points", "32", "--bits", "6", "--storage", "coded"]
-    how = ["--objective", "dm", "--networks", "1", "--steps", "4", "--snapshots", "1"]
+    how = ["--objective", "dm", "--members", "1", "--steps", "4", "--snapshots", "1"]
     assert main(["distill", "--data", str(tiny_file), *size, *how, "--output", str(path)]) == 0
     assert main(["train", str(path), "--network", "pointnet-nano", "--output", str(network)]) == 0
     return path, network, tiny_file
@@ -208,12 +208,12 @@ def files(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 def test_an_artefact_with_all_that_there_is(files: tuple[Path, Path, Path]) -> None:
     path, network, data = files
-    made = open_view(ViewConfig(source=str(path), real=str(data), model=network, **{"class": ("ring",)}))
+    made = View(source=str(path), real=str(data), model=network, **{"class": ("ring",)}).exhibit()
     assert made.colourings == ["height", "moved", "real", "critical", "gradient"]
     assert (made.steps, made.bits, len(made.losses)) == ((0, 2, 4), 6, 4)
     stored = Artefact.load(path)
     ring = stored.clouds.class_names.index("ring")
-    own = stored.clouds.of_class(ring).points
+    own = of_class(stored.clouds, ring).points
     assert torch.equal(made.clouds.points, own)
     # The last frame is the same set of points, in the order in which they were learned.
     for frame, cloud, snapshot in zip(made.frames[-1], own, stored.snapshots[-1][ring * 2 :], strict=False):
@@ -259,7 +259,7 @@ def test_a_network_of_other_classes_is_refused(files: tuple[Path, Path, Path], t
     plan = protocol("tuned", network="pointnet-nano")
     save_network(other, Trained(build("pointnet-nano", 2, 0), ("ball", "cone"), plan, "made", 16))
     with pytest.raises(InputError, match=r"other\.safetensors: a network without class 'box'"):
-        open_view(ViewConfig(source=str(files[0]), model=other))
+        View(source=str(files[0]), model=other).exhibit()
 
 
 def test_a_source_is_never_written_over(

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from pcdistill.clouds import PointClouds
-from pcdistill.evaluation.nearness import nearest_real
+from pcdistill.geometry.nearest import nearest_real
 from pcdistill.viewing import Exhibit, Real, evolution, picture, pictures, scene, splat, turntable
 from tests.viewing.perceptual import alike
 

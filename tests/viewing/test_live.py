@@ -16,14 +16,16 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 
+from pcdistill.artefact.artefact import Artefact
 from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
-from pcdistill.config import DistillConfig
+from pcdistill.commands.followers import Watched
+from pcdistill.condense.loop import Follower, Interrupted
+from pcdistill.condense.make import distill
+from pcdistill.condense.plan import resolve
+from pcdistill.condense.spec import DistillSpec
+from pcdistill.core.errors import InputError
 from pcdistill.data import load
-from pcdistill.distill import Interrupted
-from pcdistill.errors import InputError
-from pcdistill.jobs import distill_artefact
-from pcdistill.storage import Artefact
 from pcdistill.viewing import Exhibit, Live
 from tests.viewing.browser import opened, started
 
@@ -157,14 +159,14 @@ def test_the_page_follows_the_run(live: Live) -> None:
     assert {urlsplit(address).hostname for address in notes.asked} == {"127.0.0.1"}
 
 
-SMALL = ("--clouds-per-class", "2", "--points", "16", "--objective", "dm", "--networks", "1", "--steps", "30")
+SMALL = ("--clouds-per-class", "2", "--points", "16", "--objective", "dm", "--members", "1", "--steps", "30")
 
 
 def test_a_watched_run_makes_the_same_set(tiny_file: Path, tmp_path: Path) -> None:
     plain, watched = tmp_path / "a.h5", tmp_path / "b.h5"
     assert main(["distill", "--data", str(tiny_file), *SMALL, "--output", str(plain)]) == 0
     program = [sys.executable, "-c", "import sys, pcdistill.cli; sys.exit(pcdistill.cli.main())"]
-    command = [*program, "distill", "--data", str(tiny_file), *SMALL, "--watch", "0", "--output", str(watched)]
+    command = [*program, "distill", "--data", str(tiny_file), *SMALL, "--live", "0", "--output", str(watched)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
         assert run.stdout is not None
         address = re.fullmatch(r"watch it at (http://127\.0\.0\.1:\d+/)\n", run.stdout.readline())
@@ -198,24 +200,23 @@ def test_a_run_can_be_watched_from_where_it_was_stopped(
     tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Watching is no setting of the run: a checkpoint from before fits."""
-    config = DistillConfig(
-        data=str(tiny_file),
-        output=tmp_path / "a.h5",
+    config = DistillSpec(
         clouds_per_class=2,
         points=16,
         objective="dm",
-        networks=1,
+        members=1,
         steps=30,
     )
     checkpoint, shown = tmp_path / "a.h5.checkpoint", list[tuple[tuple[int, ...], int, int, bool]]()
     real = load(str(tiny_file), "train")
 
-    def stop(step: int, _: float) -> None:
-        if step == 17:
-            raise KeyboardInterrupt
+    class Stopping(Follower):
+        def step(self, step: int, loss: float) -> None:
+            if step == 17:
+                raise KeyboardInterrupt
 
     with pytest.raises(Interrupted):
-        distill_artefact(real, config, checkpoint, stop)
+        distill(real, resolve(config), checkpoint=checkpoint, followers=[Stopping()])
 
     def note(_: Live, made: Exhibit, ended: bool = False) -> None:
         shown.append((made.steps, made.before, len(made.losses), ended))
@@ -223,12 +224,14 @@ def test_a_run_can_be_watched_from_where_it_was_stopped(
     monkeypatch.setattr(Live, "show", note)
     live = Live(0)
     try:
-        resumed = distill_artefact(real, config.model_copy(update={"resume": True}), checkpoint, live=live)
+        resumed = distill(
+            real, resolve(config), checkpoint=checkpoint, resume=True, followers=[Watched(live, "tiny", "dm", "z")]
+        )
     finally:
         live.close()
     assert shown[0] == ((0,), 0, 0, False)
     assert shown[1] == ((0, 18), 17, 1, False)
     assert shown[-1][0][-1] == 30
     assert [ended for *_, ended in shown].index(True) == len(shown) - 1
-    whole = distill_artefact(real, config)
+    whole = distill(real, resolve(config))
     assert torch.equal(resumed.clouds.points, whole.clouds.points)

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from pcdistill.artefact.artefact import Artefact
 from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
+from pcdistill.core.errors import InputError
 from pcdistill.data import load
-from pcdistill.errors import InputError
-from pcdistill.storage import Artefact
 from tests.viewing.browser import started
 
 
 @pytest.fixture(scope="module")
 def artefact(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     path = tmp_path_factory.mktemp("notebook") / "a.h5"
-    size = ["--clouds-per-class", "3", "--points", "32", "--objective", "dm", "--networks", "1", "--steps", "3"]
+    size = ["--clouds-per-class", "3", "--points", "32", "--objective", "dm", "--members", "1", "--steps", "3"]
     assert main(["distill", "--data", str(tiny_file), *size, "--snapshots", "1", "--output", str(path)]) == 0
     return Artefact.load(path)
 

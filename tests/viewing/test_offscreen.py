@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from pcdistill.clouds import PointClouds
-from pcdistill.viewing import gallery, offscreen, splat
+from pcdistill.viewing import gallery, splat
+from pcdistill.viewing.open3d import offscreen
 from pcdistill.viewing.scene import make_tiles
 
 

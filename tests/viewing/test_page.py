@@ -18,10 +18,10 @@ from torch import Tensor
 
 from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
-from pcdistill.evaluation.nearness import nearest_real
+from pcdistill.core.errors import InputError
+from pcdistill.geometry.nearest import nearest_real
 from pcdistill.viewing import Exhibit, Real, Scores, html_page, write_page
-from pcdistill.viewing.page import WEB, content
+from pcdistill.viewing.browser.page import WEB, content
 from pcdistill.viewing.scene import view_rotation
 from tests.viewing.browser import opened, pixels, settle, started
 
@@ -425,7 +425,7 @@ def test_only_what_is_in_sight_is_drawn(browser: Any, tmp_path: Path) -> None:
 def test_from_an_artefact_by_the_command_line(
     browser: Any, tiny_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = ["--clouds-per-class", "2", "--points", "32", "--objective", "dm", "--networks", "1", "--steps", "3"]
+    small = ["--clouds-per-class", "2", "--points", "32", "--objective", "dm", "--members", "1", "--steps", "3"]
     source, made = tmp_path / "a.h5", tmp_path / "deep" / "a.html"
     assert main(["distill", "--data", str(tiny_file), *small, "--snapshots", "1", "--output", str(source)]) == 0
     wanted = ["--real", str(tiny_file), "--class", "ring", "ball", "--colour", "real"]

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from pcdistill.clouds import PointClouds
-from pcdistill.errors import InputError
-from pcdistill.viewing import Exhibit, gallery, offscreen, picture, shades, splat
+from pcdistill.core.errors import InputError
+from pcdistill.viewing import Exhibit, gallery, picture, shades, splat
 from pcdistill.viewing.exhibit import COLOURINGS
+from pcdistill.viewing.open3d import offscreen
 from pcdistill.viewing.pictures import GREY, between, drawn_by, strips_of
 from pcdistill.viewing.scene import colour_map
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pcdistill.viewing.spheres import sphere, sphere_mesh
+from pcdistill.viewing.open3d.spheres import sphere, sphere_mesh
 
 
 @pytest.mark.parametrize("triangles", [1, 20, 100, 10_000])

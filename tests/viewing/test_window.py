@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pcdistill.errors import InputError
-from pcdistill.viewing import Exhibit, open_window, shades, window
+from pcdistill.core.errors import InputError
+from pcdistill.viewing import Exhibit, open_window, shades
+from pcdistill.viewing.open3d import window
+from pcdistill.viewing.open3d.window import HELP, SIZES, Hall, Mesh, State, Stock, pressed, refusal, ticked
 from pcdistill.viewing.pictures import GREY
-from pcdistill.viewing.scene import colour_map
-from pcdistill.viewing.window import HELP, SIZES, Hall, Mesh, State, Stock, pressed, refusal, ticked
+from pcdistill.viewing.scene import ELEVATION, colour_map
 
-REPOSITORY = Path(window.__file__).parents[2]
+REPOSITORY = Path(window.__file__).parents[3]
 STOCK = Stock((3, 1, 2), 4, True, ("height", "moved", "real"))
 PLAIN = Stock((2,), 1, False, ("height",))
 KEYS = ["up", "down", "left", "right", ",", ".", "space", "i", "g", "n", "c", "+", "-"]
@@ -167,7 +168,7 @@ def test_spheres_show_the_frame_in_the_colours_of_its_values(exhibit: Exhibit) -
         scale = np.cbrt(np.linalg.det(turn))
         assert scale > 0
         np.testing.assert_allclose(turn.T @ turn, scale**2 * np.eye(3), atol=0.01)
-        lean = np.array([0, 0, 1]) if single else np.array([0, -np.sin(window.ELEVATION), np.cos(window.ELEVATION)])
+        lean = np.array([0, 0, 1]) if single else np.array([0, -np.sin(ELEVATION), np.cos(ELEVATION)])
         np.testing.assert_allclose(turn[2] / scale, lean, atol=0.02)
         wanted = colour_map(shades(exhibit, colouring).shares[frame, cloud].numpy())
         np.testing.assert_allclose(colours[place] / window._DIMMED, wanted, atol=1e-5)
@@ -299,9 +300,9 @@ DRIVEN = """
     from dataclasses import replace
     from open3d.visualization import VisualizerWithKeyCallback
     from pcdistill.clouds import PointClouds
-    from pcdistill.evaluation.nearness import Nearest
+    from pcdistill.geometry.nearest import Nearest
     from pcdistill.viewing import Exhibit, Real
-    from pcdistill.viewing.window import State, Viewer
+    from pcdistill.viewing.open3d.window import State, Viewer
 
     callbacks, register = {}, VisualizerWithKeyCallback.register_key_callback
     def noted(self, number, callback):

@@ -10,11 +10,11 @@ from pydantic import BaseModel
 from sphinx.application import Sphinx
 
 from generated import fields
-from pcdistill.cli import COMMANDS
+from pcdistill.commands import COMMANDS, command
 
 # Napoleon, at 500, takes what stands before a colon in a property's docstring for its type.
 BEFORE_NAPOLEON, AFTER_NAPOLEON, COLON = 400, 600, "\N{RATIO}"
-PAGES = {kind: name for name, (kind, _) in COMMANDS.items()}
+PAGES = {command(name): name for name in COMMANDS}
 
 
 def connect(app: Sphinx) -> None:

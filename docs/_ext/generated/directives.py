@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -16,11 +17,10 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 import pcdistill
 from generated import fields, papers, parts, results
-from pcdistill import cli
-from pcdistill.cli import COMMANDS
+from pcdistill import commands
+from pcdistill.commands import COMMANDS, command
+from pcdistill.core.registry import Registry
 from pcdistill.matching import objectives
-from pcdistill.references import keys_of
-from pcdistill.registry import Registry
 from pcdistill.selection import selectors
 from pcdistill.storage import storages
 
@@ -33,8 +33,8 @@ REGISTRY_PAGES = {
 }
 # Documented under these names; the first that has an object is where its text stands.
 ROOMS = (
-    "clouds", "errors", "data", "geometry", "models", "training", "expansion", "selection", "storage", "matching",
-    "distill", "evaluation", "viewing", "export", "config", "jobs", "matrices",
+    "clouds", "core.errors", "data", "geometry", "models", "training", "selection", "storage", "matching", "artefact",
+    "condense", "evaluation", "viewing", "export", "results",
 )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ class Generated(SphinxDirective):
         raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
-        for module in (pcdistill, cli, fields, papers, results, sys.modules[__name__]):
+        for module in (pcdistill, commands, fields, papers, results, sys.modules[__name__]):
             self.env.note_dependency(inspect.getfile(module))
         made = self.parse_text_to_nodes(self.markdown())
         for table in (table for node in made for table in node.findall(nodes.table)):
@@ -65,7 +65,7 @@ class Synopsis(Generated):
     required_arguments = 1
 
     def markdown(self) -> str:
-        kind = COMMANDS[self.known("command", self.arguments[0], COMMANDS)][0]
+        kind = command(self.known("command", self.arguments[0], COMMANDS))
         text = inspect.cleandoc(kind.__doc__ or "")
         return f"{text}\n\n```text\n{fields.synopsis(self.arguments[0], kind)}\n```\n"
 
@@ -78,11 +78,11 @@ class Flags(Generated):
     def markdown(self) -> str:
         name = self.known("command", self.arguments[0], COMMANDS)
         parts.note(self.env, "command", name)
-        kind = COMMANDS[name][0]
+        kind = command(name)
         self.env.note_dependency(inspect.getfile(kind))
         needed_first = sorted(fields.flags(kind), key=lambda flag: flag.default != fields.REQUIRED)
         rows = [(flag, default, _sentence(meaning, limits)) for flag, default, limits, meaning in needed_first]
-        again = f"From Python: {{py:class}}`pcdistill.config.{kind.__name__}` takes the same as keywords."
+        again = f"From Python: {{py:class}}`{kind.__module__}.{kind.__name__}` takes the same as keywords."
         return f"{_table(('flag', 'default', 'meaning'), rows)}\n{again}\n"
 
 
@@ -90,7 +90,7 @@ class Commands(Generated):
     """A table of all commands."""
 
     def markdown(self) -> str:
-        rows = [(f"[`{name}`]({name}.md)", _first_line(kind)) for name, (kind, _) in COMMANDS.items()]
+        rows = [(f"[`{name}`]({name}.md)", _first_line(command(name))) for name in COMMANDS]
         return _table(("command", "what it does"), rows)
 
 
@@ -129,7 +129,7 @@ class About(Generated):
             r"^(?:Args|Attributes|Raises|Returns):$", inspect.cleandoc(part.__doc__ or ""), flags=re.MULTILINE
         )[0]
         known = papers.papers()
-        cited = [f"- {known[key].markdown()}" for key in keys_of(kind, name) or ()]
+        cited = [f"- {known[key].markdown()}" for key in REGISTRIES[kind].cites(name) or ()]
         return "\n".join([_prose(text), "", *(["References:", "", *cited] if cited else []), ""])
 
 
@@ -220,8 +220,13 @@ DIRECTIVES: dict[str, type[Generated]] = {
 
 
 def point_to_the_folder(app: Sphinx, path: Path, parent: str, content: list[str]) -> None:
-    """Pictures of an included page stand beside that page: HTML's `src` is not among what MyST changes."""
-    content[0] = re.sub(r'(<img [^>]*src=")(?!\w+:)', lambda found: f"{found[1]}{path.parent.as_posix()}/", content[0])
+    """Pictures of an included page stand beside that page: HTML's `src` is not among what MyST changes.
+
+    What links to the README of a benchmark leads to its page here.
+    """
+    folder = Path(os.path.relpath(path.parent, Path(app.env.docname).parent)).as_posix()  # `parent` lacks folders
+    content[0] = re.sub(r"\]\((?:\.\./)?(\w+)/README\.md\)", r"](\1.md)", content[0])
+    content[0] = re.sub(r'(<img [^>]*src=")(?!\w+:)', lambda found: f"{found[1]}{folder}/", content[0])
 
 
 def _is_in(name: str, room: str) -> bool:
@@ -236,7 +241,7 @@ def _label(key: str) -> str:
 
 
 def _cited(kind: str, name: str) -> str:
-    return ", ".join(f"{{cite}}`{key}`" for key in keys_of(kind, name) or ()) or "own"
+    return ", ".join(f"{{cite}}`{key}`" for key in REGISTRIES[kind].cites(name) or ()) or "own"
 
 
 def _first_line(kind: Any) -> str:

@@ -12,8 +12,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 # The command line's own rules, so that pages say what `--help` says.
-from pcdistill.cli import _flag, _is_table, _metavar, _positional
-from pcdistill.config import Config
+from pcdistill.commands.flags import flag, in_files_only, is_positional, is_table, metavar
+from pcdistill.core.options import Options
 
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 TYPES = {int: "integer", float: "number", str: "text", bool: "boolean", dict: "table", Path: "path"}
@@ -29,14 +29,14 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def synopsis(command: str, kind: type[Config]) -> str:
+def synopsis(command: str, kind: type[Options]) -> str:
     """How a command is called: what it cannot do without, and whether there is more."""
     fields = kind.by_key()
-    needed = [_word(key, field) for key, field in fields.items() if _positional(field) or field.is_required()]
+    needed = [_word(key, field) for key, field in fields.items() if is_positional(field) or field.is_required()]
     return " ".join(["pcdistill", command, *needed, *["[FLAGS]"] * (len(needed) < len(fields))])
 
 
-def flags(kind: type[Config]) -> list[Setting]:
+def flags(kind: type[Options]) -> list[Setting]:
     """The words and flags that a command takes, in the order of its `--help`."""
     return [
         Setting(
@@ -46,6 +46,7 @@ def flags(kind: type[Config]) -> list[Setting]:
             field.description or "",
         )
         for key, field in kind.by_key().items()
+        if not in_files_only(field)
     ]
 
 
@@ -95,15 +96,15 @@ def attributes(kind: type) -> dict[str, str]:
 def _word(key: str, field: FieldInfo) -> str:
     """A field as it is written in a command."""
     several = get_origin(field.annotation) in (tuple, list)
-    if _positional(field):
+    if is_positional(field):
         word = f"{key.upper()} ..." if several else key.upper()
         return word if field.is_required() else f"[{word}]"
-    if _is_table(field):
-        return f"{_flag(key)} NAME=VALUE ..."
+    if is_table(field):
+        return f"{flag(key)} NAME=VALUE ..."
     if field.annotation is bool:
-        return _flag(key)
+        return flag(key)
     kind = get_args(field.annotation)[0] if several else field.annotation
-    return f"{_flag(key)} {_metavar(kind)}" + (" ..." if several else "")
+    return f"{flag(key)} {metavar(kind)}" + (" ..." if several else "")
 
 
 def _type(annotation: Any) -> str:

@@ -1,9 +1,9 @@
-"""The entries of `pcdistill/references.bib` as text."""
+"""The entries of `pcdistill/artefact/references.bib` as text."""
 
 import re
 from typing import NamedTuple
 
-from pcdistill.references import bibliography
+from pcdistill.artefact.citing import bibliography
 
 MANY = 4  # authors that are named; of more the first one
 

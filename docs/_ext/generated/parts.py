@@ -6,7 +6,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
-from pcdistill.cli import COMMANDS
+from pcdistill.commands import COMMANDS
 from pcdistill.matching import objectives
 from pcdistill.selection import selectors
 from pcdistill.storage import storages

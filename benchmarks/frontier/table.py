@@ -1,0 +1,43 @@
+"""Table of accuracy at equal bytes, beside what papers print."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.wording import NAMES
+from pcdistill.results.record import Record, read_records
+from pcdistill.results.table import Table, accuracy_cell
+
+
+def frontier(records: list[Record], papers: list[dict[str, Any]]) -> str:
+    """Accuracy at equal bytes: selections, distilled, the best that papers print at these bytes, and the whole set."""
+    own = [r for r in records if r.arm != "whole"]
+    rows = []
+    for dataset, size, protocol in sorted({(r.dataset, r.variant, r.protocol) for r in own}, key=_by_size):
+        cells = {r.arm: r for r in own if (r.dataset, r.variant, r.protocol) == (dataset, size, protocol)}
+        cells |= {r.arm: r for r in records if (r.dataset, r.arm, r.protocol) == (dataset, "whole", protocol)}
+        shape = next(iter(cells.values()))
+        printed = {one["method"]: f"{100 * one['accuracy']:.1f}" for one in papers
+                   if (one["dataset"], str(one["bytes_per_class"])) == (dataset, size)}  # fmt: skip
+        clouds = max(r.clouds_per_class or 0 for r in cells.values())
+        rows.append([
+            f"{NAMES.get(dataset, dataset)}, {int(size):,}", protocol, f"{clouds:.0f} x {shape.points} @ {shape.bits}",
+            *(accuracy_cell(cells[arm]) if arm in cells else "–" for arm in ("random", "herding", "kcenter", "medoid")),
+            f"**{accuracy_cell(cells['krr'])}**" if "krr" in cells else "–",
+            printed.get("SADM", "–"), printed.get("3DDP", "–"),
+            accuracy_cell(cells["whole"]) if "whole" in cells else "–",
+        ])  # fmt: skip
+    header = ["bytes per class", "protocol", "clouds x points @ bits", "random", "herding", "k-center", "medoids",
+              "distilled", "SADM", "3DDP", "whole set"]  # fmt: skip
+    return Table(header, rows).markdown() if rows else ""
+
+
+def _by_size(place: tuple[str, str, str]) -> tuple[str, str, int]:
+    dataset, size, protocol = place
+    return protocol, dataset, int(size)
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """Of the records in this folder, by the name of the block that a table stands in."""
+    papers = json.loads((folder.parent / "published.json").read_text())["points"]
+    return {"frontier": frontier(read_records(folder / "records.jsonl"), papers)}

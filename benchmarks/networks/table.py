@@ -1,0 +1,75 @@
+"""Tables of training sets by the networks that are trained on them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.wording import MODELNETS, NAMES, NETWORKS, NOTHING, SETS, budget_text, how_made
+from pcdistill.results.record import Record, read_records
+from pcdistill.results.table import Table, accuracy_cell
+
+PRINTED = " Printed: on sets distilled with PointNet under the paper's own protocol, clouds per class not stated.\n"
+
+
+def networks(records: list[Record], papers: list[dict[str, Any]], only: tuple[str, ...] = ()) -> str:
+    """What every network learns from every set; of sets of one size the best of a column is bold.
+
+    Args:
+        records: of `networks.py`; those on a validation split are left out.
+        papers: of other networks, as printed.
+        only: the sizes that are shown, beside whole sets; all of them where there are none.
+    """
+    own: dict[tuple[str, str, str, str], Record] = {}
+    for record in records:
+        arm, size, validation = str(record.variant).split()
+        if validation == "validation=False" and arm in SETS and (not only or size in (*only, "None")):
+            own[record.dataset, size, arm, record.network] = record
+    datasets = sorted({place[0] for place in own if not only or place[0] in MODELNETS})
+    printed = {(one["dataset"], one["method"], one["network"]): one for one in papers if one["dataset"] in datasets}
+    columns = [name for name in NETWORKS if any(place[-1] == name for place in (*own, *printed))]
+    rows = []
+    for dataset in datasets:
+        sizes = sorted(
+            {place[1] for place in own if place[0] == dataset}, key=lambda size: (size == "None", size.zfill(9))
+        )
+        for size in sizes:
+            rows += _of_size({place[2:]: r for place, r in own.items() if place[:2] == (dataset, size)}, columns)
+        for method in dict.fromkeys(place[1] for place in printed if place[0] == dataset):
+            line = [_printed(printed.get((dataset, method, name))) for name in columns]
+            rows.append([NAMES[dataset], f"{method}, printed", *line])
+    if not rows:
+        return ""
+    header = ["bytes per class", "trained on", *(NETWORKS[name] for name in columns)]
+    return Table(header, rows).markdown() + "\n" + how_made(list(own.values())).rstrip() + PRINTED
+
+
+def _of_size(own: dict[tuple[str, str], Record], columns: list[str]) -> list[list[str]]:
+    """Rows of the sets of one size, by set and network."""
+    found, rows = [arm for arm in SETS if any(place[0] == arm for place in own)], []
+    for arm in found:
+        of_arm = [r for place, r in own.items() if place[0] == arm]
+        size = f"{NAMES.get(of_arm[0].dataset, of_arm[0].dataset)}, {budget_text(of_arm[0])}"
+        line = []
+        for name in columns:
+            rivals = [r.accuracy_mean for place, r in own.items() if place[1] == name]
+            record = own.get((arm, name))
+            best = record is not None and len(rivals) > 1 and record.accuracy_mean == max(rivals)
+            cell = "–" if record is None else accuracy_cell(record)
+            line.append(f"**{cell}**" if best else cell)
+        rows.append([size, SETS[arm], *line])
+    return rows
+
+
+def _printed(one: dict[str, Any] | None) -> str:
+    return "–" if one is None else f"{100 * one['accuracy']:.1f} ± {100 * one['std']:.1f}"
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """Of the records in this folder, by the name of the block that a table stands in."""
+    records = read_records(folder / "records.jsonl")
+    papers = json.loads((folder.parent / "published.json").read_text())["networks"]
+    best = [one for one in papers if one["method"] == "SADM"]
+    return {
+        "networks": networks(records, papers) or NOTHING,
+        "networks_short": networks(records, best, only=("1229", "12288")) or NOTHING,
+    }

@@ -1,0 +1,27 @@
+"""What a command is."""
+
+import sys
+from abc import abstractmethod
+
+from pcdistill.core.options import Options
+from pcdistill.core.progress import Say
+
+
+class Command(Options):
+    """A job of the command line: its fields are flags and keys of TOML files, `run` does it.
+
+    A command is one file here, whose class has its name with a capital, and one line in `commands.COMMANDS`.
+    """
+
+    @abstractmethod
+    def run(self, say: Say) -> None:
+        """Do it, and say what was done: what is said goes to standard output, line by line.
+
+        Raises:
+            InputError, OSError: bad input, as early as it can be known.
+        """
+
+
+def warn(text: str) -> None:
+    """A line for people that is no part of the output."""
+    sys.stderr.write(f"pcdistill: {text}\n")

@@ -1,0 +1,99 @@
+"""`pcdistill predict`: say what objects are."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from pcdistill.commands.base import Command
+from pcdistill.core.errors import InputError
+from pcdistill.core.options import Positional, Seed
+from pcdistill.core.progress import Say
+from pcdistill.data.objects import READERS, read_object
+from pcdistill.data.prepare import z_up
+from pcdistill.evaluation import thinned
+from pcdistill.export import load_model, measure_latency
+from pcdistill.training.loop import predict
+from pcdistill.training.trained import Trained
+
+
+class Guess(NamedTuple):
+    """What a network says of one file."""
+
+    file: str
+    points: int  # that were looked at
+    probabilities: dict[str, float]  # by class, the most probable first
+
+
+class Predict(Command):
+    """Say what objects are: class probabilities of clouds or meshes in files."""
+
+    model: Annotated[Path, Positional, Field(description="network (.onnx or .safetensors)")]
+    files: Annotated[
+        tuple[Path, ...], Positional, Field(description="OFF, OBJ, STL, PLY, PCD, XYZ, NPY or NPZ, an object each")
+    ] = ()
+    points: Annotated[
+        int | None, Field(ge=1, description="points of every object that are looked at (default: the protocol's)")
+    ] = None
+    up_axis: Annotated[Literal["z", "y"], Field(description="up axis of the files")] = "z"
+    top: Annotated[int, Field(ge=1, description="classes printed of every file, the most probable")] = 3
+    latency: Annotated[bool, Field(description="measure time and memory of an .onnx file at one thread")] = False
+    json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.files and not self.latency:
+            raise InputError("predict", "no files", "clouds or meshes, or --latency")
+        if self.latency and self.model.suffix != ".onnx":
+            raise InputError("latency", f"of {self.model}", "an .onnx file, as pcdistill export writes")
+        return self
+
+    def run(self, say: Say) -> None:
+        trained = load_model(self.model)
+        points = self.points or trained.protocol.test_points
+        clouds = [self._object(file, points) for file in self.files]  # all of them, before anything is said of one
+        guesses = [_guess(trained, file, cloud) for file, cloud in zip(self.files, clouds, strict=True)]
+        speed = measure_latency(self.model, points) if self.latency else None
+        if self.json_:
+            size = self.model.stat().st_size
+            timed = {} if speed is None else {"latency": {"points": points, "nbytes": size, **speed}}
+            say(json.dumps({"guesses": [guess._asdict() for guess in guesses], **timed}))
+            return
+        width = max((len(guess.file) for guess in guesses), default=0)
+        for guess in guesses:
+            likely = list(guess.probabilities.items())[: self.top]
+            shares = "   ".join(f"{name} {100 * share:.1f} %" for name, share in likely)
+            say(f"{guess.file:{width}}   {shares}")
+        if speed is not None:
+            say(f"{points} points on one thread: {speed['p50_ms']:.2f} ms (p50), {speed['p99_ms']:.2f} ms (p99)")
+            say(
+                f"file {self.model.stat().st_size:,} bytes; peak memory {speed['peak_mib']:.0f} MiB, of which Python "
+                f"and the runtime take {speed['runtime_mib']:.0f}"
+            )
+
+    def _object(self, file: Path, points: int) -> Tensor:
+        """A file's object `(1, P, 3)` in the frame of training clouds.
+
+        It is turned to z up if it is stored otherwise, moved to mean zero and scaled to the unit sphere; a mesh is
+        sampled, of a cloud of more points a random part is taken, both by the seed.
+        """
+        if not file.is_file():
+            raise InputError(file, "no such file", "a cloud or a mesh")
+        if file.suffix.lower() not in READERS:
+            raise InputError(file, f"suffix '{file.suffix}'", "one of " + ", ".join(READERS))
+        cloud = z_up(read_object(file, points, self.seed, file.name, fewer=True), self.up_axis)
+        return torch.from_numpy(np.ascontiguousarray(cloud, dtype=np.float32))[None]
+
+
+def _guess(trained: Trained, file: Path, cloud: Tensor) -> Guess:
+    seen = thinned(cloud, trained.protocol, trained.points)
+    shares = predict(trained.network, seen).softmax(1)[0]
+    order = shares.argsort(descending=True, stable=True).tolist()
+    named = {trained.class_names[place]: shares[place].item() for place in order}
+    return Guess(os.fspath(file), seen.shape[1], named)

@@ -1,0 +1,20 @@
+"""`pcdistill select`: choose real clouds."""
+
+from pcdistill.commands.making import Making, summary
+from pcdistill.condense import make
+from pcdistill.condense.plan import resolve
+from pcdistill.condense.spec import SelectSpec
+from pcdistill.core.files import check_writable
+from pcdistill.core.progress import Say
+
+
+class Select(SelectSpec, Making):
+    """Choose real clouds (a coreset) and store them at the same budget as a synthetic set."""
+
+    def run(self, say: Say) -> None:
+        plan = resolve(self)
+        check_writable(self.output)
+        with self.real(plan.protocol) as real:
+            artefact = make.select(real, plan, dataset=self.data)
+        artefact.save(self.output)
+        say(f"wrote {self.output}: {summary(artefact)}")

@@ -1,0 +1,59 @@
+"""Making sets: what is asked (`spec`), resolved (`plan`), begun (`start`), timed (`schedule`), made (`make`, `loop`).
+
+>>> import pcdistill as pcd
+>>> real = pcd.load("shapes", "train", points=64)[::10]
+>>> pcd.select(real, method="random", bytes_per_class=200).clouds
+PointClouds(shapes random: 40 clouds x 64 points, 10 classes)
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pcdistill.artefact.artefact import Artefact
+from pcdistill.clouds import CloudSource
+from pcdistill.condense import make
+from pcdistill.condense.loop import Follower
+from pcdistill.condense.plan import resolve
+from pcdistill.condense.spec import DistillSpec, SelectSpec
+
+
+def select(real: CloudSource, **asked: Any) -> Artefact:
+    """A coreset: real clouds chosen, and stored at a budget.
+
+    Args:
+        real: the training set.
+        asked: fields of `SelectSpec`: a size as `bytes_per_class=1229` or `clouds_per_class=4`, `method`, `seed`, ...
+
+    Raises:
+        InputError: an unknown option or name, or an impossible size.
+    """
+    return make.select(real, resolve(SelectSpec.checked(asked, "select")))
+
+
+def distill(
+    real: CloudSource,
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    followers: Sequence[Follower] = (),
+    **asked: Any,
+) -> Artefact:
+    """A set condensed into synthetic clouds.
+
+    Args:
+        real: the training set.
+        checkpoint: file that the state is written to on Ctrl-C, every two minutes and at the end.
+        resume: go on from the checkpoint, if there is one.
+        followers: told of every step, as `loop.Follower`.
+        asked: fields of `DistillSpec`: a size as `bytes_per_class=1229`, `objective`, `steps`, `preset`, `seed`, ...
+
+    Raises:
+        InputError: an unknown option or name, or an impossible size.
+        Interrupted: Ctrl-C, after the state was saved.
+    """
+    plan = resolve(DistillSpec.checked(asked, "distill"))
+    return make.distill(real, plan, checkpoint=checkpoint, resume=resume, followers=followers)
+
+
+__all__ = ["DistillSpec", "Follower", "SelectSpec", "distill", "select"]

@@ -1,0 +1,327 @@
+"""The one outer loop: change what a storage has learned until the objective likes the clouds it decodes."""
+
+import hashlib
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialised
+from torch import Tensor
+
+from pcdistill.clouds import CloudSource
+from pcdistill.core.errors import InputError
+from pcdistill.core.files import atomic, check_writable
+from pcdistill.core.options import Options
+from pcdistill.matching import Objective
+from pcdistill.matching.draws import step_generator
+from pcdistill.storage import Storage
+
+SAVE_EVERY = 120  # seconds, of the checkpoint
+
+
+class Follower:
+    """Is told how a run goes: a log, a page, a progress bar. What the run makes does not depend on it."""
+
+    def begin(self, storage: Storage, steps: int) -> None:
+        """The run is about to begin, or to go on, with the first guess in `storage`; it will take `steps` steps."""
+
+    def step(self, step: int, loss: float) -> None:
+        """Step number `step`, from 1, is done; that of a resumed run goes on counting."""
+
+    def end(self, finished: bool) -> None:
+        """The run is over: finished, with the result in the storage, or stopped on the way. Called in any case."""
+
+
+class DistillSettings(Options):
+    """How the outer loop runs.
+
+    Attributes:
+        steps: of the optimiser (Adam, with a learning rate that falls to zero as a cosine).
+        lr: of coordinates, in units of the unit sphere's radius; `pace` of storage and objective says of the rest.
+        batch: clouds per step. Where the objective compares classes, whole classes are drawn until it is full
+            (of a class with more clouds than that a random subset); else equally many clouds of every class,
+            one at least.
+        ema: decay per step of the averaged storage that is the result (FTD, Du et al. 2023; at step s at most
+            s / (9 + s)); 0 gives the last one.
+        rate: weight in the loss of a bit per point, as `Storage.rate` expects it; 0 leaves size out of account.
+        snapshots: decoded clouds are kept this many times, evenly spread, besides start and end.
+        seed: of the draws.
+    """
+
+    steps: int = Field(ge=0)
+    lr: float = Field(gt=0)
+    batch: int = Field(default=64, ge=1)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    rate: float = Field(default=0.0, ge=0)
+    snapshots: int = Field(default=0, ge=0)
+    seed: int = 0
+
+
+@dataclass
+class Distilled:
+    """What `distill` did; the clouds are in the storage that was given to it."""
+
+    losses: list[float]
+    seconds: float  # in the loop, over all resumed parts
+    prepare_seconds: float  # for what needs the real data, when it was first computed
+    snapshots: list[Tensor] = field(default_factory=list)  # decoded points, from first to last, in one order
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; `str()` says where it stopped and where it was saved."""
+
+
+def distill(
+    real: CloudSource,
+    storage: Storage,
+    objective: Objective,
+    settings: DistillSettings,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    followers: Sequence[Follower] = (),
+) -> Distilled:
+    """Change `storage` in place so that `objective` falls.
+
+    Args:
+        real: the set to condense.
+        storage: holds the first guess when called and the distilled clouds afterwards.
+        objective: is prepared on `real` here.
+        settings: how.
+        checkpoint: file that the state is written to on Ctrl-C, every two minutes and at the end; whoever has
+            put the result into safety removes it.
+        resume: go on from `checkpoint` if it exists; the result has the same bits as an uninterrupted run's.
+        followers: are told of the begin, of every step, and of the end.
+
+    Raises:
+        InputError: the checkpoint is damaged or of another run, or the loss is no longer finite (the last
+            good state is then in the storage, and in the checkpoint if one was asked for).
+        OSError: the checkpoint cannot be written; found out before the work starts.
+        Interrupted: Ctrl-C, after the state was saved.
+    """
+    if checkpoint is not None:
+        check_writable(checkpoint)
+    identity = _identity(real, storage, objective, settings)
+    saved_run = _read(Path(checkpoint), identity) if resume and checkpoint and Path(checkpoint).exists() else None
+    with _following(followers, storage, settings.steps):
+        objective.prepare(real)
+        run = _Run(storage, objective, settings, identity)
+        if saved_run is not None:
+            run.restore(*saved_run)
+        try:
+            saved = time.monotonic()
+            while run.step < settings.steps:
+                loss = run.advance()
+                for follower in followers:
+                    follower.step(run.step, loss)
+                if checkpoint is not None and time.monotonic() - saved > SAVE_EVERY:
+                    run.save(Path(checkpoint))
+                    saved = time.monotonic()
+        except (KeyboardInterrupt, InputError) as stop:
+            if checkpoint is not None:
+                run.save(Path(checkpoint))
+            if isinstance(stop, InputError):
+                raise
+            where = f"; saved to {checkpoint}" if checkpoint is not None else ""
+            raise Interrupted(f"stopped after step {run.step} of {settings.steps}{where}") from None
+        run.settle()
+        run.snapshot()
+        if checkpoint is not None:
+            run.save(Path(checkpoint))
+    return Distilled(
+        run.losses, run.seconds, objective.seconds, [run.snapshots[step] for step in sorted(run.snapshots)]
+    )
+
+
+@contextmanager
+def _following(followers: Sequence[Follower], storage: Storage, steps: int) -> Iterator[None]:
+    """Begin and end of a run, told to all followers; the end also to those before one that cannot begin."""
+    begun: list[Follower] = []
+    finished = False
+    try:
+        for follower in followers:
+            follower.begin(storage, steps)
+            begun.append(follower)
+        yield
+        finished = True
+    finally:
+        for follower in reversed(begun):
+            follower.end(finished)
+
+
+def learned_points(storage: Storage) -> Tensor:
+    """Decoded points in the order in which they are learned: point j of a cloud is the same one at every step."""
+    with torch.enable_grad():  # without, storages may decode in the order of a file
+        return storage.decode().points.detach().clone()
+
+
+class _Run:
+    """The state of one run: everything that a checkpoint holds."""
+
+    def __init__(self, storage: Storage, objective: Objective, settings: DistillSettings, identity: str) -> None:
+        self.storage = storage
+        self.objective = objective
+        self.settings = settings
+        self.identity = identity
+        self.step = 0
+        self.losses: list[float] = []
+        self.seconds = 0.0
+        own = {f"objective/{name}": value for name, value in objective.learned().items()}
+        self.learned = storage.learned() | own
+        self.pace = {**storage.pace, **{f"objective/{name}": value for name, value in objective.pace.items()}}
+        self.averaged = {name: value.detach().clone() for name, value in storage.learned().items() if settings.ema}
+        self.moments = {name: torch.zeros(2, *value.shape) for name, value in self.learned.items()}
+        self.snapshots: dict[int, Tensor] = {}  # by step: an interrupted step takes its own again
+        count = settings.snapshots
+        self.snapshot_steps = {round(settings.steps * i / (count + 1)) for i in range(count + 1)} if count else set()
+
+    def advance(self) -> float:
+        start = time.perf_counter()
+        if self.step in self.snapshot_steps:
+            self.snapshot()
+        index = self._clouds(self.objective.minibatch)
+        decoded = self.storage.decode(index)
+        loss = self.objective.loss(decoded, self.step)
+        if self.settings.rate:
+            loss = loss + self.settings.rate * self.storage.rate(decoded)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise InputError(f"distilling, step {self.step + 1}", f"loss {value}", "a finite one (lower --lr)")
+        gradients = torch.autograd.grad(loss, list(self.learned.values()), materialize_grads=True)
+        if not all(gradient.isfinite().all() for gradient in gradients):
+            raise InputError(f"distilling, step {self.step + 1}", "a gradient that is not finite", "a finite one")
+        with _interrupts_held():
+            for (name, parameter), gradient in zip(self.learned.items(), gradients, strict=True):
+                self._adam(parameter, gradient, self.moments[name], self.pace.get(name, 1.0))
+            self._average()
+            self.step += 1
+            self.losses.append(value)
+            self.seconds += time.perf_counter() - start
+        return value
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        for name, mean in self.averaged.items():
+            mean.lerp_(self.learned[name], 1 - decay)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Put the averaged values, if there are any, into the storage."""
+        for name, mean in self.averaged.items():
+            self.learned[name].copy_(mean)
+
+    def snapshot(self) -> None:
+        if self.settings.snapshots:
+            self.snapshots[self.step] = learned_points(self.storage)
+
+    def _clouds(self, kind: str) -> Tensor | None:
+        """Ascending indices of the clouds of this step; None for all."""
+        batch, classes = self.settings.batch, len(self.storage.class_names)
+        if len(self.storage) <= batch:
+            return None
+        generator = step_generator("clouds", self.settings.seed, self.step)
+        most = batch if kind == "classes" else max(1, batch // classes)
+        chosen: list[Tensor] = []
+        for label in torch.randperm(classes, generator=generator):
+            own = (self.storage.labels == label).nonzero()[:, 0]
+            chosen.append(own[torch.randperm(len(own), generator=generator)[:most]])
+            if kind == "classes" and sum(map(len, chosen)) + len(own) > batch:
+                break
+        return torch.cat(chosen).sort().values
+
+    @torch.no_grad()
+    def _adam(self, parameter: Tensor, gradient: Tensor, moments: Tensor, pace: float) -> None:
+        """Adam (Kingma & Ba 2015) that leaves elements alone that this step did not touch.
+
+        Clouds outside the minibatch have zero gradient; moving them on old momentum would be noise. The
+        correction for the first steps uses beta2 = 0.99 as few steps touch each cloud.
+        """
+        touched = gradient.flatten(1).any(1)
+        first, second = moments[0], moments[1]
+        part = gradient[touched]
+        first[touched] = m = first[touched].lerp(part, 0.1)
+        second[touched] = v = second[touched].lerp(part.square(), 0.01)
+        count = self.step + 1
+        lr = pace * self.settings.lr * (0.5 + 0.5 * math.cos(math.pi * self.step / self.settings.steps))
+        change = (m / (1 - 0.9**count)) / ((v / (1 - 0.99**count)).sqrt() + 1e-12)
+        parameter[touched] -= lr * change
+
+    def save(self, path: Path) -> None:
+        tensors = {f"learned/{name}": value.detach() for name, value in self.learned.items()}
+        tensors |= {f"moments/{name}": value for name, value in self.moments.items()}
+        tensors |= {f"averaged/{name}": value for name, value in self.averaged.items()}
+        tensors |= {f"state/{name}": value for name, value in self.objective.state().items()}
+        tensors |= {f"snapshots/{step}": value for step, value in self.snapshots.items()}
+        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        state = {"identity": self.identity, "step": str(self.step), "seconds": repr(self.seconds)}
+        content = serialised({name: value.contiguous() for name, value in tensors.items()}, state)
+        with atomic(path) as temporary:
+            temporary.write_bytes(content)
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, str]) -> None:
+        for name, value in self.learned.items():
+            with torch.no_grad():
+                value.copy_(tensors[f"learned/{name}"])
+            self.moments[name] = tensors[f"moments/{name}"]
+        self.averaged = _under("averaged/", tensors)
+        self.snapshots = {int(step): value for step, value in _under("snapshots/", tensors).items()}
+        self.objective.restore(_under("state/", tensors))
+        self.losses = tensors["losses"].tolist()
+        self.step = int(state["step"])
+        self.seconds = float(state["seconds"])
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _read(path: Path, identity: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and facts of a checkpoint of the run called `identity`."""
+    try:
+        with safe_open(path, "pt") as stored:
+            state = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(path, f"not a readable checkpoint ({error})") from None
+    if state.get("identity") != identity:
+        raise InputError(path, "checkpoint of a run with other data or settings", "one of the same run")
+    return tensors, state
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done: what is saved after half an update cannot be resumed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    held: list[int] = []
+    usual = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if held:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _digest(value: Tensor) -> str:
+    return hashlib.sha256(value.detach().numpy().tobytes()).hexdigest()
+
+
+def _identity(real: CloudSource, storage: Storage, objective: Objective, settings: DistillSettings) -> str:
+    facts = [real.fingerprint(), storage.name, storage.layout(), len(storage), objective.name]
+    facts += [objective.identity(), settings.model_dump()]
+    facts += [hashlib.sha256(array.tobytes()).hexdigest() for array in storage.arrays().values()]  # the first guess
+    facts.append({name: _digest(value) for name, value in storage.learned().items()})  # and what of it may change
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,202 @@
+"""Sets made: real clouds and a plan in, an artefact out. Nothing here knows a file, but for a run's checkpoint."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor
+
+from pcdistill.artefact.artefact import Artefact, set_name
+from pcdistill.artefact.metadata import Metadata, utc_now
+from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.condense import loop
+from pcdistill.condense.plan import DistillPlan, SelectPlan
+from pcdistill.condense.schedule import schedule
+from pcdistill.condense.start import Start, begin, label, selection_facts
+from pcdistill.core.environment import hardware, versions
+from pcdistill.core.errors import InputError
+from pcdistill.storage import Budget, Storage
+from pcdistill.storage.budget import trimmed
+from pcdistill.storage.voxels import VoxelClouds, axis_bits
+from pcdistill.training.recipe import EvaluationProtocol
+
+
+def select(real: CloudSource, plan: SelectPlan, *, dataset: str = "") -> Artefact:
+    """A coreset of `real`, stored.
+
+    Args:
+        real: the set that clouds are chosen from.
+        plan: how.
+        dataset: what the artefact calls the set (default: the name in its provenance).
+
+    Raises:
+        InputError: a budget that holds no cloud of every class, or more clouds than a class has; a teacher of other
+            classes.
+    """
+    start = begin(real, plan)
+    _check_expansion(plan, start)
+    storage = plan.storage.from_clouds(start.clouds, start.budget)
+    selection = {**selection_facts(start.clouds), **label(storage, plan)}
+    return Artefact(
+        storage, _metadata(real, plan.protocol, storage, dataset, plan, arm=plan.method, selection=selection)
+    )
+
+
+def pack(real: PointClouds, protocol: EvaluationProtocol, *, side: int, points: int, dataset: str = "") -> Artefact:
+    """All of `real`, stored as voxels, class by class.
+
+    Args:
+        real: the set.
+        protocol: how networks trained on it are to be evaluated.
+        side: cells a side of a grid, 4 to 64.
+        points: that a cloud is decoded to.
+        dataset: what the artefact calls the set (default: the name in its provenance).
+
+    Raises:
+        InputError: a class without a cloud.
+    """
+    counts = torch.bincount(real.hard_labels, minlength=len(real.class_names))
+    ordered = real[real.hard_labels.argsort(stable=True)]
+    budget = Budget(tuple(counts.tolist()), points, axis_bits(side), side=side)
+    storage = VoxelClouds.from_clouds(ordered, budget)
+    return Artefact(storage, _metadata(real, protocol, storage, dataset, arm="all", selection={}))
+
+
+def distill(
+    real: CloudSource,
+    plan: DistillPlan,
+    *,
+    dataset: str = "",
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    followers: Sequence[loop.Follower] = (),
+) -> Artefact:
+    """`real` condensed.
+
+    Args:
+        real: the set to condense.
+        plan: how; it serves once, as its objective carries state.
+        dataset: what the artefact calls the set (default: the name in its provenance).
+        checkpoint, resume, followers: as in `loop.distill`.
+
+    Raises:
+        InputError: as `select`; a checkpoint of another run; a loss that is no longer finite.
+        Interrupted: Ctrl-C, after the state was saved.
+    """
+    spec, objective, focus = plan.spec, plan.objective, plan.focus
+    seen = real if focus is None else focus.on(real)  # by the objective; the first guess is chosen as ever
+    started = time.perf_counter()
+    start = begin(real, plan)
+    selecting = time.perf_counter() - started
+    _check_expansion(plan, start)
+    storage = plan.storage.from_clouds(start.clouds, start.budget)
+    labels = label(storage, plan)
+    settings = schedule(spec, objective, len(storage), len(real.class_names))
+    done = loop.distill(
+        seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers
+    )  # fmt: skip
+
+    def relabel() -> None:
+        if spec.labels == "teacher":
+            label(storage, plan)  # they belong to the clouds as they are now
+
+    relabel()
+    snapshots = done.snapshots
+    if start.nbytes is not None and storage.nbytes > start.nbytes:
+        kept = _within(storage, start, start.nbytes, relabel)
+        snapshots = [snapshot[kept] for snapshot in snapshots]
+        storage = storage.kept(kept)
+        if snapshots:
+            snapshots[-1] = loop.learned_points(storage)
+    focused = {} if focus is None else {"focus": focus.describe()}
+    metadata = _metadata(
+        real, plan.protocol, storage, dataset, plan,
+        arm=spec.objective,
+        distilled=True,
+        selection={**selection_facts(start.clouds), **labels},
+        objective={"name": spec.objective, **objective.describe(), **focused},
+        settings=settings.model_dump(),
+        prepare_seconds=done.prepare_seconds,
+        distill_seconds=selecting + done.seconds,
+    )  # fmt: skip
+    return Artefact(storage, metadata, done.losses, snapshots)
+
+
+def _check_expansion(plan: SelectPlan, start: Start) -> None:
+    """Refuse here, before any work, what an artefact of as many clouds would refuse at the end."""
+    if plan.expansion is not None:
+        clouds = start.clouds
+        plan.expansion.check(len(clouds), start.budget.points, clouds.num_classes, "expand")
+
+
+def _within(storage: Storage, start: Start, nbytes: int, relabel: Callable[[], None]) -> Tensor:
+    """Indices of the clouds to keep in `nbytes`; where one of every class is too much, all move back to the start.
+
+    They move by halves until they fit, as they did at the start; `relabel` gives them their labels again.
+    """
+    try:
+        return trimmed(storage, nbytes)
+    except InputError:
+        first, learned = start.kind.from_clouds(start.clouds, start.budget).learned(), storage.learned()
+        for share in (0.5,) * 8 + (1.0,):
+            with torch.no_grad():
+                for name, value in first.items():
+                    learned[name].lerp_(value, share)
+            relabel()
+            if storage.nbytes <= nbytes:
+                break
+        return torch.arange(len(storage))
+
+
+def _metadata(
+    real: CloudSource,
+    protocol: EvaluationProtocol,
+    storage: Storage,
+    dataset: str,
+    plan: SelectPlan | None = None,
+    *,
+    arm: str,
+    selection: dict[str, JsonValue],
+    distilled: bool = False,
+    objective: dict[str, JsonValue] | None = None,
+    settings: dict[str, JsonValue] | None = None,
+    prepare_seconds: float = 0.0,
+    distill_seconds: float = 0.0,
+) -> Metadata:
+    name = dataset or str(real.provenance.get("name", "unnamed"))
+    return Metadata(
+        arm=arm,
+        distilled=distilled,
+        dataset=set_name(name),
+        source_fingerprint=real.fingerprint(),
+        source=dict(real.provenance),
+        storage=storage.name,
+        layout=storage.layout(),
+        class_names=real.class_names,
+        clouds_per_class=_average(len(storage), len(real.class_names)),
+        points=_points(storage),
+        bits=storage.layout()["bits"],
+        selection=selection,
+        objective=objective,
+        settings=settings,
+        protocol=protocol.model_dump(mode="json"),
+        seed=0 if plan is None else plan.spec.seed,
+        prepare_seconds=prepare_seconds,
+        distill_seconds=distill_seconds,
+        versions=versions(),
+        hardware=hardware(),
+        created=utc_now(),
+        expansion=None if plan is None or plan.expansion is None else plan.expansion.model_dump(mode="json"),
+    )
+
+
+def _points(storage: Storage) -> int:
+    """Points of a cloud as a reader of the artefact decodes it."""
+    with torch.no_grad():
+        return storage.decode(torch.tensor([0])).points_per_cloud
+
+
+def _average(clouds: int, classes: int) -> int | float:
+    return clouds // classes if clouds % classes == 0 else clouds / classes

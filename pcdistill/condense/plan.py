@@ -1,0 +1,142 @@
+"""From what is asked to what is done: names become objects, files are read, and bad input ends here.
+
+This is the only place of `condense` that looks names up; below it nothing is looked up or read a second time.
+"""
+
+from dataclasses import dataclass
+from typing import overload
+
+from pcdistill.artefact.expansion import Expansion
+from pcdistill.condense.spec import BITS, BudgetSpec, DistillSpec, SelectSpec, SetSpec
+from pcdistill.core.errors import InputError
+from pcdistill.core.options import merged
+from pcdistill.matching import Objective, objectives
+from pcdistill.matching.surrogates import check_networks
+from pcdistill.selection import check_features, selectors
+from pcdistill.storage import Storage, storages
+from pcdistill.teaching import Focus, Teacher, read_teacher
+from pcdistill.training.recipe import EvaluationProtocol, protocol
+
+
+@dataclass(frozen=True)
+class SelectPlan:
+    """How real clouds are chosen and stored.
+
+    Attributes:
+        spec: the numbers that were asked for.
+        protocol: how networks trained on the set are to be evaluated.
+        storage: the parameterisation.
+        method, features: how clouds are chosen, of `selectors`, and what they are compared by: `raw`, or a network.
+        teacher: who gives soft labels; None for hard ones, or learned ones that start from their class.
+        expansion: what networks are trained on besides; None for nothing.
+    """
+
+    spec: SetSpec
+    protocol: EvaluationProtocol
+    storage: type[Storage]
+    method: str
+    features: str
+    teacher: Teacher | None
+    expansion: Expansion | None
+
+
+@dataclass(frozen=True)
+class DistillPlan(SelectPlan):
+    """How a set is distilled, from what is chosen as in `SelectPlan`. For one set: the objective carries its state.
+
+    Attributes:
+        objective: not yet prepared.
+        focus: the student that the set is to complement; None for none.
+    """
+
+    spec: DistillSpec
+    objective: Objective
+    focus: Focus | None
+
+
+@overload
+def resolve(spec: SelectSpec) -> SelectPlan: ...
+@overload
+def resolve(spec: DistillSpec) -> DistillPlan: ...
+def resolve(spec: SelectSpec | DistillSpec) -> SelectPlan | DistillPlan:
+    """All that `spec` names.
+
+    Raises:
+        InputError: an unknown name, an impossible size, settings that exclude one another, a file that is missing or
+            not what it should be.
+    """
+    spec.check_budget()
+    storage, teacher, expansion = storage_of(spec), teacher_of(spec), spec.expansion()
+    if isinstance(spec, SelectSpec):
+        selectors[spec.method]
+        check_features(spec.features)
+        return SelectPlan(spec, protocol(spec.protocol), storage, spec.method, spec.features, teacher, expansion)
+    selectors[spec.init]
+    if spec.rate and storage.rate is Storage.rate:
+        raise InputError("rate", f"of storage {storage.name}", "storage coded: its size depends on its points")
+    return DistillPlan(
+        spec, protocol(spec.protocol), storage, spec.init, "raw", teacher, expansion, objective_of(spec), focus_of(spec)
+    )
+
+
+def storage_of(spec: BudgetSpec) -> type[Storage]:
+    """The storage that is named, or the one that serves the budget.
+
+    Raises:
+        InputError: an unknown name; bits of a storage of grids, or cells of one of points.
+    """
+    in_bytes = spec.clouds_per_class is None and (spec.bits or BITS) <= 12
+    found = storages[spec.storage or ("coded" if in_bytes else "points")]
+    if found.dense and spec.bits is not None:
+        raise InputError("bits", f"{spec.bits} in storage {found.name!r}", "--side: how fine a grid is")
+    if not found.dense and spec.side is not None:
+        raise InputError("side", f"{spec.side} in storage {found.name!r}", "storage 'voxels'")
+    return found
+
+
+def teacher_of(spec: SetSpec) -> Teacher | None:
+    """The teacher that labels a set, if one is named.
+
+    Raises:
+        InputError: one that is missing, not wanted or not readable; a temperature without one.
+    """
+    if not spec.teacher:
+        if spec.labels == "teacher":
+            raise InputError("labels", f"{spec.labels!r} and no --teacher", "a network written by pcdistill train")
+        if spec.temperature != 1:
+            raise InputError("temperature", f"{spec.temperature} and no --teacher", "both or neither")
+        return None
+    if spec.labels == "hard":
+        found = f"{', '.join(map(str, spec.teacher))} with hard labels"
+        raise InputError("teacher", found, "--labels teacher (or, distilling, learned)")
+    return read_teacher(spec.teacher, spec.temperature)
+
+
+def focus_of(spec: DistillSpec) -> Focus | None:
+    """The student that a set is to complement, if one is named.
+
+    Raises:
+        InputError: one that is missing or not readable.
+    """
+    return None if spec.focus is None else Focus(read_teacher([spec.focus], 1.0))
+
+
+def objective_of(spec: DistillSpec) -> Objective:
+    """The objective that is named, with its options, not yet prepared.
+
+    Raises:
+        InputError: an unknown objective, option or network; learned labels for an objective that sees classes only.
+    """
+    kind = objectives[spec.objective]
+    if "seed" in spec.options:
+        raise InputError("options", "seed", "--seed")
+    if spec.labels == "learned" and not kind.learns_labels:
+        able = ", ".join(name for name in objectives if objectives[name].learns_labels)
+        raise InputError(
+            "labels", f"learned with objective {spec.objective}, which sees classes only", f"one of {able}"
+        )
+    given = {"networks": spec.members, "network": spec.surrogate, "seed": spec.seed}
+    bank = {key: value for key, value in given.items() if value is not None}
+    made = kind(seed=spec.seed, **merged({"bank": bank}, spec.options))
+    check_networks(made.options.bank.network)
+    return made

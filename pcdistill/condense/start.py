@@ -1,0 +1,149 @@
+"""The clouds that a set starts from."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor
+
+from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.condense.plan import SelectPlan
+from pcdistill.condense.shape import BITS as SHAPE_BITS
+from pcdistill.condense.shape import POINTS as SHAPE_POINTS
+from pcdistill.condense.shape import measured, ranked, sides
+from pcdistill.condense.spec import BITS, POINTS, SIDE, SetSpec
+from pcdistill.core.errors import InputError
+from pcdistill.models import build
+from pcdistill.selection import network_descriptor, raw_descriptor, select
+from pcdistill.storage import Budget, Storage
+from pcdistill.storage.budget import Choose, Shape, Soften, fill
+from pcdistill.storage.labels import smoothed, soften_by
+from pcdistill.storage.voxels import POINTS as GRID_POINTS
+from pcdistill.storage.voxels import axis_bits
+
+# Probability of the own class that learned labels start from without a teacher, before it is rounded to a byte.
+OWN = 0.9
+
+# Shapes that `--auto measured` tries: each takes the training of a network.
+TRIED = 4
+
+
+class Start(NamedTuple):
+    """The clouds that a set starts from, and how they are stored."""
+
+    clouds: PointClouds
+    budget: Budget
+    kind: type[Storage]
+    nbytes: int | None  # of all classes, where the budget is one in bytes
+
+
+def chooser(real: CloudSource, method: str, features: str, seed: int) -> Choose:
+    """A function that selects from `real`."""
+    describe: Callable[[CloudSource], Tensor] = raw_descriptor
+    name = "raw"
+    if features != "raw":
+        network = build(features, len(real.class_names), seed)
+        describe, name = partial(network_descriptor, network=network), f"{features}, random weights, seed {seed}"
+
+    # What is chosen from depends on labels and seed alone, so that it need not be described again for other counts.
+    memo: dict[int, Tensor] = {}
+
+    def described(part: CloudSource) -> Tensor:
+        key = len(part.labels)
+        if key not in memo:
+            memo[key] = describe(part)
+        return memo[key]
+
+    def choose(counts: tuple[int, ...], points: int) -> PointClouds:
+        return select(real, method, counts, features=described, features_name=name, points=points, seed=seed)
+
+    return choose
+
+
+def begin(real: CloudSource, plan: SelectPlan) -> Start:
+    """The clouds to begin with, as many as the budget holds.
+
+    Raises:
+        InputError: not even one cloud of every class; or a teacher of other classes.
+    """
+    if plan.teacher is not None:
+        plan.teacher.check(real.class_names)
+    spec, kind, classes = plan.spec, plan.storage, len(real.class_names)
+    choose = chooser(real, plan.method, plan.features, spec.seed)
+    soften = None if spec.labels == "hard" else partial(label, plan=plan)
+    nbytes = spec.total_bytes(classes, len(real.labels) * real.points_per_cloud * 12)
+    if nbytes is None:
+        shape = Shape(spec.points or POINTS, spec.bits or BITS)
+        if kind.dense:
+            shape = _grid(spec, spec.side or SIDE)
+        extra = kind.side_bytes + (0 if soften is None else classes)
+        budget = Budget(spec.clouds_per_class or 0, shape.points, shape.bits, extra, shape.side)
+        points = real.points_per_cloud if kind.dense else shape.points
+        return Start(choose(budget.counts(classes), points), budget, kind, None)
+    shapes = _shapes(real, plan, nbytes, soften)
+    for shape in shapes:
+        try:
+            filled = fill(real, nbytes, shape, kind, choose, sharing=spec.sharing, soften=soften)
+            return Start(filled.clouds, filled.budget, kind, nbytes)
+        except InputError:
+            if shape == shapes[-1]:
+                raise
+    raise AssertionError("there is always a shape")
+
+
+def _grid(spec: SetSpec, side: int) -> Shape:
+    return Shape(spec.points or GRID_POINTS, axis_bits(side), side)
+
+
+def _shapes(real: CloudSource, plan: SelectPlan, nbytes: int, soften: Soften | None) -> list[Shape]:
+    """What is given of a shape, else all that may do, the most promising first; or the one that does best."""
+    spec, kind = plan.spec, plan.storage
+    if kind.dense:
+        likely = sides(nbytes / len(real.class_names))
+        if spec.auto == "measured":
+            likely = [side for side in range(likely[0] + 2, 3, -2)]
+        shapes = [_grid(spec, side) for side in ((spec.side,) if spec.side else likely)]
+    else:
+        shapes = _point_shapes(real, spec, kind, nbytes)
+    if len(shapes) == 1 or spec.auto == "fitted":
+        return shapes
+    if not isinstance(real, PointClouds):
+        raise InputError("auto", "measured, with --stream", "a set in memory")
+    trials = measured(
+        real, nbytes, shapes[:TRIED], kind, lambda train: chooser(train, plan.method, plan.features, spec.seed),
+        plan.protocol, sharing=spec.sharing, soften=soften, seed=spec.seed,
+    )  # fmt: skip
+    return [trials[0].shape]
+
+
+def _point_shapes(real: CloudSource, spec: SetSpec, kind: type[Storage], nbytes: int) -> list[Shape]:
+    """Points and bits that are given, else all that may do, the most promising first."""
+    sizes = torch.bincount(real.hard_labels, minlength=len(real.class_names)).tolist()
+    most = real.points_per_cloud
+    points = (spec.points,) if spec.points else tuple(n for n in SHAPE_POINTS if n <= most) or (most,)
+    bits = (spec.bits,) if spec.bits else SHAPE_BITS
+    return ranked(nbytes / len(sizes), sizes, kind.name == "coded", points, bits)
+
+
+def selection_facts(chosen: PointClouds) -> dict[str, JsonValue]:
+    """What an artefact says of how its clouds, or the first guess at them, were chosen."""
+    names = {"method": "", "features": "_features", "seed": "_seed", "candidates": "_candidates"}
+    return {
+        name: chosen.provenance[f"selection{key}"]
+        for name, key in names.items()
+        if f"selection{key}" in chosen.provenance
+    }
+
+
+def label(storage: Storage, plan: SelectPlan) -> dict[str, JsonValue]:
+    """Give `storage` the labels that the plan asks for; what an artefact says of them."""
+    kind, teacher = plan.spec.labels, plan.teacher
+    if kind == "hard":
+        return {}
+    if teacher is None:
+        storage.soften(smoothed(storage.labels, len(storage.class_names), OWN), learn=True)
+        return {"labels": {"kind": kind, "own": OWN}}
+    soften_by(storage, teacher.probabilities, learn=kind == "learned")
+    return {"labels": {"kind": kind, **teacher.describe()}}

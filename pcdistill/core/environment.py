@@ -1,0 +1,58 @@
+"""What a result was made with: versions and processor, without anything that names the machine."""
+
+import os
+import platform
+import re
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("pcdistill", "torch", "numpy", "h5py")
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide over numbers and files."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def hardware() -> str:
+    """The processor's model and the cores this process may use, as in `Intel(R) Xeon(R) CPU, 2 cores`."""
+    # macOS and Windows have no such call: there a process may use every core.
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return f"{_processor()}, {cores} core{'s' if cores > 1 else ''}"
+
+
+def memory() -> int:
+    """Bytes of this machine's memory; 8 GiB where the system does not say."""
+    known = getattr(os, "sysconf_names", {})
+    if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= known.keys():
+        return 8 << 30
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def revision(folder: Path = Path(__file__).parents[2]) -> str:
+    """The git revision of a source tree, marked when its files differ; "unknown" where `folder` is none."""
+    if not (folder / ".git").exists():
+        return "unknown"  # installed: a tree that happens to be around it is another project's
+    words = ["git", "describe", "--always", "--dirty"]
+    try:
+        shown = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"  # no git
+    return shown.stdout.strip() or "unknown"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"  # run from a source tree
+
+
+def _processor() -> str:
+    """Linux tells the model in a file (not on every ARM); elsewhere the platform's word must do."""
+    text = CPUINFO.read_text(errors="replace") if CPUINFO.is_file() else ""
+    model = re.search(r"^model name\s*:\s*(\S.*?)\s*$", text, flags=re.MULTILINE)
+    return model[1] if model else platform.processor() or platform.machine() or "unknown processor"

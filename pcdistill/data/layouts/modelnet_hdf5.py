@@ -1,0 +1,52 @@
+"""`modelnet40_ply_hdf5_2048`: ModelNet40 as released with PointNet (Qi et al., CVPR 2017).
+
+Several .h5 with `data` `(n, 2048, 3)` float32 and `label` `(n, 1)` integers; `train_files.txt` and
+`test_files.txt` list them with a path prefix of the authors' machine (ignored); `shape_names.txt`
+names the classes in label order. y is up. The authors ordered the points farthest first
+(github.com/charlesq34/pointnet, issue 42), so the first k cover the shape evenly: they are what the
+released loader trains on and what `points` keeps, but they are no area-uniform sample.
+"""
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from pcdistill.clouds import PointClouds
+from pcdistill.core.errors import InputError
+from pcdistill.data.hdf5 import data_and_label
+from pcdistill.data.layouts.layout import Layout
+from pcdistill.data.prepare import assemble, check_split, lines_of
+
+NAME = "modelnet40_ply_hdf5_2048"
+
+
+def recognises(path: Path) -> bool:
+    return (path / "shape_names.txt").is_file() and (path / "train_files.txt").is_file()
+
+
+def read(path: Path, split: str, points: int | None, seed: int) -> PointClouds:
+    """One split; nothing is random, `seed` is not used."""
+    check_split(split)
+    names = lines_of(path / "shape_names.txt")
+    files = [path / PurePosixPath(line).name for line in lines_of(path / f"{split}_files.txt")]
+    parts = [data_and_label(file, len(names), points) for file in files]
+    widths = {part.shape[1] for part, _ in parts}
+    if len(widths) > 1:
+        raise InputError(path, f"files of {sorted(widths)} points per cloud", "the same number in all")
+    return assemble(
+        np.concatenate([part for part, _ in parts]),
+        np.concatenate([labels for _, labels in parts]),
+        names,
+        place=path / f"{split}_files.txt",
+        up_axis="y",
+        provenance={
+            "name": path.name,
+            "split": split,
+            "source": path.name,
+            "layout": NAME,
+            "points_kept": "first",
+        },
+    )
+
+
+LAYOUT = Layout(NAME, recognises, read)

@@ -1,0 +1,1 @@
+"""The built-in set of shapes, made of solids."""

@@ -1,0 +1,42 @@
+"""Where the clouds of a grid come from: what sets are made of, and what networks are tested on."""
+
+from pathlib import Path
+
+import torch
+
+from pcdistill.clouds import PointClouds
+from pcdistill.data import last_split, load
+from pcdistill.evaluation import split
+from pcdistill.experiments.cells import Source
+from pcdistill.geometry import farthest_points
+from pcdistill.training.recipe import protocol as protocol_named
+
+
+def training_set(source: Source, root: Path | None) -> tuple[PointClouds, PointClouds | None]:
+    """What sets are made from, and what a protocol with a grid chooses recipes on."""
+    protocol = protocol_named(source.protocol)
+    train = load(source.data, "train", root=root, points=protocol.test_points)
+    return split(train if source.validation is None else last_split(train, source.validation)[0], protocol)
+
+
+def clouds_to_test(source: Source, root: Path | None, *, whole_clouds: bool = False) -> PointClouds:
+    """What networks are tested on: the test split is not read if there is another.
+
+    Args:
+        source: which.
+        root: where data sets are.
+        whole_clouds: give all points that are stored, for conditions that look at more of them.
+    """
+    points = None if whole_clouds else protocol_named(source.protocol).test_points
+    if source.validation is None:
+        return load(source.data, "test", root=root, points=points)
+    held = last_split(load(source.data, "train", root=root, points=points), source.validation)[1]
+    if source.validation_clouds is None:
+        return held
+    first = [(held.hard_labels == label).nonzero()[: source.validation_clouds, 0] for label in range(held.num_classes)]
+    return held[torch.cat(first)]
+
+
+def thinned_whole(real: PointClouds, points: int | None) -> PointClouds:
+    """The whole set as it is trained on."""
+    return real if points is None else real.with_points(farthest_points(real.points, points))

@@ -1,0 +1,137 @@
+"""Tables: how a number is printed, and how rows under a header are written as Markdown, CSV and HTML."""
+
+import csv
+import io
+import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple, Self
+
+from pcdistill.artefact.metadata import Metadata
+from pcdistill.evaluation import mean_std
+from pcdistill.results.document import Markup, element, region
+from pcdistill.results.record import Record
+
+DASH = "–"
+
+
+def number(value: float | None, form: str) -> str:
+    """A number as a format says, `.2f`; a dash for none and for NaN."""
+    return DASH if value is None or math.isnan(value) else format(value, form)
+
+
+def per_cent(fraction: float) -> str:
+    """`84.3`; a dash for NaN."""
+    return number(100 * fraction, ".1f")
+
+
+class Cell(NamedTuple):
+    """The mean of fractions, their standard deviation and how many they are: in per cent, `84.3 ± 0.6`.
+
+    There is no spread of a single one, and a dash stands for a mean that is NaN.
+    """
+
+    mean: float
+    spread: float
+    n: int
+
+    @classmethod
+    def of(cls, fractions: Sequence[float]) -> Self:
+        """Of at least one."""
+        return cls(*mean_std(fractions), len(fractions))
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, unit: str = "") -> str:
+        """With a unit behind the mean: `84.3 % ± 0.6`."""
+        if math.isnan(self.mean):
+            return DASH
+        return per_cent(self.mean) + unit + (f" ± {100 * self.spread:.1f}" if self.n > 1 else "")
+
+
+class Table(NamedTuple):
+    """Rows under a header: a cell is text, a number, a `Cell`, or None where there is nothing to say."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+    def markdown(self) -> str:
+        """First column left, the others right."""
+        rule = [":--", *["--:"] * (len(self.header) - 1)]
+        lines = [[_in_line(cell) for cell in line] for line in (self.header, *self.rows)]
+        return "".join(f"| {' | '.join(line)} |\n" for line in (lines[0], rule, *lines[1:]))
+
+    def csv(self) -> str:
+        """Comma-separated values; None is nothing."""
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows([self.header, *map(_flat, self.rows)])
+        return stream.getvalue()
+
+    def html(self, name: str, caption: str, long: Collection[str] = ()) -> Markup:
+        """A table that scrolls where there is no room; the first cell of a row names it.
+
+        Args:
+            name: of the region, as told to those who do not see it.
+            caption: above the table.
+            long: columns of long text, in a table of text instead of numbers.
+        """
+
+        kinds = [{"class_": "long"} if column in long else {} for column in self.header]
+        lines = [
+            element(
+                "tr",
+                element("th", _shown(row[0]), scope="row"),
+                *(element("td", _shown(cell), **kind) for cell, kind in zip(row[1:], kinds[1:], strict=True)),
+            )
+            for row in self.rows
+        ]
+        heads = element("thead", element("tr", *(element("th", column, scope="col") for column in self.header)))
+        kind = {"class_": "words"} if long else {}
+        caption_above = element("caption", element("span", caption))
+        return region(name, element("table", caption_above, heads, element("tbody", *lines), **kind))
+
+
+def _shown(cell: object) -> object:
+    return DASH if cell is None else cell if isinstance(cell, Markup) else str(cell)
+
+
+def _in_line(cell: object) -> str:
+    """A cell that no line break and no bar breaks."""
+    return " ".join(str(_shown(cell)).split("\n")).replace("|", "\\|")
+
+
+def _flat(row: Iterable[object]) -> list[object]:
+    return [str(cell) if isinstance(cell, Cell) else cell for cell in row]
+
+
+def mean_per_cent(fractions: Sequence[float]) -> str:
+    """`84.3 % ± 0.6`, for a line of text."""
+    return Cell.of(fractions).text(" %")
+
+
+def accuracy_cell(record: Record) -> Cell:
+    """The accuracy of a record, as it says it."""
+    return Cell(record.accuracy_mean, record.accuracy_std, len(record.accuracy))
+
+
+def size_of(made: Record | Metadata) -> str:
+    """`4 x 128 @ 8`; of a whole set `all x 1024`."""
+    if made.clouds_per_class is None:
+        return f"all x {made.points}"
+    return f"{made.clouds_per_class:g} x {made.points} @ {made.bits}"
+
+
+def split_of(record: Record) -> str:
+    """What was tested on: `test split`, or the words for another."""
+    return "test split" if record.split == "test" else record.split
+
+
+def runs_of(records: Iterable[Record]) -> str:
+    """How many networks were tested of every record: `3`, or `1 to 3`."""
+    counts = sorted({len(record.accuracy) for record in records})
+    return " to ".join(dict.fromkeys((str(counts[0]), str(counts[-1]))))
+
+
+def note_of(records: Iterable[Record]) -> str:
+    """What the numbers of a table or plot of records are, as the beginning of a sentence."""
+    return f"Mean ± standard deviation over n = {runs_of(records)} networks"

@@ -1,0 +1,215 @@
+"""Occupied voxels: the shape, and not which of its points were sampled."""
+
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcdistill.clouds import PointClouds
+from pcdistill.core.errors import InputError
+from pcdistill.storage.base import Arrays, Budget, counts_array, storages, stored_labels
+from pcdistill.storage.coding import Bytes
+from pcdistill.storage.labels import LABEL_PACE, SoftStorage
+from pcdistill.storage.occupancy import Cells, decode_grids, encode_grids
+
+SIDES = range(4, 65)  # cells a side that can be stored
+POINTS = 256  # of a decoded cloud, where nobody asks for others
+SPREAD = 0.8  # standard deviation, in cells, of the neighbours that a point is moved to the mean of
+REACH = 2  # cells on each side that count as neighbours
+NOISE = 0.5  # of a decoded point: uniform over so much of a cell
+MOST_POINTS = 1 << 16  # of a decoded cloud
+POINTS_PER_BYTE = 4096  # of decoded clouds, at most: the size of the stream bounds what a reader allocates
+MOST_CLASSES = 4096  # the coder keeps a density of each
+
+
+@storages.register(
+    "voxels",
+    cites=(
+        "nguyen2021voxeldnn", "kaya2022sequence", "mahoney2005adaptive", "bamler2022constriction",
+        "bengio2013estimating",
+    ),
+)  # fmt: skip
+class VoxelClouds(SoftStorage):
+    """Occupancy of an n x n x n grid over the cube [-1, 1]^3, all clouds in one entropy-coded stream.
+
+    A cloud is all the cells that the points given lie in, of as many points as there are: a dense sample leaves no
+    holes. Decoded to P points, every cell once before any twice: its centre moved to the mean of the occupied centres
+    around it (Gaussian weights, half a cell at most), and uniform noise over half a cell, which follows from the
+    occupied cells. How many bytes a set takes depends on the set (`storage.occupancy`).
+
+    Learned are points, one for every cell at the start; gradients pass the rounding to cells (Bengio, Leonard &
+    Courville 2013), and noise as large as that of decoded points follows from where the learned ones are, so that it
+    is another one after every step.
+    Fixed soft labels are entropy-coded as in storage `coded`; learned ones take a byte per cloud and class.
+
+    Attributes:
+        points: `(N, M, 3)`, learned; M cells of the fullest cloud, others repeat theirs.
+        side: n, cells a side, 4 to 64.
+        count: P, points of a decoded cloud.
+    """
+
+    name = "voxels"
+    pace: ClassVar[Mapping[str, float]] = {"labels": LABEL_PACE}
+    codes_labels = True
+    dense = True
+
+    def __init__(self, points: Tensor, labels: Tensor, side: int, count: int, class_names: tuple[str, ...]) -> None:
+        if side not in SIDES:
+            raise InputError("side", str(side), f"{SIDES[0]} to {SIDES[-1]} cells")
+        _check_classes(class_names)
+        self.points = points.detach().clone().requires_grad_()
+        self.labels, self.side, self.count, self.class_names = labels, side, count, class_names
+        self._coded: tuple[Cells, Bytes] | None = None  # the grids that were coded last, and their stream
+
+    @classmethod
+    def from_clouds(cls, initial: PointClouds, budget: Budget) -> Self:
+        labels = torch.arange(initial.num_classes).repeat_interleave(torch.tensor(budget.counts(initial.num_classes)))
+        if not torch.equal(initial.hard_labels, labels):
+            raise InputError("initial clouds", f"{len(initial)} of them", f"{len(labels)}, class by class")
+        if budget.side not in SIDES:
+            raise InputError("side", str(budget.side), f"{SIDES[0]} to {SIDES[-1]} cells")
+        centres = [_centres(torch.unique(_cells(points, budget.side), dim=0), budget.side) for points in initial.points]
+        return cls(_padded(centres), labels, budget.side, budget.points, initial.class_names)
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int], class_names: tuple[str, ...]
+    ) -> Self:
+        for field, least, most in (("side", SIDES[0], SIDES[-1]), ("points", 1, MOST_POINTS), ("clouds", 1, 1 << 24)):
+            if type(layout.get(field)) is not int or not least <= layout[field] <= most:
+                raise InputError(f"layout '{field}'", repr(layout.get(field)), f"an integer from {least} to {most}")
+        stream = arrays.get("voxels")
+        if stream is None or stream.dtype != np.uint8 or stream.ndim != 1:
+            found = "missing" if stream is None else f"{stream.dtype} of shape {stream.shape}"
+            raise InputError("voxels", found, "uint8 of one dimension")
+        _check_classes(class_names)
+        side, clouds, points = layout["side"], layout["clouds"], layout["points"]
+        _check_points(clouds * points, stream)  # before anything is allocated for them
+        labels = stored_labels(arrays, clouds, len(class_names))
+        grids = decode_grids(stream, labels.numpy(), side)
+        occupied = grids.any((1, 2, 3))
+        if not occupied.all():
+            raise InputError("voxels", f"no cell in cloud {int(occupied.argmin())}", "at least one in every cloud")
+        centres = [_centres(torch.from_numpy(np.argwhere(grid)), side) for grid in grids]
+        storage = cls(_padded(centres), labels, side, points, class_names)
+        storage._coded = grids, stream  # they are those that the coder writes, or `decode_grids` had refused them
+        storage.restore_soft(arrays, layout)
+        return storage
+
+    def grids(self) -> Cells:
+        """Occupancy `(N, n, n, n)` of all clouds."""
+        cells = _cells(self.points.detach(), self.side).numpy()
+        grids = np.zeros((len(cells), *(self.side,) * 3), np.int8)
+        grids[np.arange(len(cells))[:, None], cells[..., 0], cells[..., 1], cells[..., 2]] = 1
+        return grids
+
+    def arrays(self) -> Arrays:
+        grids = self.grids()
+        if self._coded is None or not np.array_equal(grids, self._coded[0]):
+            self._coded = grids, encode_grids(grids, self.labels.numpy())
+        _check_points(len(self) * self.count, self._coded[1])
+        counts = counts_array(self.labels, len(self.class_names))
+        return {"voxels": self._coded[1].copy(), **counts, **self.soft_arrays()}
+
+    def layout(self) -> dict[str, int]:
+        """`bits` are those of a cell's number along an axis: they follow from the side."""
+        facts = {"bits": axis_bits(self.side), "points": self.count, "side": self.side, "clouds": len(self)}
+        return {**facts, **self.soft_layout()}
+
+    def learned(self) -> dict[str, Tensor]:
+        return {"points": self.points} | self.soft_learned()
+
+    def decode(self, index: Tensor | None = None) -> PointClouds:
+        """Clouds of `count` points; where gradients are wanted, of as many as are learned."""
+        chosen = torch.arange(len(self)) if index is None else index
+        points = self.points[chosen]
+        cells = _cells(points.detach(), self.side)
+        if not torch.is_grad_enabled():
+            clouds = [self._drawn(torch.unique(cloud, dim=0)) for cloud in cells]
+            return self.labelled(torch.stack(clouds), chosen)
+        exact = points.detach()
+        noise = torch.stack([_noise(_random(cloud), len(cloud)) for cloud in exact])
+        rounded = _centres(cells + noise, self.side).to(exact.dtype)
+        return self.labelled(points + (rounded - exact), chosen)
+
+    def kept(self, index: Tensor) -> Self:
+        storage = type(self)(self.points[index], self.labels[index], self.side, self.count, self.class_names)
+        storage.keep_soft(self, index)
+        return storage
+
+    def _drawn(self, cells: Tensor) -> Tensor:
+        """`count` points of the occupied cells `(V, 3)` of a cloud, the same at every call."""
+        random = _random(cells.to(torch.uint8))
+        rounds = -(-self.count // len(cells))
+        turns = random.random_raw(rounds * len(cells)).reshape(rounds, len(cells)).argsort(1, kind="stable")
+        order = torch.from_numpy(turns.ravel()[: self.count])
+        places = cells + _moved(cells, self.side)
+        return _centres(places[order] + _noise(random, self.count), self.side).float()
+
+
+def _check_classes(class_names: tuple[str, ...]) -> None:
+    if (count := len(class_names)) > MOST_CLASSES:
+        raise InputError("class_names", f"{count} classes", f"at most {MOST_CLASSES} in storage 'voxels'")
+
+
+def _check_points(points: int, stream: Bytes) -> None:
+    if points > POINTS_PER_BYTE * len(stream):
+        raise InputError("points", f"{points} of all clouds", f"at most {POINTS_PER_BYTE} a byte of {len(stream)}")
+
+
+def axis_bits(side: int) -> int:
+    """Bits of a cell's number along an axis."""
+    return (side - 1).bit_length()
+
+
+def _cells(points: Tensor, side: int) -> Tensor:
+    """Cells that points `(..., 3)` lie in, those outside the cube in the nearest."""
+    return ((points + 1) * (side / 2)).floor().clamp(0, side - 1).long()
+
+
+def _centres(cells: Tensor, side: int) -> Tensor:
+    return (cells + 0.5) * (2 / side) - 1
+
+
+def _random(values: Tensor) -> np.random.Philox:
+    """A source of numbers that follows from `values`: the same everywhere, and for equal values."""
+    return np.random.Philox(key=int.from_bytes(sha256(values.contiguous().numpy().tobytes()).digest()[:16], "little"))
+
+
+def _noise(random: np.random.Philox, count: int) -> Tensor:
+    """`(count, 3)` float64, uniform over `NOISE` cells around 0."""
+    drawn = (random.random_raw(3 * count) >> np.uint64(11)).astype(np.float64) / 2.0**53 - 0.5
+    return torch.from_numpy(NOISE * drawn).view(count, 3)
+
+
+def _padded(clouds: list[Tensor]) -> Tensor:
+    """Clouds of unequal size as one tensor: smaller ones repeat their points."""
+    most = torch.arange(max(map(len, clouds)))
+    return torch.stack([cloud[most % len(cloud)] for cloud in clouds])
+
+
+def _moved(cells: Tensor, side: int) -> Tensor:
+    """`(V, 3)` float64, in cells: from centres of occupied cells to the mean of those around, half a cell at most."""
+    offsets, weights = _kernel()
+    wide = side + 2 * REACH
+    grid = torch.zeros(wide**3, dtype=torch.long)
+    steps = torch.tensor([wide * wide, wide, 1])
+    places = (cells + REACH) @ steps
+    grid[places] = 1
+    there = (grid[places[:, None] + offsets @ steps] * weights).double()  # integers: their sums hang on no order
+    mean = there @ offsets.double() / there.sum(1, keepdim=True)
+    return mean.clamp(-0.5, 0.5)
+
+
+@cache
+def _kernel() -> tuple[Tensor, Tensor]:
+    """Offsets `(K, 3)` of the cells around one, itself included, and their weights `(K,)` of 65536."""
+    steps = torch.arange(-REACH, REACH + 1)
+    offsets = torch.cartesian_prod(steps, steps, steps)
+    squares = offsets.square().sum(1)
+    near = squares <= REACH**2 + 1
+    return offsets[near], torch.exp(-squares[near].double() / (2 * SPREAD**2)).mul(65536).round().long()

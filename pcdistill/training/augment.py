@@ -1,0 +1,99 @@
+"""Differentiable augmentation of clouds, with the drawn numbers in the open.
+
+`draw` and `apply` are separate so that one draw can serve real and synthetic clouds alike (siamese
+augmentation, Zhao & Bilen 2021).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pcdistill.core.options import Options
+from pcdistill.geometry import random_rotations
+
+
+class Draw(NamedTuple):
+    """One augmentation of B clouds: `points @ matrix.T + shift + noise`."""
+
+    matrix: Tensor  # (B, 3, 3)
+    shift: Tensor  # (B, 1, 3)
+    noise: Tensor | None  # (B, N, 3), in the units of the unit sphere
+    keep: Tensor | None  # (B, N) indices of the points that stand in each place
+
+
+class Augmentation(Options):
+    """How far clouds are changed; every field at its default changes nothing.
+
+    Attributes:
+        scale: factor between 1 / scale and scale for every cloud, its logarithm uniform.
+        stretch: the same for every axis on its own.
+        shift: each coordinate of the offset is uniform in [-shift, shift].
+        jitter: standard deviation of per-point noise, cut at 3 deviations.
+        tilt: root mean square in degrees of a rotation about a random axis.
+        rotate: `none`, `z` (uniform about the up axis) or `so3` (uniform).
+        mirror: flip x and y, each with probability one half.
+        drop: a share of every cloud's points, uniform between 0 and this, is replaced by points drawn from it.
+    """
+
+    scale: float = Field(default=1.0, gt=0)
+    stretch: float = Field(default=1.0, gt=0)
+    shift: float = Field(default=0.0, ge=0)
+    jitter: float = Field(default=0.0, ge=0)
+    tilt: float = Field(default=0.0, ge=0)
+    rotate: Literal["none", "z", "so3"] = "none"
+    mirror: bool = False
+    drop: float = Field(default=0.0, ge=0, le=1)
+
+    def draw(self, clouds: int, points: int, *generators: torch.Generator) -> Draw:
+        """Numbers for `clouds` clouds of `points` points each from every generator, in the order of the generators."""
+
+        def each(numbers: Callable[[torch.Generator], Tensor]) -> Tensor:
+            return torch.cat([numbers(generator) for generator in generators])
+
+        def uniform(*shape: int) -> Tensor:
+            return each(lambda generator: torch.rand(clouds, *shape, generator=generator))
+
+        factors = torch.exp((2 * uniform(1) - 1) * math.log(self.scale)).expand(-1, 3)
+        if self.stretch != 1:
+            factors = factors * torch.exp((2 * uniform(3) - 1) * math.log(self.stretch))
+        if self.mirror:
+            signs = (uniform(3) < 0.5).float() * 2 - 1
+            signs[:, 2] = 1
+            factors = factors * signs
+        matrix = torch.diag_embed(factors)
+        if self.tilt:
+            angles = each(lambda generator: torch.randn(clouds, 3, generator=generator))
+            angles = angles * math.radians(self.tilt) / math.sqrt(3)
+            matrix = torch.linalg.matrix_exp(_cross_matrix(angles)) @ matrix
+        if self.rotate != "none":
+            axis = "z" if self.rotate == "z" else None
+            matrix = each(lambda generator: random_rotations(clouds, generator, axis=axis)) @ matrix
+        shift = (2 * uniform(1, 3) - 1) * self.shift
+        noise = None
+        if self.jitter:
+            noise = each(lambda generator: torch.randn(clouds, points, 3, generator=generator))
+            noise = noise.clamp_(-3, 3) * self.jitter
+        keep = None
+        if self.drop:
+            share = uniform(1) * self.drop
+            other = each(lambda generator: torch.randint(points, (clouds, points), generator=generator))
+            keep = torch.where(uniform(points) < share, other, torch.arange(points))
+        return Draw(matrix, shift, noise, keep)
+
+
+def apply(points: Tensor, draw: Draw) -> Tensor:
+    """`(B, N, 3)` clouds changed as drawn; differentiable in `points`."""
+    if draw.keep is not None:
+        points = points.gather(1, draw.keep[..., None].expand(-1, -1, 3).to(points.device))
+    points = torch.baddbmm(draw.shift.to(points), points, draw.matrix.to(points).transpose(1, 2))
+    return points if draw.noise is None else points + draw.noise.to(points)
+
+
+def _cross_matrix(axis: Tensor) -> Tensor:
+    x, y, z = axis.unbind(1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).view(-1, 3, 3)

@@ -1,0 +1,222 @@
+"""The one loop that trains a classifier on clouds; a `Recipe` says how."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from pcdistill.clouds import PointClouds
+from pcdistill.core.environment import memory
+from pcdistill.core.errors import InputError
+from pcdistill.geometry import normalise
+from pcdistill.models import Network, build, seeded
+from pcdistill.training.augment import apply
+from pcdistill.training.losses import label_losses
+from pcdistill.training.recipe import Recipe, _bounds
+from pcdistill.training.stack import Stack
+from pcdistill.training.supervision import Batch, Supervision
+
+OnStep = Callable[[int, float], None]
+OnProgress = Callable[[int, str], None]  # steps done, of all networks together, and a word on them
+
+
+def train(
+    network: Network,
+    clouds: PointClouds,
+    recipe: Recipe,
+    seed: int,
+    on_step: OnStep | None = None,
+    supervision: Supervision | None = None,
+) -> list[float]:
+    """Train `network` in place and leave it in evaluation mode.
+
+    Args:
+        network: any network whose logits match the classes of `clouds`.
+        clouds: `(N, P, 3)`, hard or soft labels.
+        recipe: how.
+        seed: of order, augmentation and dropout.
+        on_step: called after each step with its number, from 1, and the loss.
+        supervision: by a teacher; without, labels are those of `clouds`.
+
+    Returns:
+        The training loss of every step.
+
+    Raises:
+        InputError: a single cloud (batch norm needs two), or a loss that is not finite.
+    """
+    report = None if on_step is None else lambda step, losses: on_step(step, losses[0])
+    return [losses[0] for losses in _fit([network], clouds, recipe, [seed], report, supervision)]
+
+
+def _fit(
+    networks: Sequence[Network],
+    clouds: PointClouds,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    on_step: Callable[[int, list[float]], None] | None,
+    supervision: Supervision | None = None,
+) -> list[list[float]]:
+    """Train networks at once, each as its seed says; the losses of every step. See `train`."""
+    if len(clouds) < 2:
+        raise InputError("training set", "1 cloud", "at least 2")
+    device = next(networks[0].parameters()).device
+    points = (normalise(clouds.points) if recipe.normalise else clouds.points).to(device)
+    labels, classes = clouds.labels.to(device), clouds.hard_labels.to(device)
+    total, size = recipe.total_steps(len(clouds)), points.shape[1]
+    on_batch = None if supervision is None else supervision.begin(seeds)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    batches = [_batches(len(clouds), recipe, generator) for generator in generators]
+    for network in networks:
+        network.bf16 = recipe.bf16 and device.type == "cpu"  # whether the processor can says nothing of others
+    stack = Stack(networks)
+    optimizer = _optimizer(stack.parameters(), recipe)
+    averaged = [value.detach().clone() for value in stack.state()] if recipe.ema else []
+    history: list[list[float]] = []
+    with seeded(seeds[0]):  # networks that are not stacked may draw from the global generator
+        for step in range(total):
+            index = torch.stack([next(indices) for indices in batches]).to(device)
+            draw = recipe.augmentation.draw(index.shape[1], size, *generators)
+            flat = index.flatten()
+            batch = Batch(apply(points[flat], draw), labels[flat], classes[flat], step, total)
+            if on_batch is not None:
+                batch = on_batch(batch, stack.networks)
+            seen = batch.points.view(*index.shape, *batch.points.shape[1:])
+            each = label_losses(
+                stack.logits(seen, generators).flatten(0, 1), batch.labels, batch.classes,
+                smoothing=recipe.label_smoothing, soft=recipe.soft_loss, temperature=recipe.temperature,
+                hard=recipe.hard, labelled=batch.labelled,
+            )  # fmt: skip
+            losses = each.view(index.shape).mean(1)
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr * _lr_factor(recipe.schedule, step, total)
+            optimizer.zero_grad(set_to_none=True)
+            losses.sum().backward()
+            optimizer.step()
+            _average(averaged, list(stack.state()) if averaged else [], min(recipe.ema, (1 + step) / (10 + step)))
+            history.append(losses.tolist())
+            bad = [loss for loss in history[-1] if not math.isfinite(loss)]
+            if bad:
+                raise InputError(f"training, step {step + 1}", f"loss {bad[0]}", "a finite one (lower the lr)")
+            if on_step is not None:
+                on_step(step + 1, history[-1])
+    for mean, value in zip(averaged, stack.state(), strict=bool(averaged)):
+        value.copy_(mean)
+    stack.unstack()
+    return history
+
+
+def train_networks(
+    name: str,
+    clouds: PointClouds,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    on_progress: OnProgress | None = None,
+    device: str = "cpu",
+    supervision: Supervision | None = None,
+) -> list[Network]:
+    """Fresh networks, one per seed, trained on the same clouds; in evaluation mode.
+
+    As many as fit into memory are trained at once (`stack_size`, `models.Stack`).
+
+    Args:
+        name: registered network.
+        clouds: `(N, P, 3)`, hard or soft labels.
+        recipe: how.
+        seeds: of weights, order, augmentation and dropout.
+        on_progress: called along the way.
+        device: where the networks, and with them clouds and labels, are kept; random numbers are drawn on the
+            processor everywhere, so that they are the same.
+        supervision: as in `train`.
+
+    Raises:
+        InputError: as `train`.
+    """
+    fresh = [build(name, clouds.num_classes, seed).to(device) for seed in seeds]
+    total = recipe.total_steps(len(clouds))
+    follows = supervision is not None and supervision.follows
+    at_once = 1 if follows else stack_size(fresh[0], clouds, recipe, len(seeds))
+    for first in range(0, len(seeds), at_once):
+        part = slice(first, first + at_once)
+
+        def report(step: int, losses: list[float], first: int = first) -> None:
+            if on_progress is not None:
+                named = f"{first + 1} to {first + len(losses)}" if len(losses) > 1 else f"{first + 1}"
+                note = f"network {named} of {len(seeds)}, loss {sum(losses) / len(losses):.4g}"
+                on_progress(first * total + step * len(losses), note)
+
+        _fit(fresh[part], clouds, recipe, seeds[part], report, supervision)
+    return fresh
+
+
+def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, most: int) -> int:
+    """How many networks like this one are trained at once: as many as fit into a quarter of the memory, up to `most`.
+
+    What a step of one takes is measured on a copy: its weights with gradients and the optimiser's moments, and twice
+    what is kept for the backward pass. It is the machine's memory that counts, not what is free of it at the moment:
+    the last bits of results depend on how many networks are trained together, and should not depend on the hour.
+    """
+    if most < 2 or not network.stackable:
+        return 1
+    batch = min(recipe.batch, len(clouds)) if not recipe.fill else recipe.batch
+    device = next(network.parameters()).device
+    kept: dict[int, int] = {}
+
+    def measured(value: Tensor) -> Tensor:
+        kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        return value
+
+    probe = copy.deepcopy(network).train()
+    with torch.autograd.graph.saved_tensors_hooks(measured, lambda value: value), seeded(0):
+        probe(clouds.points[torch.arange(batch) % len(clouds)].to(device))
+    weights = sum(value.nbytes for value in network.state_dict().values())
+    each: int = 4 * weights + 2 * sum(kept.values())
+    total = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else memory()
+    return max(1, min(most, total // 4 // each))
+
+
+@torch.no_grad()
+def predict(network: Network, points: Tensor, batch: int = 64) -> Tensor:
+    """Logits `(N, C)` of `(N, P, 3)` clouds, in evaluation mode; where the clouds are, wherever the network is."""
+    network.eval()
+    device = next((value.device for value in network.parameters()), points.device)
+    return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
+
+
+def _batches(clouds: int, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
+    if not recipe.fill:
+        while True:
+            order = torch.randperm(clouds, generator=generator)
+            yield from (order[start:stop] for start, stop in _bounds(clouds, recipe.batch))
+    order = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(order) < recipe.batch:
+            order = torch.cat([order, torch.randperm(clouds, generator=generator)])
+        yield order[: recipe.batch]
+        order = order[recipe.batch :]
+
+
+def _optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+        )
+    return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+
+
+def _lr_factor(schedule: str, step: int, total: int) -> float:
+    if schedule == "halfway":
+        return 1.0 if step < total // 2 else 0.1
+    rise = 0.3 * total
+    if step < rise:
+        return 0.04 + 0.96 * (0.5 - 0.5 * math.cos(math.pi * step / rise))
+    return 0.5 + 0.5 * math.cos(math.pi * (step - rise) / (total - rise))
+
+
+def _average(averaged: list[Tensor], values: list[Tensor], decay: float) -> None:
+    for mean, value in zip(averaged, values, strict=True):
+        if value.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)  # a count of batches

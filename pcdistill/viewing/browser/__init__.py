@@ -1,0 +1,1 @@
+"""The page for the browser, alone, live and in notebooks."""

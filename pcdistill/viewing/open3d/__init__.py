@@ -1,0 +1,1 @@
+"""Everything that needs Open3D: the window and off-screen pictures."""
