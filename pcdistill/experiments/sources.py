@@ -8,7 +8,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.data import last_split, load
 from pcdistill.evaluation import split
 from pcdistill.experiments.cells import Source
-from pcdistill.geometry import farthest_points
+from pcdistill.geometry import thinned
 from pcdistill.training.recipe import protocol as protocol_named
 
 
@@ -39,4 +39,4 @@ def clouds_to_test(source: Source, root: Path | None, *, whole_clouds: bool = Fa
 
 def thinned_whole(real: PointClouds, points: int | None) -> PointClouds:
     """The whole set as it is trained on."""
-    return real if points is None else real.with_points(farthest_points(real.points, points))
+    return thinned(real, points)

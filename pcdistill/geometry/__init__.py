@@ -4,7 +4,7 @@ from pcdistill.geometry.assignment import assign
 from pcdistill.geometry.corruptions import MODELNET_C, POINTCLOUD_C, SEVERITIES, corrupt, corruptions
 from pcdistill.geometry.frames import normalise, random_rotations, rotate, rotation_matrix
 from pcdistill.geometry.neighbours import ball_query, chamfer, chamfer_matrix, knn, nearest_indices
-from pcdistill.geometry.sampling import farthest_point_sample, farthest_points, gather_points
+from pcdistill.geometry.sampling import farthest_point_sample, farthest_points, gather_points, thinned
 
 __all__ = [
     "MODELNET_C",
@@ -25,4 +25,5 @@ __all__ = [
     "random_rotations",
     "rotate",
     "rotation_matrix",
+    "thinned",
 ]

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 
 # Points worked on at once: on a processor, few enough that all buffers stay in the second-level cache.
@@ -13,6 +14,11 @@ ACCELERATOR_POINTS = 2**24
 def farthest_points(points: Tensor, count: int) -> Tensor:
     """`(B, count, 3)`: a well-spread subset of every cloud `(B, N, 3)`, see `farthest_point_sample`; differentiable."""
     return gather_points(points, farthest_point_sample(points, count))
+
+
+def thinned(clouds: PointClouds, points: int | None) -> PointClouds:
+    """The same clouds with the points that `farthest_points` keeps of each; None keeps all."""
+    return clouds if points is None else clouds.with_points(farthest_points(clouds.points, points))
 
 
 def farthest_point_sample(points: Tensor, count: int, start: Tensor | None = None) -> Tensor:

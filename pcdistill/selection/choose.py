@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds, Provenance
 from pcdistill.core.errors import InputError
-from pcdistill.geometry import farthest_points
+from pcdistill.geometry import thinned
 from pcdistill.selection.base import selectors
 from pcdistill.selection.features import BATCH, raw_descriptor
 
@@ -87,7 +87,7 @@ def select(
         "selection_features": features_name,
         **({"selection_candidates": most} if len(candidates) < len(labels) else {}),
     }
-    result = _thinned(_loaded(clouds, torch.cat(chosen)), points)
+    result = thinned(_loaded(clouds, torch.cat(chosen)), points)
     before = {name: value for name, value in clouds.provenance.items() if name != "selection_candidates"}
     return replace(result, provenance={**before, **origin})
 
@@ -146,9 +146,3 @@ def _generator(seed: int, *place: int) -> torch.Generator:
     """A stream of its own for every class (and purpose): its choice does not hang on the other classes."""
     state = np.random.SeedSequence([seed, *place]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))
-
-
-def _thinned(clouds: PointClouds, points: int | None) -> PointClouds:
-    if points is None:
-        return clouds
-    return clouds.with_points(farthest_points(clouds.points, points))

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.geometry import farthest_points
+from pcdistill.geometry import thinned
 from pcdistill.models import Dropout, Network, Output, build, seeded
 from pcdistill.training.loop import OnStep, train
 from pcdistill.training.recipe import Recipe
@@ -113,7 +113,7 @@ def as_stored(clouds: PointClouds, points: int) -> PointClouds:
     """Clouds thinned as stored ones are: a network must not tell old from new by how points were drawn."""
     if points >= clouds.points_per_cloud:
         return clouds
-    return clouds.with_points(farthest_points(clouds.points, points))
+    return thinned(clouds, points)
 
 
 def joined(sets: Sequence[PointClouds], class_names: tuple[str, ...]) -> PointClouds:
