@@ -10,16 +10,17 @@ from torch import Tensor
 
 from pcdistill.artefact.artefact import Artefact, set_name
 from pcdistill.artefact.metadata import Metadata, utc_now
-from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.clouds import CloudSource
 from pcdistill.condense import loop
 from pcdistill.condense.plan import DistillPlan, SelectPlan
 from pcdistill.condense.schedule import schedule
 from pcdistill.condense.start import Start, begin, label, selection_facts
 from pcdistill.core.environment import hardware, versions
 from pcdistill.core.errors import InputError
-from pcdistill.storage import Budget, Storage
+from pcdistill.core.progress import Report
+from pcdistill.storage import Storage
 from pcdistill.storage.budget import trimmed
-from pcdistill.storage.voxels import VoxelClouds, axis_bits
+from pcdistill.storage.voxels import VoxelClouds
 from pcdistill.training.recipe import EvaluationProtocol
 
 
@@ -44,8 +45,16 @@ def select(real: CloudSource, plan: SelectPlan, *, dataset: str = "") -> Artefac
     )
 
 
-def pack(real: PointClouds, protocol: EvaluationProtocol, *, side: int, points: int, dataset: str = "") -> Artefact:
-    """All of `real`, stored as voxels, class by class.
+def pack(
+    real: CloudSource,
+    protocol: EvaluationProtocol,
+    *,
+    side: int,
+    points: int,
+    dataset: str = "",
+    on_progress: Report | None = None,
+) -> Artefact:
+    """All of `real`, stored as voxels, class by class; read a block of clouds at a time.
 
     Args:
         real: the set.
@@ -53,14 +62,15 @@ def pack(real: PointClouds, protocol: EvaluationProtocol, *, side: int, points: 
         side: cells a side of a grid, 4 to 64.
         points: that a cloud is decoded to.
         dataset: what the artefact calls the set (default: the name in its provenance).
+        on_progress: called with the clouds read.
 
     Raises:
         InputError: a class without a cloud.
     """
-    counts = torch.bincount(real.hard_labels, minlength=len(real.class_names))
-    ordered = real[real.hard_labels.argsort(stable=True)]
-    budget = Budget(tuple(counts.tolist()), points, axis_bits(side), side=side)
-    storage = VoxelClouds.from_clouds(ordered, budget)
+    held = torch.bincount(real.hard_labels, minlength=len(real.class_names))
+    if not held.all():
+        raise InputError(dataset or "the set", f"no cloud of class '{real.class_names[int(held.argmin())]}'", "one")
+    storage = VoxelClouds.of_all(real, side, points, on_progress)
     return Artefact(storage, _metadata(real, protocol, storage, dataset, arm="all", selection={}))
 
 

@@ -10,38 +10,26 @@ them in the logistic domain, and after every wave the network learns from what w
 stored (context mixing: Mahoney, "Adaptive weighing of context models", 2005; contexts and mixing by a network for
 voxels: Nguyen et al., "Learning-based lossless compression of 3D point cloud geometry", 2021; Kaya & Tabus 2022).
 
-Every machine reads the same bits: products are of integers that float64 holds exactly, in whatever order they are
-summed, weights are rounded to integers before they are used and changed by single operations that IEEE 754 fixes, and
-logarithms are tables made with decimal arithmetic. The range coder is that of `constriction` (Bamler 2022).
+Every machine reads the same bits (`storage.mixing`). The range coder is that of `constriction` (Bamler 2022).
 """
 
-from collections.abc import Callable
-from decimal import Decimal, localcontext
-from functools import cache, partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 import constriction
 import numpy as np
 
 from pcdistill.core.errors import InputError
 from pcdistill.storage.coding import Bytes, Ints, Reals, blocks
-
-Cells = np.ndarray[Any, np.dtype[np.int8]]
+from pcdistill.storage.grids import Cells, Offer, Packed
+from pcdistill.storage.mixing import ONE, SHARES, UNIT, Network, logit_tables, shares_of
 
 # What follows is part of the format: other values are another storage.
 FLAT = 12  # cells a side of the coarsest level, at most
 GROWTH = 16  # clouds of every class, at most, that are coded before the density learns from them
-HIDDEN = 16
-RATE, FORGET = 0.03, 0.998  # of AdaGrad, and how its sums fade from wave to wave
-CLASS_RATE, CLASS_CALM = 0.02, 10  # of the weights of a class: of a step, and cells that it is calmed by
-UNIT = 32  # of a feature: 1 is 32
-WEIGHT = 4096  # of a weight
-LOGIT, STEP = 12, 256  # largest logit, and steps of the table of probabilities to a logit of 1
-ONE, LEAST = 65536, 8  # probabilities are of 65536, and at least 8
-SHARES = 256  # steps of the table of logits to a share of 1
 VOXELS_PER_BYTE = 2048  # no stream holds more: its size bounds what a reader allocates
 ROWS = 1 << 16  # cells at once: bounds memory
-SCALE = 2.0**-21  # of gradients, which are integers: features of 32 times errors of 65536
 
 REACH = range(-2, 3)
 EARLIER = [
@@ -77,7 +65,7 @@ BESIDE = len(AROUND) + 4  # and those of a level above
 TABLES = {"near": 1 << 13, "behind": 640, "mirror": 2304, "class": 80, "both": 720, "parent": 8192, "beside": 10240}
 
 
-def encode_grids(grids: Cells, classes: Ints) -> Bytes:
+def encode_grids(grids: Cells | Packed, classes: Ints) -> Bytes:
     """Occupancy of clouds as a stream.
 
     Args:
@@ -87,20 +75,26 @@ def encode_grids(grids: Cells, classes: Ints) -> Bytes:
     Returns:
         `(bytes,)` uint8: whole words of 4 bytes.
     """
-    levels = [level.ravel() for level in pyramid(grids)]
     coder = constriction.stream.queue.RangeEncoder()
 
-    def code(level: int, places: Ints, probabilities: Ints) -> Ints:
-        occupied = levels[level].take(places)
-        coder.encode(occupied.astype(np.int32), MODEL, probabilities / ONE)
-        return occupied.astype(np.int64)
+    def begin(block: Ints) -> Code:
+        levels = [level.ravel() for level in pyramid(grids[block])]
 
-    _walk(classes, grids.shape[-1], code)
-    return _written(coder, len(grids), grids.shape[-1])
+        def code(level: int, places: Ints, probabilities: Ints) -> Ints:
+            occupied = levels[level].take(places)
+            coder.encode(occupied.astype(np.int32), MODEL, probabilities / ONE)
+            return occupied.astype(np.int64)
+
+        return code
+
+    side = grids.shape[-1]
+    for _ in _walk(classes, side, begin):
+        pass
+    return _written(coder, len(grids), side)
 
 
-def decode_grids(stream: Bytes, classes: Ints, side: int) -> Cells:
-    """The inverse of `encode_grids`: occupancy `(N, side, side, side)`.
+def decode_grids(stream: Bytes, classes: Ints, side: int) -> Packed:
+    """The inverse of `encode_grids`.
 
     Any bytes are read without harm: work and memory grow with the length of the stream.
 
@@ -123,14 +117,43 @@ def decode_grids(stream: Bytes, classes: Ints, side: int) -> Cells:
         again.encode(occupied, MODEL, shares)
         return occupied.astype(np.int64)
 
-    grids = _walk(classes, side, code)
+    grids = _packed(classes, side, lambda block: code)
     if _written(again, len(classes), side).tobytes() != stream.tobytes():
         raise InputError("voxels", "a damaged stream", "one that an encoder wrote")
     return grids
 
 
+def settled(offer: Callable[[Ints], Offer], classes: Ints, side: int) -> Packed:
+    """Grids near those that are offered, and cheaper: what of the shape nobody misses is decided by what it costs.
+
+    As the coder goes along, a cell is flipped where this saves more bits than its price; the model learns from what
+    was chosen, so that like clouds come to be chosen alike. Bits are those of the cell itself: what it does to those
+    that are coded after it is left out of account.
+
+    Args:
+        offer: gives grids and prices of the clouds at some indices, the coder's next block.
+        classes: `(N,)` class of each cloud.
+        side: cells a side.
+    """
+
+    def begin(block: Ints) -> Code:
+        grids, prices = offer(block)
+        levels = [level.ravel() for level in pyramid(grids)]
+
+        def code(level: int, places: Ints, probabilities: Ints) -> Ints:
+            occupied = levels[level].take(places).astype(np.int64)
+            if level < len(levels) - 1:
+                return occupied
+            saved = np.log2(probabilities / (ONE - probabilities)) * (1 - 2 * occupied)
+            return np.where(saved > prices.take(places), 1 - occupied, occupied)
+
+        return code
+
+    return _packed(classes, side, begin)
+
+
 MODEL = constriction.stream.model.Bernoulli(perfect=False)
-Code = Callable[[int, Ints, Ints], Ints]  # level, places in all its grids, probabilities -> what is there
+Code = Callable[[int, Ints, Ints], Ints]  # level, places in the block's grids, probabilities -> what is there
 
 
 def pyramid(grids: Cells) -> list[Cells]:
@@ -163,18 +186,25 @@ def _least(clouds: int, side: int) -> int:
     return -(-clouds * side**3 // (4 * VOXELS_PER_BYTE)) * 4
 
 
-def _walk(classes: Ints, side: int, code: Code) -> Cells:
-    """Go through the cells of all clouds as coder and reader do; the finest grids."""
-    grids = np.empty((len(classes), side, side, side), np.int8)
+def _walk(classes: Ints, side: int, begin: Callable[[Ints], Code]) -> Iterator[tuple[Ints, Cells]]:
+    """Go through the cells of all clouds as coder and reader do; blocks of clouds, and their finest grids."""
     count = int(classes.max()) + 1
     levels = [_Level(size, number > 0, count) for number, size in enumerate(_sides(side))]
     for block in blocks(classes, GROWTH):
+        code = begin(block)
         above: Cells | None = None
         for number, level in enumerate(levels):
-            above = level.coded(block, classes[block], above, partial(code, number))
+            above = level.coded(classes[block], above, partial(code, number))
             level.settle(classes[block], above)
         assert above is not None
-        grids[block] = above
+        yield block, above
+
+
+def _packed(classes: Ints, side: int, begin: Callable[[Ints], Code]) -> Packed:
+    """What a walk comes to."""
+    grids = Packed(len(classes), side)
+    for block, found in _walk(classes, side, begin):
+        grids[block] = found
     return grids
 
 
@@ -204,11 +234,11 @@ class _Level:
         sizes = [size * (classes if name == "class" else 1) for name, size in TABLES.items()][: 7 if parents else 5]
         self.starts = np.cumsum([0, *sizes[:-1]])  # of the tables, which are one array
         self.tries, self.hits = np.zeros((2, sum(sizes)), np.int64)
-        self.network = _Network(WIDTH + len(sizes) + (BESIDE if parents else 0), len(sizes), classes)
+        self.network = Network(WIDTH + len(sizes) + (BESIDE if parents else 0), len(sizes), classes)
         self.earlier, self.cross, self.eight = (_steps(each, self.wide) for each in (EARLIER, CROSS, SIBLINGS))
         self.around = _steps(AROUND, self.high)
 
-    def coded(self, block: Ints, classes: Ints, above: Cells | None, code: Callable[[Ints, Ints], Ints]) -> Cells:
+    def coded(self, classes: Ints, above: Cells | None, code: Callable[[Ints, Ints], Ints]) -> Cells:
         """The grids of a block of clouds, coded wave by wave; `above` are those of the level above."""
         clouds, wide = len(classes), self.wide
         grids = np.zeros((clouds, wide, wide, wide), np.int8)
@@ -224,7 +254,7 @@ class _Level:
                 own, cell = owners[start : start + ROWS], cells[start : start + ROWS]
                 features, contexts, shares = self._features(wave, own, cell, classes[own], flat, upper)
                 guess = self.network.guess(features, shares, classes[own])
-                occupied = code(block[own] * self.side**3 + wave.places[cell], guess.probabilities)
+                occupied = code(own * self.side**3 + wave.places[cell], guess.probabilities)
                 learnt.append((self.network.gradients(guess, occupied), contexts, occupied, own, cell))
             for gradients, contexts, occupied, own, cell in learnt:
                 self.network.learn(gradients)
@@ -245,14 +275,14 @@ class _Level:
 
     def _share(self) -> None:
         """Shares, of `SHARES`, of the clouds seen that occupy a cell: of every class, and of all."""
-        self.shares = _shares(self.density.astype(np.int64), self.seen[:, None], 20, 1, 12).astype(np.uint8).ravel()
-        self.all_shares = _shares(self.density.sum(0, dtype=np.int64), self.seen.sum(), 10, 3, 20)
+        self.shares = shares_of(self.density.astype(np.int64), self.seen[:, None], 20, 1, 12).astype(np.uint8).ravel()
+        self.all_shares = shares_of(self.density.sum(0, dtype=np.int64), self.seen.sum(), 10, 3, 20)
 
     def _features(
         self, wave: _Wave, owners: Ints, cells: Ints, classes: Ints, flat: Cells, upper: Cells | None
     ) -> tuple[Reals, Ints, Reals]:
         """What the network sees of cells `(K, F)`, their contexts in the tables `(K, T)`, and what these say."""
-        stretch, third = _tables()[:2]
+        stretch, third = logit_tables()[:2]
         start = owners * self.wide**3
         around = flat.take((start + wave.padded[cells])[:, None] + self.earlier).astype(np.float64)
         near, behind = (around @ CODES).astype(np.int64).T
@@ -273,7 +303,7 @@ class _Level:
             beside = [parents, bits]
             contexts += [more[0], more[1] * 80 + (behind >> 3) * 10 + level]
         places = np.stack(contexts, 1) + self.starts
-        said = _shares(self.hits.take(places), self.tries.take(places), 10, 3, 6)
+        said = shares_of(self.hits.take(places), self.tries.take(places), 10, 3, 6)
         sure = stretch.take(share[:, :1]) * np.minimum(self.seen[classes], 8)[:, None] // 24
         marks = (flags[..., None] == np.array([1, 2])).reshape(len(cells), 4)
         parts = [
@@ -294,78 +324,6 @@ class _Level:
         siblings = np.minimum(eight.sum(1, dtype=np.int64), 7)
         bits = [(corner >> 2) & 1, (corner >> 1) & 1, corner & 1, (siblings == 0) & (corner == 7)]
         return around * UNIT, np.stack(bits, 1) * UNIT, ((facing * 8 + corner) * 8 + siblings, facing)
-
-
-class _Guess(NamedTuple):
-    """What a network made of cells."""
-
-    features: Reals
-    hidden: Reals
-    shares: Reals
-    classes: Ints
-    probabilities: Ints
-
-
-class _Network:
-    """Features to a probability: one hidden layer, and what the tables say by the weights of the class."""
-
-    def __init__(self, width: int, tables: int, classes: int) -> None:
-        self.inner = _scattered(width, HIDDEN) * (2.0 / 8)
-        self.outer = _scattered(1, HIDDEN)[0] * (1.0 / 4)
-        self.mixed = np.tile(np.array([0.5, 0.4, 0.3, 0.2, 0.2, 0.4, 0.3][:tables]) / 2, (classes, 1))
-        self.sums = [np.full(part.shape, 1e-3) for part in (self.inner, self.outer)]
-        self._reset()
-
-    def _reset(self) -> None:
-        self.steps = [np.zeros_like(self.inner), np.zeros_like(self.outer)]
-        self.class_steps, self.class_cells = np.zeros_like(self.mixed), np.zeros(len(self.mixed))
-
-    def guess(self, features: Reals, shares: Reals, classes: Ints) -> _Guess:
-        hidden = np.floor(np.maximum(_product(features, np.rint(self.inner * WEIGHT)), 0) / WEIGHT)
-        total = _product(hidden, np.rint(self.outer * WEIGHT)) + (shares * np.rint(self.mixed * WEIGHT)[classes]).sum(1)
-        places = np.floor(total / (UNIT * WEIGHT // STEP)).clip(-LOGIT * STEP, LOGIT * STEP).astype(np.int64)
-        return _Guess(features, hidden, shares, classes, _tables()[2][places + LOGIT * STEP])
-
-    def gradients(self, guess: _Guess, occupied: Ints) -> list[Reals]:
-        """Sums over cells, integers all: of the inner and outer weights, of those of classes, and cells of these."""
-        errors = (occupied * ONE - guess.probabilities).astype(np.float64)
-        back = np.floor(errors[:, None] * np.rint(self.outer * WEIGHT) / WEIGHT) * (guess.hidden > 0)
-        count = len(self.mixed)
-        tables = guess.shares.shape[1]
-        places = guess.classes[:, None] * tables + np.arange(tables)
-        weights = (errors[:, None] * guess.shares).ravel()
-        by_class = np.bincount(places.ravel(), weights, count * tables).astype(np.float64)
-        cells = np.bincount(guess.classes, minlength=count).astype(np.float64)
-        return [
-            _product(guess.features.T, back),
-            _product(guess.hidden.T, errors),
-            by_class.reshape(count, tables),
-            cells,
-        ]
-
-    def learn(self, gradients: list[Reals]) -> None:
-        """Add what a part of a wave tells."""
-        inner, outer, by_class, cells = gradients
-        self.steps[0] += inner
-        self.steps[1] += outer
-        self.class_steps += by_class
-        self.class_cells += cells
-
-    def step(self) -> None:
-        """Change the weights after a wave."""
-        for weights, sums, gradient in zip((self.inner, self.outer), self.sums, self.steps, strict=True):
-            scaled = gradient * SCALE
-            sums *= FORGET
-            sums += scaled * scaled
-            weights += RATE * scaled / np.sqrt(sums)
-        self.mixed += CLASS_RATE * (self.class_steps * SCALE) / (self.class_cells[:, None] + CLASS_CALM)
-        self._reset()
-
-
-def _product(first: Reals, second: Reals) -> Reals:
-    """A product of matrices of integers: below 2^53 every order of sums gives the same."""
-    found: Reals = first @ second
-    return found
 
 
 def _waves(side: int) -> list[_Wave]:
@@ -396,29 +354,3 @@ def _wave(cells: Ints, side: int) -> _Wave:
 def _steps(offsets: list[tuple[int, int, int]], wide: int) -> Ints:
     """Distances of neighbours in a flattened grid of `wide` cells a side."""
     return np.array([(x * wide + y) * wide + z for x, y, z in offsets])
-
-
-def _scattered(rows: int, columns: int) -> Reals:
-    """Numbers between -1 and 1 without a pattern that matters, the same everywhere."""
-    numbers = (np.arange(rows * columns, dtype=np.uint64) * np.uint64(2654435761) + np.uint64(12345)) % np.uint64(2**32)
-    mixed = (numbers ^ numbers >> np.uint64(13)) * np.uint64(1274126177) % np.uint64(2**32)
-    return (mixed.astype(np.float64) / 2**31 - 1).reshape(rows, columns)
-
-
-def _shares(hits: Ints, tries: Ints, scale: int, more: int, others: int) -> Ints:
-    """`hits` of `tries`, with a prior, of `SHARES`: integers."""
-    shares: Ints = np.minimum((scale * hits + more) * SHARES // (scale * tries + others), SHARES - 1)
-    return shares
-
-
-@cache
-def _tables() -> tuple[Ints, Ints, Ints]:
-    """Logits of shares, thirds of them, and probabilities of logits: decimal arithmetic is the same everywhere."""
-    with localcontext() as context:
-        context.prec = 30
-        half = Decimal("0.5")
-        logits = [((k + half) / (SHARES - k - half)).ln() for k in range(SHARES)]
-        exponents = [Decimal(place) / STEP for place in range(-LOGIT * STEP, LOGIT * STEP + 1)]
-        stretch = [int((logit * UNIT).to_integral_value()) for logit in logits]
-        squash = [int((ONE / (1 + (-place).exp())).to_integral_value()) for place in exponents]
-    return np.array(stretch), np.array(stretch) // 3, np.array(squash).clip(LEAST, ONE - LEAST)

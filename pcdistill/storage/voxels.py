@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.core.cache import cached
 from pcdistill.core.errors import InputError
+from pcdistill.core.progress import Report
 from pcdistill.storage.base import Arrays, Budget, counts_array, storages, stored_labels
-from pcdistill.storage.coding import Bytes
+from pcdistill.storage.coding import Bytes, Ints
+from pcdistill.storage.grids import Offer, Packed, cells_of, occupied, offered
 from pcdistill.storage.labels import LABEL_PACE, SoftStorage
-from pcdistill.storage.occupancy import Cells, decode_grids, encode_grids
+from pcdistill.storage.occupancy import decode_grids, encode_grids, settled
 
 SIDES = range(4, 65)  # cells a side that can be stored
 POINTS = 256  # of a decoded cloud, where nobody asks for others
@@ -23,6 +26,8 @@ REACH = 2  # cells on each side that count as neighbours
 NOISE = 0.5  # of a decoded point: uniform over so much of a cell
 MOST_POINTS = 1 << 16  # of a decoded cloud
 POINTS_PER_BYTE = 4096  # of decoded clouds, at most: the size of the stream bounds what a reader allocates
+PART = 256  # clouds whose grids are made at once
+KEPT_CELLS = 1 << 23  # of a set whose grids are remembered: some seconds of reading
 MOST_CLASSES = 4096  # the coder keeps a density of each
 
 
@@ -36,8 +41,9 @@ MOST_CLASSES = 4096  # the coder keeps a density of each
 class VoxelClouds(SoftStorage):
     """Occupancy of an n x n x n grid over the cube [-1, 1]^3, all clouds in one entropy-coded stream.
 
-    A cloud is all the cells that the points given lie in, of as many points as there are: a dense sample leaves no
-    holes. Decoded to P points, every cell once before any twice: its centre moved to the mean of the occupied centres
+    A cloud is the cells that its points lie in, of as many points as there are: a dense sample leaves no holes. What
+    few points say is given up, and holes are filled, where that saves bits (`storage.grids`, `occupancy.settled`).
+    Decoded to P points, every cell once before any twice: its centre moved to the mean of the occupied centres
     around it (Gaussian weights, half a cell at most), and uniform noise over half a cell, which follows from the
     occupied cells. How many bytes a set takes depends on the set (`storage.occupancy`).
 
@@ -47,7 +53,8 @@ class VoxelClouds(SoftStorage):
     Fixed soft labels are entropy-coded as in storage `coded`; learned ones take a byte per cloud and class.
 
     Attributes:
-        points: `(N, M, 3)`, learned; M cells of the fullest cloud, others repeat theirs.
+        points: `(N, M, 3)`, learned; M cells of the fullest cloud, others repeat theirs. Made when they are first asked
+            for: until then there are grids, a bit a cell.
         side: n, cells a side, 4 to 64.
         count: P, points of a decoded cloud.
     """
@@ -57,23 +64,49 @@ class VoxelClouds(SoftStorage):
     codes_labels = True
     dense = True
 
-    def __init__(self, points: Tensor, labels: Tensor, side: int, count: int, class_names: tuple[str, ...]) -> None:
-        if side not in SIDES:
-            raise InputError("side", str(side), f"{SIDES[0]} to {SIDES[-1]} cells")
+    def __init__(self, grids: Packed, labels: Tensor, count: int, class_names: tuple[str, ...]) -> None:
+        self.side = _checked_side(grids.shape[-1])
         _check_classes(class_names)
-        self.points = points.detach().clone().requires_grad_()
-        self.labels, self.side, self.count, self.class_names = labels, side, count, class_names
-        self._coded: tuple[Cells, Bytes] | None = None  # the grids that were coded last, and their stream
+        self.labels, self.count, self.class_names = labels, count, class_names
+        self._grids = grids
+        self._points: Tensor | None = None
+        self._coded: tuple[Bytes, Bytes] | None = None  # bits of the grids that were coded last, and their stream
 
     @classmethod
     def from_clouds(cls, initial: PointClouds, budget: Budget) -> Self:
         labels = torch.arange(initial.num_classes).repeat_interleave(torch.tensor(budget.counts(initial.num_classes)))
         if not torch.equal(initial.hard_labels, labels):
             raise InputError("initial clouds", f"{len(initial)} of them", f"{len(labels)}, class by class")
-        if budget.side not in SIDES:
-            raise InputError("side", str(budget.side), f"{SIDES[0]} to {SIDES[-1]} cells")
-        centres = [_centres(torch.unique(_cells(points, budget.side), dim=0), budget.side) for points in initial.points]
-        return cls(_padded(centres), labels, budget.side, budget.points, initial.class_names)
+        return cls.of_all(initial, budget.side, budget.points)
+
+    @classmethod
+    def of_all(cls, real: CloudSource, side: int, count: int, on_progress: Report | None = None) -> Self:
+        """All clouds of a set, class by class; read some at a time, so that a set on disk need not fit into memory.
+
+        Args:
+            real: the set.
+            side: cells a side of a grid.
+            count: points of a decoded cloud.
+            on_progress: called with the clouds read.
+
+        Raises:
+            InputError: a side that cannot be stored.
+        """
+        _checked_side(side)
+        order = real.hard_labels.argsort(stable=True)
+        labels = real.hard_labels[order]
+        done = 0
+
+        def offer(block: Ints) -> Offer:
+            nonlocal done
+            done += len(block)
+            if on_progress is not None:
+                on_progress(done, "")
+            places = order[torch.from_numpy(block)]
+            ascending = places.argsort()
+            return offered(real.batch(places[ascending])[ascending.argsort()], side)
+
+        return cls(settled(offer, labels.numpy(), side), labels, count, real.class_names)
 
     @classmethod
     def from_arrays(
@@ -90,27 +123,35 @@ class VoxelClouds(SoftStorage):
         side, clouds, points = layout["side"], layout["clouds"], layout["points"]
         _check_points(clouds * points, stream)  # before anything is allocated for them
         labels = stored_labels(arrays, clouds, len(class_names))
-        grids = decode_grids(stream, labels.numpy(), side)
-        occupied = grids.any((1, 2, 3))
-        if not occupied.all():
-            raise InputError("voxels", f"no cell in cloud {int(occupied.argmin())}", "at least one in every cloud")
-        centres = [_centres(torch.from_numpy(np.argwhere(grid)), side) for grid in grids]
-        storage = cls(_padded(centres), labels, side, points, class_names)
-        storage._coded = grids, stream  # they are those that the coder writes, or `decode_grids` had refused them
+        grids = _read(stream, labels.numpy(), side)
+        counts = grids.counts()
+        if not counts.all():
+            raise InputError("voxels", f"no cell in cloud {int(counts.argmin())}", "at least one in every cloud")
+        storage = cls(grids, labels, points, class_names)
+        storage._coded = grids.bits, stream  # they are those that the coder writes, or `decode_grids` had refused them
         storage.restore_soft(arrays, layout)
         return storage
 
-    def grids(self) -> Cells:
+    @property
+    def points(self) -> Tensor:
+        if self._points is None:
+            grids = [self._grids[slice(place, place + 1)][0] for place in range(len(self))]
+            centres = [_centres(torch.from_numpy(np.argwhere(grid)), self.side).float() for grid in grids]
+            self._points = _padded(centres).requires_grad_()
+        return self._points
+
+    @property
+    def grids(self) -> Packed:
         """Occupancy `(N, n, n, n)` of all clouds."""
-        cells = _cells(self.points.detach(), self.side).numpy()
-        grids = np.zeros((len(cells), *(self.side,) * 3), np.int8)
-        grids[np.arange(len(cells))[:, None], cells[..., 0], cells[..., 1], cells[..., 2]] = 1
-        return grids
+        if self._points is not None:
+            for part in np.array_split(np.arange(len(self)), -(-len(self) // PART)):
+                self._grids[part] = occupied(cells_of(self._points.detach()[part], self.side), self.side)
+        return self._grids
 
     def arrays(self) -> Arrays:
-        grids = self.grids()
-        if self._coded is None or not np.array_equal(grids, self._coded[0]):
-            self._coded = grids, encode_grids(grids, self.labels.numpy())
+        grids = self.grids
+        if self._coded is None or not np.array_equal(grids.bits, self._coded[0]):
+            self._coded = grids.bits.copy(), encode_grids(grids, self.labels.numpy())
         _check_points(len(self) * self.count, self._coded[1])
         counts = counts_array(self.labels, len(self.class_names))
         return {"voxels": self._coded[1].copy(), **counts, **self.soft_arrays()}
@@ -126,18 +167,20 @@ class VoxelClouds(SoftStorage):
     def decode(self, index: Tensor | None = None) -> PointClouds:
         """Clouds of `count` points; where gradients are wanted, of as many as are learned."""
         chosen = torch.arange(len(self)) if index is None else index
-        points = self.points[chosen]
-        cells = _cells(points.detach(), self.side)
         if not torch.is_grad_enabled():
-            clouds = [self._drawn(torch.unique(cloud, dim=0)) for cloud in cells]
-            return self.labelled(torch.stack(clouds), chosen)
+            grids = self.grids
+            cells = (torch.from_numpy(np.argwhere(grids[slice(place, place + 1)][0])) for place in chosen.tolist())
+            return self.labelled(torch.stack([self._drawn(cloud) for cloud in cells]), chosen)
+        points = self.points[chosen]
         exact = points.detach()
         noise = torch.stack([_noise(_random(cloud), len(cloud)) for cloud in exact])
-        rounded = _centres(cells + noise, self.side).to(exact.dtype)
+        rounded = _centres(cells_of(exact, self.side) + noise, self.side).to(exact.dtype)
         return self.labelled(points + (rounded - exact), chosen)
 
     def kept(self, index: Tensor) -> Self:
-        storage = type(self)(self.points[index], self.labels[index], self.side, self.count, self.class_names)
+        storage = type(self)(self.grids.kept(index.numpy()), self.labels[index], self.count, self.class_names)
+        if self._points is not None:
+            storage._points = self._points.detach()[index].clone().requires_grad_()
         storage.keep_soft(self, index)
         return storage
 
@@ -149,6 +192,35 @@ class VoxelClouds(SoftStorage):
         order = torch.from_numpy(turns.ravel()[: self.count])
         places = cells + _moved(cells, self.side)
         return _centres(places[order] + _noise(random, self.count), self.side).float()
+
+
+def _read(stream: Bytes, classes: Ints, side: int) -> Packed:
+    """The grids of a stream; of a large one remembered, as its reading takes a while.
+
+    Raises:
+        InputError: as `decode_grids`.
+    """
+    if len(classes) * side**3 < KEPT_CELLS:
+        return decode_grids(stream, classes, side)
+    facts = sha256(repr((side, classes.tolist())).encode() + stream.tobytes()).hexdigest()
+
+    def packed(tensors: Mapping[str, Tensor]) -> Packed:
+        wanted = Packed(len(classes), side)
+        bits = tensors["bits"].numpy()
+        if bits.shape != wanted.bits.shape or bits.dtype != np.uint8:
+            raise ValueError("other grids")
+        return Packed(len(classes), side, bits)
+
+    found, _ = cached(
+        "voxels", facts, lambda: {"bits": torch.from_numpy(decode_grids(stream, classes, side).bits)}, packed
+    )
+    return found
+
+
+def _checked_side(side: int) -> int:
+    if side not in SIDES:
+        raise InputError("side", str(side), f"{SIDES[0]} to {SIDES[-1]} cells")
+    return side
 
 
 def _check_classes(class_names: tuple[str, ...]) -> None:
@@ -164,11 +236,6 @@ def _check_points(points: int, stream: Bytes) -> None:
 def axis_bits(side: int) -> int:
     """Bits of a cell's number along an axis."""
     return (side - 1).bit_length()
-
-
-def _cells(points: Tensor, side: int) -> Tensor:
-    """Cells that points `(..., 3)` lie in, those outside the cube in the nearest."""
-    return ((points + 1) * (side / 2)).floor().clamp(0, side - 1).long()
 
 
 def _centres(cells: Tensor, side: int) -> Tensor:

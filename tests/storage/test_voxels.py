@@ -22,11 +22,21 @@ from pcdistill.condense.shape import sides
 from pcdistill.condense.spec import SelectSpec
 from pcdistill.condense.start import chooser
 from pcdistill.core.errors import InputError
+from pcdistill.core.files import cache_root
 from pcdistill.data import load
 from pcdistill.storage import Budget
 from pcdistill.storage import voxels as module
 from pcdistill.storage.budget import Shape, fill, trimmed
-from pcdistill.storage.occupancy import encode_grids
+from pcdistill.storage.grids import (
+    FILL_BITS,
+    FILL_REACH,
+    SHARE_BITS,
+    Packed,
+    cells_of,
+    occupied,
+    offered,
+)
+from pcdistill.storage.occupancy import decode_grids, encode_grids
 from pcdistill.storage.voxels import VoxelClouds
 from tests.conftest import lines_of, written
 
@@ -34,9 +44,9 @@ NAMES = ("a", "b")
 
 
 def stored(*clouds: Tensor, side: int = 8, count: int = 50) -> VoxelClouds:
-    """One class of clouds `(P, 3)`, which have equally many points."""
-    initial = PointClouds(torch.stack(clouds), torch.zeros(len(clouds), dtype=torch.long), ("a",))
-    return VoxelClouds.from_clouds(initial, Budget(len(clouds), count, side=side))
+    """One class of clouds `(P, 3)`, which have equally many points: exactly the cells that these are in."""
+    grids = occupied(cells_of(torch.stack(clouds), side), side)
+    return VoxelClouds(Packed.of(grids), torch.zeros(len(clouds), dtype=torch.long), count, ("a",))
 
 
 def again(storage: VoxelClouds) -> VoxelClouds:
@@ -69,14 +79,14 @@ def test_forms_of_all_kinds(name: str, count: int) -> None:
     """Every cell gives a point before any gives two, near its own place, the same at every reading."""
     side = 8
     storage = stored(FORMS[name], FORMS["full"], side=side, count=count)
-    occupied = {tuple(cell) for cell in np.argwhere(storage.grids()[0])}
+    held = {tuple(cell) for cell in np.argwhere(storage.grids[:][0])}
     expected = {tuple(cell) for cell in ((FORMS[name] + 1) * side / 2).floor().clamp(0, side - 1).int().tolist()}
-    assert occupied == expected
+    assert held == expected
     points = decoded(storage)
     assert points.shape == (2, count, 3)
     assert torch.equal(points, decoded(storage))
     assert torch.equal(points, decoded(again(storage)))
-    cells = torch.tensor(sorted(occupied))
+    cells = torch.tensor(sorted(held))
     places = cells + 0.5 + smoothed_by_hand(cells)
     away = (in_cells(points[0], side)[:, None] - places).abs().amax(2)
     assert (away.amin(1) <= module.NOISE / 2 + 1e-5).all()
@@ -128,7 +138,7 @@ def test_a_cloud_is_decoded_alike_wherever_it_stands() -> None:
     assert torch.equal(decoded(stored(*clouds[::-1])), points.flip(0))
     kept = stored(*clouds).kept(torch.tensor([0, 2]))
     assert torch.equal(decoded(kept), points[[0, 2]])
-    assert (kept.grids() == stored(*clouds).grids()[[0, 2]]).all()
+    assert (kept.grids[:] == stored(*clouds).grids[np.array([0, 2])]).all()
 
 
 def test_gradients_pass_to_where_points_are() -> None:
@@ -144,7 +154,7 @@ def test_gradients_pass_to_where_points_are() -> None:
     off = in_cells(found.detach(), 8) - (in_cells(storage.points.detach(), 8).floor() + 0.5)
     assert 0.2 < off.abs().max() <= module.NOISE / 2 + 1e-4
     with torch.no_grad():
-        storage.points += 1e-4
+        storage.points.add_(1e-4)
     moved = storage.decode().points - found
     assert moved.abs().max() > 0.01
 
@@ -154,9 +164,9 @@ def test_learned_points_are_stored_as_the_cells_that_they_are_in() -> None:
     before = storage.arrays()["voxels"].tobytes()
     with torch.no_grad():
         storage.points[0, 0] = torch.tensor([0.99, 0.99, 0.99])
-    assert storage.grids()[0, 7, 7, 7] == 1
+    assert storage.grids[:][0, 7, 7, 7] == 1
     assert storage.arrays()["voxels"].tobytes() != before
-    assert (again(storage).grids() == storage.grids()).all()
+    assert (again(storage).grids[:] == storage.grids[:]).all()
 
 
 def test_a_read_set_writes_what_was_read(random_clouds: Callable[..., PointClouds]) -> None:
@@ -268,7 +278,7 @@ def test_in_clouds_grids_have_ten_cells_a_side(tiny_file: Path, tmp_path: Path) 
     (line,) = lines_of(command)
     assert "3 classes x 2 clouds x 40 points in grids of 10 cells a side" in line
     whole = load(str(tiny_file), "train")
-    grids = Artefact.load(tmp_path / "a.h5").storage.grids()
+    grids = Artefact.load(tmp_path / "a.h5").storage.grids[:]
     assert grids.sum((1, 2, 3)).min() > 40  # all points were looked at
     assert whole.points_per_cloud == 1024
 
@@ -297,18 +307,76 @@ def test_learned_labels_and_voxels(tiny_file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("side", [6, 14])
-def test_a_whole_set_is_packed(side: int, tiny_file: Path, tmp_path: Path) -> None:
-    made = written_pack(tiny_file, tmp_path / "all.h5", side)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_whole_set_is_packed(side: int, stream: bool, tiny_file: Path, tmp_path: Path) -> None:
+    """From memory or from disk: every cloud, and the same ones."""
+    (line,) = lines_of(Pack(data=str(tiny_file), output=tmp_path / "all.h5", side=side, points=64, stream=stream))
+    assert line.startswith(f"wrote {tmp_path / 'all.h5'}: 3 classes x 8 clouds x 64 points in grids of {side} cells")
+    made = Artefact.load(tmp_path / "all.h5")
     real = load(str(tiny_file), "train")
     assert torch.equal(made.clouds.hard_labels, real.hard_labels)
     assert made.metadata.arm == "all"
     assert made.clouds.points.shape == (24, 64, 3)
-    cells = ((real.points + 1) * side / 2).floor().clamp(0, side - 1).long()
-    for grid, cloud in zip(made.storage.grids(), cells, strict=True):
-        assert {tuple(cell) for cell in np.argwhere(grid)} == {tuple(cell) for cell in cloud.tolist()}
+    cells = occupied(cells_of(real.points, side), side)
+    grids = made.storage.grids[:]
+    assert (grids == VoxelClouds.of_all(real, side, 64).grids[:]).all()
+    both = (grids & cells).sum((1, 2, 3)) / (grids | cells).sum((1, 2, 3))
+    assert both.min() > 0.7
 
 
-def written_pack(data: Path, output: Path, side: int) -> Artefact:
-    (line,) = lines_of(Pack(data=str(data), output=output, side=side, points=64))
-    assert line.startswith(f"wrote {output}: 3 classes x 8 clouds x 64 points in grids of {side} cells a side")
-    return Artefact.load(output)
+def test_clouds_out_of_order_are_stored_class_by_class(tiny_clouds: PointClouds) -> None:
+    order = torch.randperm(len(tiny_clouds), generator=torch.Generator().manual_seed(0))
+    storage = VoxelClouds.of_all(tiny_clouds[order], 6, 16)
+    assert torch.equal(storage.labels, tiny_clouds.hard_labels[order].sort().values)
+    found = {grid.tobytes() for grid in storage.grids[:]}
+    exact = occupied(cells_of(tiny_clouds.points, 6), 6)
+    assert len(found & {grid.tobytes() for grid in exact}) > 0
+    assert len(storage) == len(tiny_clouds)
+
+
+def test_large_sets_are_read_once(tiny_clouds: PointClouds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a damaged file of the cache does no harm."""
+    storage = VoxelClouds.of_all(tiny_clouds, 8, 16)
+    monkeypatch.setattr(module, "KEPT_CELLS", 1)
+    assert (again(storage).grids.bits == storage.grids.bits).all()
+    read = []
+    monkeypatch.setattr(module, "decode_grids", lambda *given: read.append(1) or decode_grids(*given))
+    assert (again(storage).grids.bits == storage.grids.bits).all()
+    assert not read
+    (kept,) = (cache_root() / "voxels").glob("*")
+    kept.write_bytes(b"not what it was")
+    assert (again(storage).grids.bits == storage.grids.bits).all()
+    assert read
+
+
+# What is given up and what is filled
+
+
+def test_prices_of_cells() -> None:
+    """By the share of the points, of empty cells by how near a point is; the fullest has none."""
+    side = 8
+    centre = torch.tensor([-0.875, 0.125, 0.125])
+    points = torch.cat([centre.expand(5, 3), centre[None] + torch.tensor([0.25, 0.0, 0.12]), centre.expand(2, 3)])
+    grids, prices = offered(points[None], side)
+    assert grids.sum() == 2
+    assert prices[0, 0, 4, 4] == np.inf
+    assert prices[0, 1, 4, 4] == SHARE_BITS / 8
+    near = {tuple(cell) for cell in np.argwhere(prices[0] == FILL_BITS)}
+    places = (np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), -1) + 0.5) * 2 / side - 1
+    away = np.sqrt(((places[..., None, :] - points.numpy()) ** 2).sum(-1)).min(-1)
+    expected = {tuple(cell) for cell in np.argwhere((away < FILL_REACH) & (grids[0] == 0))}
+    assert near == expected
+    assert len(near) == 1
+    assert np.isinf(
+        np.delete(prices[0].ravel(), [np.ravel_multi_index(c, (side,) * 3) for c in near | {(1, 4, 4)}])
+    ).all()
+
+
+def test_packed_grids(tiny_clouds: PointClouds) -> None:
+    grids = occupied(cells_of(tiny_clouds.points, 9), 9)
+    packed = Packed.of(grids)
+    assert (packed[:] == grids).all()
+    assert (packed[np.array([3, 1])] == grids[[3, 1]]).all()
+    assert (packed.counts() == grids.sum((1, 2, 3))).all()
+    assert (packed.kept(np.array([5]))[:] == grids[5]).all()
+    assert packed.bits.nbytes == len(grids) * 92
