@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import overload
 
 from pcdistill.artefact.expansion import Expansion
-from pcdistill.condense.spec import BITS, BudgetSpec, DistillSpec, SelectSpec, SetSpec
+from pcdistill.condense.spec import BudgetSpec, DistillSpec, SelectSpec, SetSpec
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import merged
 from pcdistill.matching import Objective, objectives
@@ -85,13 +85,21 @@ def storage_of(spec: BudgetSpec) -> type[Storage]:
     Raises:
         InputError: an unknown name; bits of a storage of grids, or cells of one of points.
     """
-    in_bytes = spec.clouds_per_class is None and (spec.bits or BITS) <= 12
-    found = storages[spec.storage or ("coded" if in_bytes else "points")]
+    found = storages[spec.storage or _serving(spec)]
     if found.dense and spec.bits is not None:
         raise InputError("bits", f"{spec.bits} in storage {found.name!r}", "--side: how fine a grid is")
     if not found.dense and spec.side is not None:
         raise InputError("side", f"{spec.side} in storage {found.name!r}", "storage 'voxels'")
     return found
+
+
+def _serving(spec: BudgetSpec) -> str:
+    """Name of the storage for what is said of its size: grids, unless it is said in points and bits."""
+    if spec.side is not None:
+        return "voxels"
+    if spec.clouds_per_class is not None or (spec.bits or 0) > 12:
+        return "points"
+    return "voxels" if spec.bits is None else "coded"
 
 
 def teacher_of(spec: SetSpec) -> Teacher | None:

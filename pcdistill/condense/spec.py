@@ -52,13 +52,12 @@ class BudgetSpec(Options):
         int | None,
         Field(
             ge=1,
-            description="points per cloud (default: 128; of bytes, what is expected to serve best), or those that "
-            "voxels are decoded to (default: 256)",
+            description="points per cloud (default: 128), or those that voxels are decoded to (default: 256)",
         ),
     ] = None
     bits: Annotated[
         int | None,
-        Field(description="per coordinate: 2 to 12, 16 (float16) or 32 (float32) (default: 8; of bytes, see points)"),
+        Field(description="per coordinate: 2 to 12, 16 (float16) or 32 (float32) (default: 8; voxels have none)"),
     ] = None
     side: Annotated[
         int | None,
@@ -67,14 +66,15 @@ class BudgetSpec(Options):
         ),
     ] = None
     storage: Annotated[
-        str | None, Field(description="parameterisation (default: points; of bytes at up to 12 bits, coded)")
+        str | None,
+        Field(description="parameterisation (default: of bytes voxels, coded if bits are given; of clouds points)"),
     ] = None
     sharing: Annotated[
         Sharing, Field(description="of bytes between classes: even, proportional to their sizes, or to the root")
     ] = "even"
     auto: Annotated[
         Literal["fitted", "measured"],
-        Field(description="how points and bits are chosen for bytes: a fitted frontier, or a validation split"),
+        Field(description="how a side, or points and bits, are chosen for bytes: by a fit, or on a validation split"),
     ] = "fitted"
 
     def check_budget(self) -> None:

@@ -1,6 +1,7 @@
 """The clouds that a set starts from."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -18,10 +19,10 @@ from pcdistill.core.errors import InputError
 from pcdistill.models import build
 from pcdistill.selection import network_descriptor, raw_descriptor, select
 from pcdistill.storage import Budget, Storage
-from pcdistill.storage.budget import Choose, Shape, Soften, fill
+from pcdistill.storage.budget import Choose, Filled, Shape, Soften, fill
 from pcdistill.storage.labels import smoothed, soften_by
 from pcdistill.storage.voxels import POINTS as GRID_POINTS
-from pcdistill.storage.voxels import axis_bits
+from pcdistill.storage.voxels import SIDES, axis_bits
 
 # Probability of the own class that learned labels start from without a teacher, before it is rounded to a byte.
 OWN = 0.9
@@ -86,11 +87,27 @@ def begin(real: CloudSource, plan: SelectPlan) -> Start:
     for shape in shapes:
         try:
             filled = fill(real, nbytes, shape, kind, choose, sharing=spec.sharing, soften=soften)
-            return Start(filled.clouds, filled.budget, kind, nbytes)
         except InputError:
             if shape == shapes[-1]:
                 raise
+            continue
+        if kind.dense and spec.side is None and len(filled.clouds) == len(real.labels):
+            filled = _finer(filled, kind, nbytes, soften)
+        return Start(filled.clouds, filled.budget, kind, nbytes)
     raise AssertionError("there is always a shape")
+
+
+def _finer(filled: Filled, kind: type[Storage], nbytes: int, soften: Soften | None) -> Filled:
+    """All clouds in finer grids, where they leave bytes over: a surface has as many cells as the square of the side."""
+    side = filled.budget.side
+    for finer in range(min(SIDES[-1], int(side * (nbytes / filled.nbytes) ** 0.5)), side, -1):
+        budget = replace(filled.budget, side=finer, bits=axis_bits(finer))
+        storage = kind.from_clouds(filled.clouds, budget)
+        if soften is not None:
+            soften(storage)
+        if storage.nbytes <= nbytes:
+            return Filled(budget, filled.clouds, storage.nbytes)
+    return filled
 
 
 def _grid(spec: SetSpec, side: int) -> Shape:

@@ -184,8 +184,8 @@ def rank(
 def random_twin(artefact: Artefact, real: PointClouds, seed: int, label: Label | None = None) -> PointClouds:
     """Random real clouds in as many bytes as an artefact, as they are trained on: labelled, rounded and expanded alike.
 
-    Clouds have as many points and bits as the artefact's. What is neither stored points nor too fine to be coded is
-    matched by coded ones, of which most fit. Soft labels count as bytes as the artefact's do.
+    Clouds have as many points and bits as the artefact's, or cells a side. What is none of grids, stored points, or too
+    fine to be coded is matched by coded ones, of which most fit. Soft labels count as bytes as the artefact's do.
 
     Args:
         artefact: whose twin.
@@ -195,6 +195,8 @@ def random_twin(artefact: Artefact, real: PointClouds, seed: int, label: Label |
     """
     facts = artefact.metadata
     kind = storages["points" if facts.storage == "points" or facts.bits > 12 else "coded"]
+    if artefact.storage.dense:
+        kind = type(artefact.storage)
     unseen = torch.zeros(len(real), 1)  # features, which a random choice does not look at
 
     def choose(counts: tuple[int, ...], points: int) -> PointClouds:
@@ -204,7 +206,8 @@ def random_twin(artefact: Artefact, real: PointClouds, seed: int, label: Label |
         if label is not None:
             soften_by(storage, label)
 
-    filled = fill(real, artefact.storage.nbytes, Shape(facts.points, facts.bits), kind, choose, soften=soften)
+    shape = Shape(facts.points, facts.bits, facts.layout.get("side", 0))
+    filled = fill(real, artefact.storage.nbytes, shape, kind, choose, soften=soften)
     storage = kind.from_clouds(filled.clouds, filled.budget)
     soften(storage)
     with torch.no_grad():

@@ -41,6 +41,7 @@ class Filled(NamedTuple):
 
     budget: Budget
     clouds: PointClouds
+    nbytes: int  # that it takes, of all classes together
 
 
 def counts_at(level: float, sizes: Sequence[int], sharing: Sharing = "even") -> tuple[int, ...]:
@@ -101,7 +102,7 @@ def fill(
                 soften(storage)
             tried[counts] = storage.nbytes
             if tried[counts] <= nbytes and (best is None or len(clouds) > len(best.clouds)):
-                best = Filled(budget, clouds)
+                best = Filled(budget, clouds, tried[counts])
         size = tried[counts]
         fits, fails = (max(fits, level), fails) if size <= nbytes else (fits, min(fails, level))
         if FULL * nbytes < size <= nbytes or (size <= nbytes and counts == tuple(sizes)) or fails <= 1:

@@ -11,7 +11,10 @@ from pcdistill.storage.coding import Bytes, Ints, Reals
 Cells = np.ndarray[Any, np.dtype[np.int8]]
 
 # What a wrong cell is worth: numbers from a validation split (docs/notebook/14-voxels.md).
-SHARE_BITS = 2048.0  # bits saved for which an occupied cell is given up, for each share of the cloud's points in it
+SHARE_BITS = (
+    2048.0  # bits saved for which an occupied cell is given up, for each share of the cloud's points in it, ...
+)
+MEAN_BITS = 6.0  # ... and at least so many for a cell of as many points as the cloud's cells have on average
 FILL_BITS = 1.0  # and for which an empty one is filled, no further from a point than ...
 FILL_REACH = 0.15  # ... so much, in units of the unit sphere's radius, and ...
 FILL_CELLS = 0.8  # ... so many cells
@@ -76,7 +79,7 @@ def occupied(cells: Tensor, side: int) -> Cells:
 def offered(points: Tensor, side: int) -> Offer:
     """The cells that points `(B, P, 3)` lie in, and what it takes to say otherwise.
 
-    The fewer of a cloud's points a cell has, the cheaper it is given up; of empty cells only those near a point can be
+    The fewer of a cloud's points a cell has, the cheaper it is given up, unless all have few; of empty cells only those near a point can be
     had, which a denser sample might have filled. The fullest cell of a cloud stays whatever it costs.
     """
     cells = cells_of(points, side)
@@ -84,7 +87,8 @@ def offered(points: Tensor, side: int) -> Offer:
     first = (torch.arange(clouds) * side**3)[:, None]
     steps = torch.tensor([side * side, side, 1])
     held = torch.bincount((first + cells @ steps).flatten(), minlength=clouds * side**3).view(clouds, -1)
-    prices = held.double() * (SHARE_BITS / count)
+    mean = count / (held > 0).sum(1, keepdim=True)
+    prices = held.double() * (MEAN_BITS / mean).clamp_min(SHARE_BITS / count)
     prices.scatter_(1, held.argmax(1, keepdim=True), torch.inf)
     prices[held == 0] = torch.inf
     places = (points + 1) * (side / 2)

@@ -115,7 +115,7 @@ def test_classes_of_few_clouds_are_used_up_and_counted_on_average(run: Commands)
     index = torch.tensor([*range(8), 8, 9, 16])
     write_hdf5(real[index], test, Path("few.h5"))
     words = ("--bytes-per-class", 2000, "--points", 16, "--method", "medoid", "--output", "all.h5")
-    assert run("select", "--data", "few.h5", *words).startswith("wrote all.h5: 3 classes x 3.7 clouds x 16 points at ")
+    assert run("select", "--data", "few.h5", *words).startswith("wrote all.h5: 3 classes x 3.7 clouds x 16 points in ")
     assert Artefact.load("all.h5").clouds.class_counts.tolist() == [8, 2, 1]
     run.data = Path("few.h5")
     run.distill(Path("one.h5"), "--clouds-per-class", 1)

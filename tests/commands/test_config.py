@@ -31,6 +31,7 @@ EVERY: dict[str, dict[str, Any]] = {
     },
     "pack": {
         "data": "set", "output": "all.h5", "root": "data", "side": 7, "points": 16, "protocol": "published",
+        "stream": True,
     },
     "distill": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",

@@ -202,12 +202,12 @@ def test_one_cloud_of_every_class_moves_back_until_it_fits(sized: Callable[..., 
 
 
 def test_points_and_bits_follow_from_bytes(sized: Callable[..., Artefact]) -> None:
-    made = sized(False, ppc=0.01)
+    made = sized(False, ppc=0.01, storage="coded")
     sizes = [8, 8, 8]
     best = next(shape for shape in ranked(0.01 * 12288, sizes, True) if cloud_bytes(shape, True) < 100)
     assert (made.metadata.points, made.metadata.bits) == (best.points, best.bits)
     assert made.storage.nbytes <= 0.01 * 12288 * 3
-    made = sized(False, bytes_per_class=200, points=20)
+    made = sized(False, bytes_per_class=200, points=20, storage="coded")
     assert made.metadata.points == 20
     made = sized(False, bytes_per_class=200, bits=10)
     assert made.metadata.bits == 10

@@ -221,7 +221,7 @@ def test_sides_that_nothing_can_store(side: int, random_clouds: Callable[..., Po
     ("given", "message"),
     [
         ({"storage": "voxels", "bits": 5}, r"bits: 5 in storage 'voxels', expected --side"),
-        ({"side": 8}, r"side: 8 in storage 'coded', expected storage 'voxels'"),
+        ({"side": 8, "bits": 5}, r"bits: 5 in storage 'voxels', expected --side"),
         ({"storage": "coded", "side": 8}, r"side: 8 in storage 'coded', expected storage 'voxels'"),
         ({"storage": "voxels", "side": 8, "auto": "measured"}, r"auto: measured, with clouds, points, bits or side"),
     ],
@@ -260,6 +260,31 @@ def test_selected_and_evaluated(tiny_file: Path, tmp_path: Path, short_recipes: 
     assert made.budget.side == 7
     assert made.clouds.fingerprint() == Artefact.load(tmp_path / "a.h5").clouds.fingerprint()
     assert any("%" in line for line in lines_of(Evaluate(source=str(tmp_path / "a.h5"), test_data=str(tiny_file))))
+
+
+def test_finer_grids_where_all_clouds_leave_bytes_over(tiny_file: Path, tmp_path: Path) -> None:
+    made = written(selecting(tiny_file, tmp_path / "a.h5", bytes_per_class=1500))
+    side = made.metadata.layout["side"]
+    assert made.metadata.clouds_per_class == 8
+    assert made.storage.nbytes <= 3 * 1500
+    assert side > sides(1500)[0]
+    assert VoxelClouds.of_all(load(str(tiny_file), "train"), side + 2, 256).nbytes > 3 * 1500
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"bytes_per_class": 100}, "voxels"),
+        ({"ppc": 0.1, "points": 64}, "voxels"),
+        ({"bytes_per_class": 100, "bits": 5}, "coded"),
+        ({"bytes_per_class": 10**5, "bits": 32}, "points"),
+        ({"clouds_per_class": 2}, "points"),
+        ({"clouds_per_class": 2, "side": 8}, "voxels"),
+        ({"bytes_per_class": 100, "storage": "coded"}, "coded"),
+    ],
+)
+def test_the_storage_that_serves_a_budget(given: dict[str, Any], name: str) -> None:
+    assert resolve(SelectSpec(**given)).storage.name == name
 
 
 def test_a_smaller_side_where_the_first_is_too_large(tiny_file: Path, tmp_path: Path) -> None:
