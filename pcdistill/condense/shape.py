@@ -98,7 +98,7 @@ def measured(
     nbytes: int,
     shapes: Sequence[Shape],
     kind: type[Storage],
-    choose: Callable[[PointClouds], Choose],
+    choose: Callable[[PointClouds, Shape], Choose],
     plan: EvaluationProtocol,
     *,
     sharing: Sharing = "even",
@@ -114,7 +114,7 @@ def measured(
         nbytes: of all classes together.
         shapes: to try; those that not even one cloud of fits are left out.
         kind: of storage.
-        choose: makes a `Choose` of the clouds that are left to choose from.
+        choose: makes a `Choose` of the clouds that are left to choose from, for a shape.
         plan: of the trials, one network each; its recipe as it is, whatever its grid.
         sharing, soften: see `fill`; the networks of the trials see the classes.
         seed: of the networks.
@@ -124,11 +124,10 @@ def measured(
     """
     plan = plan.model_copy(update={"grid": None})
     train, held = last_split(real, 0.2)
-    chosen = choose(train)
     trials: list[Trial] = []
     for shape in shapes:
         try:
-            filled = fill(train, nbytes, shape, kind, chosen, sharing=sharing, soften=soften)
+            filled = fill(train, nbytes, shape, kind, choose(train, shape), sharing=sharing, soften=soften)
         except InputError:
             if shape == shapes[-1] and not trials:
                 raise

@@ -164,7 +164,7 @@ class SelectSpec(SetSpec):
         Literal["hard", "teacher"],
         Field(description="one class a cloud, or the probabilities that a teacher gives it"),
     ] = "hard"
-    method: Annotated[str, Field(description="random, herding, kcenter or medoid")] = "medoid"
+    method: Annotated[str, Field(description="random, herding, kcenter, medoid or thrift")] = "medoid"
     features: Annotated[str, Field(description="'raw' descriptors, or the network whose features are compared")] = "raw"
 
 

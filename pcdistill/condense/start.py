@@ -40,15 +40,28 @@ class Start(NamedTuple):
     nbytes: int | None  # of all classes, where the budget is one in bytes
 
 
-def chooser(real: CloudSource, method: str, features: str, seed: int) -> Choose:
-    """A function that selects from `real`."""
+def chooser(
+    real: CloudSource, method: str, features: str, seed: int, costs: Callable[[CloudSource], Tensor] | None = None
+) -> Choose:
+    """A function that selects from `real`; `costs` says what storing clouds takes, for methods that ask."""
     describe: Callable[[CloudSource], Tensor] = raw_descriptor
     name = "raw"
     if features != "raw":
         network = build(features, len(real.class_names), seed)
         describe, name = partial(network_descriptor, network=network), f"{features}, random weights, seed {seed}"
 
-    # What is chosen from depends on labels and seed alone, so that it need not be described again for other counts.
+    costs, described = None if costs is None else _remembered(costs), _remembered(describe)
+
+    def choose(counts: tuple[int, ...], points: int) -> PointClouds:
+        return select(
+            real, method, counts, features=described, features_name=name, costs=costs, points=points, seed=seed
+        )  # fmt: skip
+
+    return choose
+
+
+def _remembered(describe: Callable[[CloudSource], Tensor]) -> Callable[[CloudSource], Tensor]:
+    """What is chosen from depends on labels and seed alone, so that it need not be described again for other counts."""
     memo: dict[int, Tensor] = {}
 
     def described(part: CloudSource) -> Tensor:
@@ -57,10 +70,7 @@ def chooser(real: CloudSource, method: str, features: str, seed: int) -> Choose:
             memo[key] = describe(part)
         return memo[key]
 
-    def choose(counts: tuple[int, ...], points: int) -> PointClouds:
-        return select(real, method, counts, features=described, features_name=name, points=points, seed=seed)
-
-    return choose
+    return described
 
 
 def begin(real: CloudSource, plan: SelectPlan) -> Start:
@@ -72,7 +82,6 @@ def begin(real: CloudSource, plan: SelectPlan) -> Start:
     if plan.teacher is not None:
         plan.teacher.check(real.class_names)
     spec, kind, classes = plan.spec, plan.storage, len(real.class_names)
-    choose = chooser(real, plan.method, plan.features, spec.seed)
     soften = None if spec.labels == "hard" else partial(label, plan=plan)
     nbytes = spec.total_bytes(classes, len(real.labels) * real.points_per_cloud * 12)
     if nbytes is None:
@@ -82,10 +91,11 @@ def begin(real: CloudSource, plan: SelectPlan) -> Start:
         extra = kind.side_bytes + (0 if soften is None else classes)
         budget = Budget(spec.clouds_per_class or 0, shape.points, shape.bits, extra, shape.side)
         points = real.points_per_cloud if kind.dense else shape.points
-        return Start(choose(budget.counts(classes), points), budget, kind, None)
+        return Start(_chooser(real, plan, shape)(budget.counts(classes), points), budget, kind, None)
     shapes = _shapes(real, plan, nbytes, soften)
     for shape in shapes:
         try:
+            choose = _chooser(real, plan, shape)
             filled = fill(real, nbytes, shape, kind, choose, sharing=spec.sharing, soften=soften)
         except InputError:
             if shape == shapes[-1]:
@@ -95,6 +105,12 @@ def begin(real: CloudSource, plan: SelectPlan) -> Start:
             filled = _finer(filled, kind, nbytes, soften)
         return Start(filled.clouds, filled.budget, kind, nbytes)
     raise AssertionError("there is always a shape")
+
+
+def _chooser(real: CloudSource, plan: SelectPlan, shape: Shape) -> Choose:
+    """How clouds of a shape are chosen."""
+    budget = Budget(1, shape.points, shape.bits, side=shape.side)
+    return chooser(real, plan.method, plan.features, plan.spec.seed, partial(plan.storage.costs, budget=budget))
 
 
 def _finer(filled: Filled, kind: type[Storage], nbytes: int, soften: Soften | None) -> Filled:
@@ -129,7 +145,7 @@ def _shapes(real: CloudSource, plan: SelectPlan, nbytes: int, soften: Soften | N
     if not isinstance(real, PointClouds):
         raise InputError("auto", "measured, with --stream", "a set in memory")
     trials = measured(
-        real, nbytes, shapes[:TRIED], kind, lambda train: chooser(train, plan.method, plan.features, spec.seed),
+        real, nbytes, shapes[:TRIED], kind, lambda train, shape: _chooser(train, plan, shape),
         plan.protocol, sharing=spec.sharing, soften=soften, seed=spec.seed,
     )  # fmt: skip
     return [trials[0].shape]

@@ -1,6 +1,7 @@
 """What every selection method has in common: its signature, its registry, its door check."""
 
-from typing import Protocol
+from inspect import signature
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +24,12 @@ class Selector(Protocol):
     def __call__(self, features: Tensor, count: int, generator: torch.Generator) -> Tensor: ...
 
 
+class CostlySelector(Protocol):
+    """A `Selector` that also looks at what storing each cloud takes, `(n,)`, where that is known."""
+
+    def __call__(self, features: Tensor, count: int, generator: torch.Generator, *, costs: Tensor) -> Tensor: ...
+
+
 selectors: Registry[Selector] = Registry("selection", group="pcdistill.selectors")
 
 
@@ -36,3 +43,8 @@ def exact_features(features: Tensor, count: int) -> Tensor:
     if not features.isfinite().all():
         raise InputError("selection", "features with NaN or infinite values", "finite ones")
     return features
+
+
+def weighs_costs(selector: Selector) -> CostlySelector | None:
+    """The method as one that looks at what storing a cloud takes; None if it does not."""
+    return cast(CostlySelector, selector) if "costs" in signature(selector).parameters else None

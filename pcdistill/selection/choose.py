@@ -11,7 +11,7 @@ from torch import Tensor
 from pcdistill.clouds import CloudSource, PointClouds, Provenance
 from pcdistill.core.errors import InputError
 from pcdistill.geometry import thinned
-from pcdistill.selection.base import selectors
+from pcdistill.selection.base import selectors, weighs_costs
 from pcdistill.selection.features import BATCH, raw_descriptor
 
 # Of a class with more clouds than this, the choice is from a random subset of this size: medoids take some four n x n
@@ -28,6 +28,7 @@ def select(
     *,
     features: Tensor | Describe | None = None,
     features_name: str = "given",
+    costs: Describe | None = None,
     points: int | None = None,
     seed: int = 0,
 ) -> PointClouds:
@@ -47,6 +48,8 @@ def select(
         features: `(N, D)`, a row per cloud, such as `network_descriptor`'s, or a function that makes a row for every
             cloud of a set, called with the candidates, in order; None: `raw_descriptor`.
         features_name: what to call given features in the provenance, such as the network and its seed.
+        costs: makes a number for every cloud of a set, `(n,)`: what storing it takes. Called as `features`, if the
+            method asks.
         points: points per cloud, by farthest point sampling; None keeps all.
         seed: at least 0.
 
@@ -77,10 +80,17 @@ def select(
     described = features[candidates] if isinstance(features, Tensor) else features(_Part(clouds, candidates))
     if len(described) != len(candidates):
         raise InputError(place, f"features of {len(described)} clouds", f"of all {len(candidates)}")
+    costly = None if costs is None else weighs_costs(selector)
+    priced = None if costly is None or costs is None else costs(_Part(clouds, candidates))
     chosen = []
     for label, count in enumerate(wanted):
         members = (labels[candidates] == label).nonzero()[:, 0]
-        chosen.append(candidates[members[selector(described[members], count, _generator(seed, label))]])
+        generator = _generator(seed, label)
+        if costly is None or priced is None:
+            places = selector(described[members], count, generator)
+        else:
+            places = costly(described[members], count, generator, costs=priced[members])
+        chosen.append(candidates[members[places]])
     origin: Provenance = {
         "selection": method,
         "selection_seed": seed,

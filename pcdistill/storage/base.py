@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.registry import Registry
 
@@ -150,6 +150,11 @@ class Storage(ABC):
             InputError: of another shape or no probabilities; or a storage that keeps hard labels only.
         """
         raise InputError(f"storage {self.name}", "soft labels", "hard ones: it keeps no others")
+
+    @classmethod
+    def costs(cls, real: CloudSource, budget: Budget) -> Tensor:
+        """`(N,)` positive, in proportion to the bytes that each cloud of a set would take, as far as that is known."""
+        return torch.ones(len(real.labels), dtype=torch.float64)
 
     @property
     def nbytes(self) -> int:

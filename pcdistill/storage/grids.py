@@ -79,8 +79,9 @@ def occupied(cells: Tensor, side: int) -> Cells:
 def offered(points: Tensor, side: int) -> Offer:
     """The cells that points `(B, P, 3)` lie in, and what it takes to say otherwise.
 
-    The fewer of a cloud's points a cell has, the cheaper it is given up, unless all have few; of empty cells only those near a point can be
-    had, which a denser sample might have filled. The fullest cell of a cloud stays whatever it costs.
+    The fewer of a cloud's points a cell has, the cheaper it is given up, unless all have few; of empty cells only
+    those near a point can be had, which a denser sample might have filled. The fullest cell of a cloud stays whatever
+    it costs.
     """
     cells = cells_of(points, side)
     clouds, count = points.shape[:2]

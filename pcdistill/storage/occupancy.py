@@ -123,7 +123,14 @@ def decode_grids(stream: Bytes, classes: Ints, side: int) -> Packed:
     return grids
 
 
-def settled(offer: Callable[[Ints], Offer], classes: Ints, side: int) -> Packed:
+class Settled(NamedTuple):
+    """Grids as the coder would rather have them."""
+
+    grids: Packed
+    bits: Reals  # (N,) that each cloud takes, coded where it stands
+
+
+def settled(offer: Callable[[Ints], Offer], classes: Ints, side: int) -> Settled:
     """Grids near those that are offered, and cheaper: what of the shape nobody misses is decided by what it costs.
 
     As the coder goes along, a cell is flipped where this saves more bits than its price; the model learns from what
@@ -135,6 +142,7 @@ def settled(offer: Callable[[Ints], Offer], classes: Ints, side: int) -> Packed:
         classes: `(N,)` class of each cloud.
         side: cells a side.
     """
+    bits = np.zeros(len(classes))
 
     def begin(block: Ints) -> Code:
         grids, prices = offer(block)
@@ -142,14 +150,17 @@ def settled(offer: Callable[[Ints], Offer], classes: Ints, side: int) -> Packed:
 
         def code(level: int, places: Ints, probabilities: Ints) -> Ints:
             occupied = levels[level].take(places).astype(np.int64)
-            if level < len(levels) - 1:
-                return occupied
-            saved = np.log2(probabilities / (ONE - probabilities)) * (1 - 2 * occupied)
-            return np.where(saved > prices.take(places), 1 - occupied, occupied)
+            more = np.log2(probabilities / (ONE - probabilities)) * (1 - 2 * occupied)  # of this than of the other
+            if level == len(levels) - 1:
+                flipped = more > prices.take(places)
+                occupied, more = np.where(flipped, 1 - occupied, occupied), np.where(flipped, -more, more)
+            owners = places // (len(levels[level]) // len(block))
+            bits[block] += np.bincount(owners, np.logaddexp2(0, more), len(block))
+            return occupied
 
         return code
 
-    return _packed(classes, side, begin)
+    return Settled(_packed(classes, side, begin), bits)
 
 
 MODEL = constriction.stream.model.Bernoulli(perfect=False)

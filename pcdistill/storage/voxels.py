@@ -17,7 +17,7 @@ from pcdistill.storage.base import Arrays, Budget, counts_array, storages, store
 from pcdistill.storage.coding import Bytes, Ints
 from pcdistill.storage.grids import Offer, Packed, cells_of, occupied, offered
 from pcdistill.storage.labels import LABEL_PACE, SoftStorage
-from pcdistill.storage.occupancy import decode_grids, encode_grids, settled
+from pcdistill.storage.occupancy import Settled, decode_grids, encode_grids, settled
 
 SIDES = range(4, 65)  # cells a side that can be stored
 POINTS = 256  # of a decoded cloud, where nobody asks for others
@@ -93,21 +93,17 @@ class VoxelClouds(SoftStorage):
         Raises:
             InputError: a side that cannot be stored.
         """
-        _checked_side(side)
         order = real.hard_labels.argsort(stable=True)
-        labels = real.hard_labels[order]
-        done = 0
+        found = _settled(real, order, side, on_progress)
+        return cls(found.grids, real.hard_labels[order], count, real.class_names)
 
-        def offer(block: Ints) -> Offer:
-            nonlocal done
-            done += len(block)
-            if on_progress is not None:
-                on_progress(done, "")
-            places = order[torch.from_numpy(block)]
-            ascending = places.argsort()
-            return offered(real.batch(places[ascending])[ascending.argsort()], side)
-
-        return cls(settled(offer, labels.numpy(), side), labels, count, real.class_names)
+    @classmethod
+    def costs(cls, real: CloudSource, budget: Budget) -> Tensor:
+        """Coded one after the other, class by class: a cloud that those before it predict takes few bytes."""
+        order = real.hard_labels.argsort(stable=True)
+        costs = torch.empty(len(order), dtype=torch.float64)
+        costs[order] = torch.from_numpy(_settled(real, order, budget.side).bits / 8)
+        return costs
 
     @classmethod
     def from_arrays(
@@ -216,6 +212,23 @@ def _read(stream: Bytes, classes: Ints, side: int) -> Packed:
         "voxels", facts, lambda: {"bits": torch.from_numpy(decode_grids(stream, classes, side).bits)}, packed
     )
     return found
+
+
+def _settled(real: CloudSource, order: Tensor, side: int, on_progress: Report | None = None) -> Settled:
+    """Grids and bits of the clouds of a set in an order, class by class; read some at a time."""
+    _checked_side(side)
+    done = 0
+
+    def offer(block: Ints) -> Offer:
+        nonlocal done
+        done += len(block)
+        if on_progress is not None:
+            on_progress(done, "")
+        places = order[torch.from_numpy(block)]
+        ascending = places.argsort()
+        return offered(real.batch(places[ascending])[ascending.argsort()], side)
+
+    return settled(offer, real.hard_labels[order].numpy(), side)
 
 
 def _checked_side(side: int) -> int:

@@ -14,8 +14,9 @@ from pcdistill.selection.herding import select_herding
 from pcdistill.selection.kcenter import select_kcenter
 from pcdistill.selection.medoid import select_medoid
 from pcdistill.selection.random import select_random
+from pcdistill.selection.thrift import POWER, select_thrift
 
-GREEDY = {"herding": select_herding, "kcenter": select_kcenter, "medoid": select_medoid}
+GREEDY = {"herding": select_herding, "kcenter": select_kcenter, "medoid": select_medoid, "thrift": select_thrift}
 quick = settings(max_examples=25)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -268,3 +269,35 @@ def test_medoids_find_separated_groups() -> None:
         members = values[10 * group : 10 * group + 10]
         inner = [int(c) - 10 * group for c in chosen if int(c) // 10 == group]
         assert cost(members, tuple(inner)) == pytest.approx(optimum(members, 1))
+
+
+# Thrift
+
+
+@quick
+@given(seeds, st.integers(1, 12), st.integers(0, 2**16))
+def test_thrift_takes_the_greatest_gain_for_the_root_of_its_cost(seed: int, count: int, other: int) -> None:
+    """From the definition, turn by turn."""
+    values = features(seed, 12)
+    costs = torch.rand(12, generator=generator(other), dtype=torch.float64) + 0.1
+    chosen = select_thrift(values, count, generator(), costs=costs).tolist()
+    apart = [[float((a - b).norm()) for b in values] for a in values]
+    nearest = [max(map(max, apart))] * 12
+    for turn, taken in enumerate(chosen):
+        gains = [sum(max(0.0, near - row[j]) for near, row in zip(nearest, apart, strict=True)) for j in range(12)]
+        worth = [gain / float(costs[j]) ** POWER for j, gain in enumerate(gains)]
+        left = [worth[j] for j in range(12) if j not in chosen[:turn]]
+        assert worth[taken] >= max(left) - 1e-9
+        nearest = [min(near, row[taken]) for near, row in zip(nearest, apart, strict=True)]
+
+
+def test_thrift_prefers_what_is_cheap() -> None:
+    values = column(0, 0.1, 5, 5.1)
+    assert select_thrift(values, 2, generator(), costs=torch.tensor([9.0, 1, 1, 9])).tolist() == [1, 2]
+    assert select_thrift(values, 2, generator(), costs=torch.tensor([1.0, 9, 9, 1])).tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("costs", [torch.ones(3), torch.tensor([1.0, 0, 1, 1]), torch.tensor([1.0, -1, 1, 1])])
+def test_thrift_refuses_costs_that_are_none(costs: Tensor) -> None:
+    with pytest.raises(InputError, match=r"costs of shape .* expected \(4,\), all positive"):
+        select_thrift(column(0, 1, 2, 3), 2, generator(), costs=costs)

@@ -154,13 +154,13 @@ def test_shapes_are_measured_on_held_out_clouds(tiny_clouds: PointClouds) -> Non
     plan = plan.model_copy(update={"recipe": recipe("tuned", steps=2, bf16=False)})
     seen: list[int] = []
 
-    def choosing(train: PointClouds) -> allocation.Choose:
+    def choosing(train: PointClouds, shape: Shape) -> allocation.Choose:
         seen.append(len(train))
         return chooser(train, "random", "raw", 0)
 
     shapes = [Shape(8, 5), Shape(64, 12), Shape(16, 4)]  # the second is too large
     trials = measured(tiny_clouds, 3 * 60, shapes, CODED, choosing, plan)
-    assert seen == [18]  # the last two clouds of every class are held out
+    assert seen == [18] * 3  # the last two clouds of every class are held out
     assert {trial.shape for trial in trials} == {shapes[0], shapes[2]}
     assert trials[0].accuracy >= trials[1].accuracy
     with pytest.raises(InputError, match=r"^bytes per class: 60"):

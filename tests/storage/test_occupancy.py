@@ -145,13 +145,14 @@ def test_what_is_settled_takes_fewer_bits_and_stays_near(shapes: tuple[np.ndarra
     def offer(block: np.ndarray) -> Offer:
         return Offer(whole.grids[block], whole.prices[block])
 
-    found = settled(offer, labels, 10)
+    found, bits = settled(offer, labels, 10)
     changed = found[:] != whole.grids
     assert 0 < changed.mean() < 0.05
     assert np.isfinite(whole.prices[changed]).all()
     assert len(encode_grids(found, labels)) < 0.9 * len(encode_grids(whole.grids, labels))
     assert found.counts().min() > 0
-    dear = settled(lambda block: Offer(whole.grids[block], np.full_like(whole.prices[block], np.inf)), labels, 10)
+    assert bits.sum() / 8 == pytest.approx(len(encode_grids(found, labels)), rel=0.01)
+    dear, _ = settled(lambda block: Offer(whole.grids[block], np.full_like(whole.prices[block], np.inf)), labels, 10)
     assert (dear[:] == whole.grids).all()
 
 

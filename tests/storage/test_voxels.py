@@ -287,6 +287,32 @@ def test_the_storage_that_serves_a_budget(given: dict[str, Any], name: str) -> N
     assert resolve(SelectSpec(**given)).storage.name == name
 
 
+def test_costs_of_clouds_add_up_to_the_stream(tiny_clouds: PointClouds) -> None:
+    """In whatever order the clouds stand."""
+    order = torch.randperm(len(tiny_clouds), generator=torch.Generator().manual_seed(0))
+    costs = VoxelClouds.costs(tiny_clouds[order], Budget(1, 16, side=10))
+    assert costs.sum() == pytest.approx(VoxelClouds.of_all(tiny_clouds[order], 10, 16).nbytes, abs=8)
+    by_class = [costs[tiny_clouds.labels[order] == label] for label in range(3)]
+    assert torch.equal(
+        torch.cat(by_class), VoxelClouds.costs(tiny_clouds[order][order_of(tiny_clouds[order])], Budget(1, 16, side=10))
+    )
+
+
+def order_of(clouds: PointClouds) -> Tensor:
+    return clouds.labels.argsort(stable=True)
+
+
+def test_thrift_fits_more_clouds_in(tiny_file: Path, tmp_path: Path) -> None:
+    def chosen(method: str) -> Artefact:
+        return written(
+            Select(data=str(tiny_file), output=tmp_path / "a.h5", method=method, bytes_per_class=30, side=10)
+        )
+
+    thrifty = chosen("thrift")
+    assert thrifty.storage.nbytes <= 3 * 30
+    assert thrifty.metadata.clouds_per_class >= chosen("kcenter").metadata.clouds_per_class
+
+
 def test_a_smaller_side_where_the_first_is_too_large(tiny_file: Path, tmp_path: Path) -> None:
     made = written(selecting(tiny_file, tmp_path / "a.h5", bytes_per_class=5))
     assert made.storage.nbytes <= 3 * 5
