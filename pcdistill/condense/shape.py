@@ -72,8 +72,8 @@ def _predicted(bytes_per_class: float, sizes: Sequence[int], shape: Shape, coded
 def sides(bytes_per_class: float) -> list[int]:
     """Cells a side of grids that a budget can be spent on, the most promising first, then ever smaller ones.
 
-    A power law through what served best of a few sides in trials on a validation split of ModelNet10, 10 at 123 to
-    1,229 bytes per class, and of ModelNet40, 8 to 14: to be fitted anew to records once there are some.
+    A power law through what served best of a few sides in trials on a validation split of ModelNet10
+    (docs/notebook/14-voxels.md), from 8 at 123 bytes per class to 12 at 1,229.
     """
     best = round(8 * (bytes_per_class / 123) ** 0.17)
     return list(range(min(24, max(4, best)), 3, -1))

@@ -1,0 +1,93 @@
+"""Tables of accuracy at equal bytes in voxels, of the smallest files for most of the accuracy, and beside papers."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.wording import NAMES
+from pcdistill.results.record import WHOLE, Record, read_records
+from pcdistill.results.table import Table, accuracy_cell
+
+ARMS = {"random": "random", "medoid": "medoids", "thrift": "thrift", "krr": "distilled"}
+SHARES = (0.90, 0.95, 0.99)  # of the accuracy of the whole set
+
+
+def by_bytes(records: Sequence[Record], arms: Sequence[str]) -> str:
+    """Rows of the budgets at which exactly these arms were measured: clouds, accuracies, and the whole set's."""
+    rows = []
+    for dataset, size, cells in _budgets(records):
+        if set(cells) == {*arms, WHOLE}:
+            clouds = (f"{float(cells[arm].clouds_per_class or 0):.0f}" for arm in arms)
+            rows.append([
+                NAMES.get(dataset, dataset), f"{size:,}", " / ".join(clouds),
+                *(accuracy_cell(cells[arm]) for arm in arms), accuracy_cell(cells[WHOLE]),
+                f"{cells[WHOLE].bytes_per_class / size:,.0f}",
+            ])  # fmt: skip
+    header = ["", "bytes per class", "clouds per class", *(ARMS[arm] for arm in arms), "whole set", "times smaller"]
+    return Table(header, rows).markdown() if rows else ""
+
+
+def smallest(records: Sequence[Record]) -> str:
+    """The smallest file of these records that trains to a share of the whole set's accuracy; where none does, no row."""
+    rows = []
+    for dataset in dict.fromkeys(record.dataset for record in records):
+        own = [record for record in records if record.dataset == dataset]
+        whole = next(record for record in own if record.arm == WHOLE)
+        made = sorted((record for record in own if record is not whole), key=lambda record: record.bytes_per_class)
+        classes = len(whole.class_names)
+        for share in SHARES:
+            enough = (record for record in made if record.accuracy_mean >= share * whole.accuracy_mean)
+            if (first := next(enough, None)) is not None:
+                rows.append([
+                    NAMES.get(dataset, dataset), f"{100 * share:.0f} %", f"{first.bytes_per_class * classes:,.0f}",
+                    f"{int(first.variant or 0):,}", ARMS[first.arm], accuracy_cell(first), accuracy_cell(whole),
+                ])  # fmt: skip
+    header = ["", "of the whole set's accuracy", "bytes of all classes", "budget of a class", "how", "accuracy", "whole"]
+    return Table(header, rows).markdown()
+
+
+def beside_papers(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -> str:
+    """What papers print, and the fewest bytes at which these records are at least as accurate."""
+    rows = []
+    for one in sorted(papers, key=lambda one: (one["dataset"], one["bytes_per_class"], one["accuracy"])):
+        own = [record for record in records if record.dataset == one["dataset"] and record.arm != WHOLE]
+        enough = [record for record in own if record.accuracy_mean >= one["accuracy"]]
+        if enough:
+            ours = min(enough, key=lambda record: record.bytes_per_class)
+            rows.append([
+                NAMES[one["dataset"]], one["method"], f"{one['bytes_per_class']:,}", f"{100 * one['accuracy']:.1f}",
+                f"{int(ours.variant or 0):,}", ARMS[ours.arm], accuracy_cell(ours),
+                f"{one['bytes_per_class'] / ours.bytes_per_class:,.0f}",
+            ])  # fmt: skip
+    header = ["", "paper", "its bytes per class", "it prints", "ours, bytes per class", "how", "accuracy", "times smaller"]
+    return Table(header, rows).markdown()
+
+
+def _budgets(records: Sequence[Record]) -> Iterator[tuple[str, int, dict[str, Record]]]:
+    """Data sets and budgets, and by arm what was measured there, the whole set among it."""
+    for dataset in dict.fromkeys(record.dataset for record in records):
+        own = [record for record in records if record.dataset == dataset]
+        whole = {record.arm: record for record in own if record.arm == WHOLE}
+        for size in sorted({int(record.variant or 0) for record in own if record.arm != WHOLE}):
+            yield dataset, size, {record.arm: record for record in own if record.variant == str(size)} | whole
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """Of the records in this folder, and of those of whole sets under the same protocol in the folder `frontier`."""
+    records = read_records(folder / "records.jsonl")
+    protocols = {record.protocol for record in records}
+    wholes = [
+        record
+        for record in read_records(folder.parent / "frontier" / "records.jsonl")
+        if record.arm == WHOLE and record.protocol in protocols
+    ]
+    records = [*records, *wholes]
+    papers = json.loads((folder.parent / "published.json").read_text())["points"]
+    return {
+        "distilled": by_bytes(records, ("random", "medoid", "krr")),
+        "selected": by_bytes(records, ("random", "medoid")),
+        "all": by_bytes(records, ("random",)),
+        "smallest": smallest(records),
+        "papers": beside_papers(records, papers),
+    }
