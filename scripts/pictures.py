@@ -11,7 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+from pcdistill.clouds import PointClouds
+from pcdistill.data import load
 from pcdistill.results.record import read_records, write_records
+from pcdistill.storage.voxels import VoxelClouds
+from pcdistill.viewing import gallery
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "runs" / "view"
@@ -24,6 +30,7 @@ HALVES = (
     ("monitor", "night_stand", "sofa", "table", "toilet"),
 )
 MOVING = ("chair", "table", "toilet")
+CLOUD, SIDES = 3, (16, 10, 6)  # of every class; of grids
 FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking")
 
 
@@ -46,6 +53,21 @@ def main() -> None:
     write_records(records, [one for one in beside if one.bytes_per_class < MOST or one.arm == "whole"])
     run("view", source, "--real", "modelnet10", "--model", network, "--records", records, "--html", page)
     screenshot(page, IMAGES / "page.png")
+    voxels(IMAGES / "voxels.png")
+
+
+def voxels(picture: Path) -> None:
+    """A cloud of every second class as it is, and from grids of 16, 10 and 6 cells a side, all its class stored with it."""
+    real = load("modelnet10", "train", points=1024)
+    first = torch.stack([(real.labels == label).nonzero()[CLOUD, 0] for label in range(0, real.num_classes, 2)])
+    shown = PointClouds(real.points[first], torch.arange(len(first)), real.class_names[::2], real.provenance)
+    points = [shown.points]
+    with torch.no_grad():
+        points += [VoxelClouds.of_all(shown, side, 1024).decode().points for side in SIDES]
+    columns = torch.stack(points, 1).flatten(0, 1)
+    labels = shown.labels.repeat_interleave(len(points))
+    title = "ModelNet10: real, and grids of 16, 10 and 6 cells a side"
+    gallery(PointClouds(columns, labels, shown.class_names, real.provenance), picture, tile=170, title=title)
 
 
 def screenshot(page: Path, picture: Path) -> None:

@@ -29,13 +29,13 @@ def by_bytes(records: Sequence[Record], arms: Sequence[str]) -> str:
 
 
 def smallest(records: Sequence[Record]) -> str:
-    """The smallest file of these records that trains to a share of the whole set's accuracy; where none does, no row."""
+    """The smallest file that trains to a share of the whole set's accuracy; no row where none of these does."""
     rows = []
     for dataset in dict.fromkeys(record.dataset for record in records):
         own = [record for record in records if record.dataset == dataset]
         whole = next(record for record in own if record.arm == WHOLE)
         made = sorted((record for record in own if record is not whole), key=lambda record: record.bytes_per_class)
-        classes = len(whole.class_names)
+        classes = len(made[0].class_names)
         for share in SHARES:
             enough = (record for record in made if record.accuracy_mean >= share * whole.accuracy_mean)
             if (first := next(enough, None)) is not None:
@@ -43,7 +43,15 @@ def smallest(records: Sequence[Record]) -> str:
                     NAMES.get(dataset, dataset), f"{100 * share:.0f} %", f"{first.bytes_per_class * classes:,.0f}",
                     f"{int(first.variant or 0):,}", ARMS[first.arm], accuracy_cell(first), accuracy_cell(whole),
                 ])  # fmt: skip
-    header = ["", "of the whole set's accuracy", "bytes of all classes", "budget of a class", "how", "accuracy", "whole"]
+    header = [
+        "",
+        "of the whole set's accuracy",
+        "bytes of all classes",
+        "budget of a class",
+        "how",
+        "accuracy",
+        "whole",
+    ]
     return Table(header, rows).markdown()
 
 
@@ -60,7 +68,16 @@ def beside_papers(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -
                 f"{int(ours.variant or 0):,}", ARMS[ours.arm], accuracy_cell(ours),
                 f"{one['bytes_per_class'] / ours.bytes_per_class:,.0f}",
             ])  # fmt: skip
-    header = ["", "paper", "its bytes per class", "it prints", "ours, bytes per class", "how", "accuracy", "times smaller"]
+    header = [
+        "",
+        "paper",
+        "its bytes per class",
+        "it prints",
+        "ours, bytes per class",
+        "how",
+        "accuracy",
+        "times smaller",
+    ]
     return Table(header, rows).markdown()
 
 
@@ -85,9 +102,9 @@ def tables(folder: Path) -> dict[str, str]:
     records = [*records, *wholes]
     papers = json.loads((folder.parent / "published.json").read_text())["points"]
     return {
-        "distilled": by_bytes(records, ("random", "medoid", "krr")),
-        "selected": by_bytes(records, ("random", "medoid")),
-        "all": by_bytes(records, ("random",)),
-        "smallest": smallest(records),
-        "papers": beside_papers(records, papers),
+        "voxels_distilled": by_bytes(records, ("random", "medoid", "krr")),
+        "voxels_selected": by_bytes(records, ("random", "medoid")),
+        "voxels_all": by_bytes(records, ("random",)),
+        "voxels_smallest": smallest(records),
+        "voxels_papers": beside_papers(records, papers),
     }

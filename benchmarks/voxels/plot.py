@@ -1,0 +1,54 @@
+"""Accuracy against bytes per class, voxels beside coded points.
+
+python -m benchmarks.voxels.plot    # writes modelnet10 and modelnet40, .png and .svg
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.wording import NAMES
+from pcdistill.results.plots import Curve, Point, accuracy_plot
+from pcdistill.results.record import WHOLE, Record, read_records
+
+HERE = Path(__file__).parent
+VOXELS = {"random": "voxels, random", "medoid": "voxels, medoids", "krr": "voxels, distilled"}
+CODED = {"random": "coded points, random", "krr": "coded points, distilled"}
+
+
+def draw(dataset: str, voxels: Sequence[Record], coded: Sequence[Record], path: Path) -> None:
+    """One picture: `voxels` are the records of this folder, `coded` those of `frontier`; path is a .png or .svg."""
+    own, other = ([one for one in part if one.dataset == dataset and one.protocol.startswith("tuned")]
+                  for part in (voxels, coded))  # fmt: skip
+    curves = [_curve(name, line) for arm, name in VOXELS.items() if (line := [one for one in own if one.arm == arm])]
+    curves += [_curve(name, line) for arm, name in CODED.items() if (line := [one for one in other if one.arm == arm])]
+    wholes = [one for one in other if one.arm == WHOLE]
+    levels = [_curve(f"whole set\n{one.bytes_per_class:,.0f} bytes", [one]) for one in wholes]
+    printed = json.loads((HERE.parent / "published.json").read_text())["points"]
+    points = [
+        Point(one["method"], one["bytes_per_class"], one["accuracy"]) for one in printed if one["dataset"] == dataset
+    ]
+    note = "PointNet, test clouds of 1024 points; mean ± standard deviation; crosses: as printed in papers."
+    accuracy_plot(curves, levels, path, f"{NAMES[dataset]}: accuracy against bytes per class", note, points)
+
+
+def _curve(label: str, line: Sequence[Record]) -> Curve:
+    line = sorted(line, key=lambda record: record.bytes_per_class)
+    return Curve(
+        label,
+        [record.bytes_per_class for record in line],
+        [record.accuracy_mean for record in line],
+        [record.accuracy_std for record in line],
+    )
+
+
+def main() -> None:
+    """Draw both data sets."""
+    voxels, coded = (read_records(HERE.parent / name / "records.jsonl") for name in ("voxels", "frontier"))
+    for dataset in ("modelnet10", "modelnet40"):
+        for ending in ("png", "svg"):
+            draw(dataset, voxels, coded, HERE / f"{dataset}.{ending}")
+
+
+if __name__ == "__main__":
+    main()
