@@ -70,15 +70,16 @@ def test_the_decoder_of_soft_labels(make_artefact: Callable[..., Artefact], tmp_
 
 
 def uneven(
-    make_artefact: Callable[..., Artefact], kind: str, counts: tuple[int, ...], points: int, bits: int
+    make_artefact: Callable[..., Artefact], kind: str, counts: tuple[int, ...], points: int, bits: int, side: int = 0
 ) -> Artefact:
-    """Clouds near spheres of a size for every class, `counts` of them."""
+    """Clouds on spheres of a size for every class, `counts` of them; in grids of `side` cells, of 300 points each."""
     random = torch.Generator().manual_seed(bits)
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    rays = torch.nn.functional.normalize(torch.randn(len(labels), points, 3, generator=random), dim=2)
+    rays = torch.randn(len(labels), 300 if side else points, 3, generator=random)
+    rays = torch.nn.functional.normalize(rays, dim=2)
     names = tuple(f"class {number}" for number in range(len(counts)))
     clouds = PointClouds(rays * (0.5 + 0.5 * labels / len(counts))[:, None, None], labels, names)
-    storage = storages[kind].from_clouds(clouds, Budget(counts, points, bits))
+    storage = storages[kind].from_clouds(clouds, Budget(counts, points, bits, side=side))
     facts = make_artefact(classes=len(counts)).metadata.model_copy(
         update={
             "storage": kind, "layout": storage.layout(), "clouds_per_class": len(labels) / len(counts),
@@ -96,6 +97,26 @@ def test_the_decoder_of_coded_sets(
 ) -> None:
     uneven(make_artefact, "coded", counts, points, bits).save(tmp_path / "a.h5")
     run("coded", tmp_path / "a.h5", tmp_path / "clouds.npz")
+    clouds = Artefact.load(tmp_path / "a.h5").clouds
+    with np.load(tmp_path / "clouds.npz", allow_pickle=False) as decoded:
+        assert decoded["points"].dtype == np.float32
+        assert decoded["points"].tobytes() == clouds.points.numpy().tobytes()
+        assert decoded["labels"].tolist() == clouds.labels.tolist()
+        assert tuple(decoded["class_names"]) == clouds.class_names
+
+
+@pytest.mark.parametrize(
+    ("counts", "points", "side"), [((3, 50, 1), 40, 9), ((2, 5), 300, 14), ((2, 5), 40, 14), ((2, 2), 1, 4)]
+)
+def test_the_decoder_of_voxels(
+    make_artefact: Callable[..., Artefact], tmp_path: Path, counts: tuple[int, ...], points: int, side: int
+) -> None:
+    """In one level and in two, over blocks of all sizes; more points than cells, and fewer."""
+    made = uneven(make_artefact, "voxels", counts, points, (side - 1).bit_length(), side)
+    cells = made.storage.grids.counts()
+    assert cells.max() < points or points < cells.min()
+    made.save(tmp_path / "a.h5")
+    run("voxels", tmp_path / "a.h5", tmp_path / "clouds.npz")
     clouds = Artefact.load(tmp_path / "a.h5").clouds
     with np.load(tmp_path / "clouds.npz", allow_pickle=False) as decoded:
         assert decoded["points"].dtype == np.float32
