@@ -30,7 +30,7 @@ HALVES = (
     ("monitor", "night_stand", "sofa", "table", "toilet"),
 )
 MOVING = ("chair", "table", "toilet")
-CLOUD, SIDES = 3, (16, 10, 6)  # of every class; of grids
+STORED, SIDES = 20, (16, 10, 6)  # clouds of a class; of grids
 FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking")
 
 
@@ -57,17 +57,17 @@ def main() -> None:
 
 
 def voxels(picture: Path) -> None:
-    """A cloud of every second class as it is, and from grids of 16, 10 and 6 cells a side, all its class stored with it."""
+    """A cloud of every second class as it is, and from grids of three sizes in which 20 of every class are stored."""
     real = load("modelnet10", "train", points=1024)
-    first = torch.stack([(real.labels == label).nonzero()[CLOUD, 0] for label in range(0, real.num_classes, 2)])
-    shown = PointClouds(real.points[first], torch.arange(len(first)), real.class_names[::2], real.provenance)
-    points = [shown.points]
+    chosen = torch.cat([(real.labels == label).nonzero()[:STORED, 0] for label in range(0, real.num_classes, 2)])
+    stored = PointClouds(real.points[chosen], real.labels[chosen] // 2, real.class_names[::2], real.provenance)
+    first = torch.arange(STORED - 1, len(stored), STORED)
     with torch.no_grad():
-        points += [VoxelClouds.of_all(shown, side, 1024).decode().points for side in SIDES]
-    columns = torch.stack(points, 1).flatten(0, 1)
-    labels = shown.labels.repeat_interleave(len(points))
-    title = "ModelNet10: real, and grids of 16, 10 and 6 cells a side"
-    gallery(PointClouds(columns, labels, shown.class_names, real.provenance), picture, tile=170, title=title)
+        made = [VoxelClouds.of_all(stored, side, 1024).decode(first).points for side in SIDES]
+    columns = torch.stack([stored.points[first], *made], 1).flatten(0, 1)
+    labels = torch.arange(len(first)).repeat_interleave(1 + len(SIDES))
+    title = "ModelNet10: real, and from grids of 16, 10 and 6 cells a side"
+    gallery(PointClouds(columns, labels, stored.class_names, real.provenance), picture, tile=170, title=title)
 
 
 def screenshot(page: Path, picture: Path) -> None:
