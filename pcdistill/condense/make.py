@@ -103,7 +103,7 @@ def distill(
     _check_expansion(plan, start)
     storage = plan.storage.from_clouds(start.clouds, start.budget)
     labels = label(storage, plan)
-    settings = schedule(spec, objective, len(storage), len(real.class_names))
+    settings = schedule(spec, objective, storage)
     done = loop.distill(
         seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers
     )  # fmt: skip

@@ -82,6 +82,7 @@ class Storage(ABC):
 
     name: ClassVar[str]
     pace: ClassVar[Mapping[str, float]] = {}  # of what is learned: factors of the learning rate of coordinates
+    patience: ClassVar[float] = 1.0  # of the steps that an objective likes, those that serve
     dense: ClassVar[bool] = False  # made of all points of a cloud, not of a budget's: a grid of cells (`Budget.side`)
     side_bytes: ClassVar[int] = 0  # of a cloud besides coordinates and soft label
     labels: Tensor  # (N,) int64: hard labels, ascending

@@ -23,7 +23,7 @@ SIDES = range(4, 65)  # cells a side that can be stored
 POINTS = 256  # of a decoded cloud, where nobody asks for others
 SPREAD = 0.8  # standard deviation, in cells, of the neighbours that a point is moved to the mean of
 REACH = 2  # cells on each side that count as neighbours
-POINT_PACE = 0.6  # the further points move, the more bits their cells take
+POINT_PACE, PATIENCE = 0.6, 0.375  # the further points move, the more bits their cells take
 NOISE = 0.5  # of a decoded point: uniform over so much of a cell
 MOST_POINTS = 1 << 16  # of a decoded cloud
 POINTS_PER_BYTE = 4096  # of decoded clouds, at most: the size of the stream bounds what a reader allocates
@@ -62,6 +62,7 @@ class VoxelClouds(SoftStorage):
 
     name = "voxels"
     pace: ClassVar[Mapping[str, float]] = {"points": POINT_PACE, "labels": LABEL_PACE}
+    patience = PATIENCE
     codes_labels = True
     dense = True
 
