@@ -3,8 +3,10 @@
 import sys
 from abc import abstractmethod
 
+from pcdistill.clouds import PointClouds
 from pcdistill.core.options import Options
 from pcdistill.core.progress import Say
+from pcdistill.data import remarks
 
 
 class Command(Options):
@@ -20,6 +22,12 @@ class Command(Options):
         Raises:
             InputError, OSError: bad input, as early as it can be known.
         """
+
+
+def tell(*sets: object) -> None:
+    """Lines on how data sets were read: what was filled up, left out, taken for something. Of anything else none."""
+    for line in remarks(*(one for one in sets if isinstance(one, PointClouds))):
+        warn(line)
 
 
 def warn(text: str) -> None:

@@ -1,17 +1,21 @@
 """`pcdistill data`: list, describe and convert data sets."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pcdistill.commands.base import Command
+from pcdistill.commands.base import Command, tell, warn
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_writable
-from pcdistill.core.options import Positional, Root, Seed
+from pcdistill.core.options import Positional, Root, Seed, UpAxis
 from pcdistill.core.progress import Say
-from pcdistill.data import catalog, info, load, write_hdf5
+from pcdistill.data import catalog, info, write_hdf5
+from pcdistill.data.catalog import load_counted
+from pcdistill.data.objects import MESH_POINTS
+from pcdistill.data.prepare import Counted, MissingSplit, Wanted
 
 
 class Data(Command):
@@ -21,7 +25,11 @@ class Data(Command):
     name: Annotated[str | None, Positional, Field(description="catalog name, file or folder")] = None
     output: Annotated[Path | None, Field(description="HDF5 file to write (convert)")] = None
     root: Root = None
-    points: Annotated[int | None, Field(ge=1, description="points per cloud (convert)")] = None
+    up_axis: UpAxis = None
+    points: Annotated[
+        int | None,
+        Field(ge=1, description="points per cloud (default: as stored, or 1024 where clouds have unequal numbers)"),
+    ] = None
     seed: Seed = 0
 
     def run(self, say: Say) -> None:
@@ -33,13 +41,33 @@ class Data(Command):
         if self.name is None:
             raise InputError(f"data {self.action}", "no data set named", "a catalog name, file or folder")
         if self.action == "info":
-            say(json.dumps(info(self.name, self.root), indent=2))
+            said = info(self.name, self.root, Wanted(self.points, seed=self.seed, up_axis=self.up_axis), tell)
+            say(json.dumps(said, indent=2))
             return
         if self.output is None:
             raise InputError("data convert", "no --output", "the HDF5 file to write")
         check_writable(self.output)
-        train, test = (
-            load(self.name, split, root=self.root, points=self.points, seed=self.seed) for split in ("train", "test")
-        )
-        write_hdf5(train, test, self.output)
-        say(f"wrote {self.output}: {len(train)} + {len(test)} clouds x {train.points_per_cloud} points")
+        self._convert(self.name, self.output, say)
+
+    def _convert(self, name: str, output: Path, say: Say) -> None:
+        """Write both splits, or the one that there is, at one number of points."""
+        wanted = Wanted(self.points, seed=self.seed, up_axis=self.up_axis)
+        found = self._splits(name, wanted)
+        if len({one.clouds.points_per_cloud for one in found.values()}) > 1:
+            found = self._splits(name, replace(wanted, points=MESH_POINTS))
+        train, test = found["train"].clouds, found["test"].clouds if "test" in found else None
+        numbers = {split: one.numbers for split, one in found.items() if one.numbers is not None}
+        numbers = {} if all((each == train.points_per_cloud).all() for each in numbers.values()) else numbers
+        write_hdf5(train, test, output, true_points=numbers)
+        tell(train, test)
+        both = f"{len(train)}" if test is None else f"{len(train)} + {len(test)}"
+        say(f"wrote {output}: {both} clouds x {train.points_per_cloud} points")
+
+    def _splits(self, name: str, wanted: Wanted) -> dict[str, Counted]:
+        """Both splits, or train alone where there is no other."""
+        found = {"train": load_counted(name, "train", wanted, self.root)}
+        try:
+            found["test"] = load_counted(name, "test", wanted, self.root)
+        except MissingSplit as missing:
+            warn(f"train alone: {missing}")
+        return found

@@ -44,7 +44,7 @@ class Distill(DistillSpec, Making):
         plan = resolve(self)
         check_writable(self.output)
         checkpoint = self.output.with_name(self.output.name + ".checkpoint")
-        with self._page(say) as live, self.real(plan.protocol) as real:
+        with self._page(say) as live, self.real(plan.protocol, self.points) as real:
             artefact = make.distill(
                 real, plan, dataset=self.data, checkpoint=checkpoint, resume=self.resume,
                 followers=self._followers(real, live),

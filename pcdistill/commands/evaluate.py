@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, model_validator
 
 from pcdistill.artefact.artefact import set_name
-from pcdistill.commands.base import Command
+from pcdistill.commands.base import Command, tell, warn
 from pcdistill.core.environment import revision
 from pcdistill.core.errors import InputError
 from pcdistill.core.progress import Say, progress
@@ -34,6 +34,8 @@ from pcdistill.results.table import mean_per_cent
 from pcdistill.teaching import OnPolicy
 from pcdistill.training.recipe import EvaluationProtocol
 from pcdistill.training.trained import Trained
+
+USUAL_POINTS = EvaluationProtocol.model_fields["test_points"].default
 
 
 class Cell(NamedTuple):
@@ -79,6 +81,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
         if self.network is not None and self.networks:
             raise InputError("evaluate", "--network and --networks", "one of them")
         subject = open_subject(self)
+        tell_of(subject)
         conditions, others = self._tests(subject)
         kept = Kept(self.output)
         cells = list[Cell]()
@@ -198,6 +201,14 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
             if key not in ("source", "root", "output", "json", "per_class"):
                 words += ["--" + key.replace("_", "-"), *_words(value)]
         return shlex.join(words)
+
+
+def tell_of(subject: Subject) -> None:
+    """How what is trained on and tested was read, and whether test clouds have fewer points than usual."""
+    tell(subject.made, subject.test)
+    points = subject.protocol.test_points
+    if points == subject.test.points_per_cloud < USUAL_POINTS:
+        warn(f"tested at {points} points, all that test clouds have; {USUAL_POINTS} are usual (--test-points)")
 
 
 def _words(value: Any) -> list[str]:

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 
 from pcdistill.artefact.artefact import Artefact, set_name
 from pcdistill.clouds import PointClouds
-from pcdistill.commands.base import Command
+from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_other, check_writable
 from pcdistill.core.options import Positional, Root, Seed
@@ -79,6 +79,8 @@ class Export(Command):
         if not self.output.is_dir():
             check_writable(self.output)
         clouds = load(self.source, self.split, root=self.root, seed=self.seed) if artefact is None else artefact.clouds
+        if artefact is None:
+            tell(clouds)
         colours = height_colouring(clouds) if self.colour == "height" else None
         written = write_clouds(clouds, self.output, colours, self.format)
         what = f"{written.clouds:,} clouds x {written.points} points"

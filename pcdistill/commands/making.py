@@ -9,10 +9,10 @@ from pydantic import Field
 
 from pcdistill.artefact.artefact import Artefact, finesse
 from pcdistill.clouds import CloudSource
-from pcdistill.commands.base import Command
+from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Root, Streamed
-from pcdistill.data import load, open_streamed
+from pcdistill.core.options import Root, Streamed, UpAxis
+from pcdistill.data import any_number, load, open_streamed
 from pcdistill.evaluation import split
 from pcdistill.training.recipe import EvaluationProtocol
 
@@ -24,19 +24,24 @@ class Making(Command):
     output: Annotated[Path, Field(description="artefact to write (.h5)")]
     root: Root = None
     stream: Streamed = False
+    up_axis: UpAxis = None
 
     @contextmanager
-    def real(self, protocol: EvaluationProtocol) -> Iterator[CloudSource]:
+    def real(self, protocol: EvaluationProtocol, points: int | None = None) -> Iterator[CloudSource]:
         """The clouds that the set is made of, without those that `protocol` chooses recipes on.
 
-        They are in memory, or with `stream` an open file.
+        They are in memory, or with `stream` an open file. A folder gives them `points` points at least.
         """
         if not self.stream:
-            yield split(load(self.data, "train", root=self.root), protocol)[0]
+            clouds = load(self.data, "train", root=self.root, up_axis=self.up_axis)
+            if points is not None and points > clouds.points_per_cloud and any_number(clouds):
+                clouds = load(self.data, "train", root=self.root, up_axis=self.up_axis, points=points)
+            tell(clouds)
+            yield split(clouds, protocol)[0]
             return
         if protocol.grid is not None:
             raise InputError("protocol", f"{protocol.name}, which holds clouds out, with --stream", "a set in memory")
-        with open_streamed(self.data, "train", root=self.root) as real:
+        with open_streamed(self.data, "train", root=self.root, up_axis=self.up_axis) as real:
             yield real
 
 

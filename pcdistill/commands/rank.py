@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from pcdistill.commands.base import Command
+from pcdistill.commands.evaluate import tell_of
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Paths, Positional
 from pcdistill.core.progress import Say, progress
@@ -32,6 +33,7 @@ class Rank(SubjectSpec, Command):
 
     def run(self, say: Say) -> None:
         subject = open_subject(self, real=True)
+        tell_of(subject)
         made, real, protocol = subject.artefact, subject.real, subject.protocol
         if made is None:
             raise InputError(self.source, "a data set or a network", "an artefact")

@@ -14,7 +14,7 @@ class Select(SelectSpec, Making):
     def run(self, say: Say) -> None:
         plan = resolve(self)
         check_writable(self.output)
-        with self.real(plan.protocol) as real:
+        with self.real(plan.protocol, self.points) as real:
             artefact = make.select(real, plan, dataset=self.data)
         artefact.save(self.output)
         say(f"wrote {self.output}: {summary(artefact)}")

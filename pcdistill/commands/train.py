@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from pcdistill.artefact.artefact import set_name
-from pcdistill.commands.base import Command
+from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_writable
 from pcdistill.core.options import Seed
@@ -51,6 +51,7 @@ class Train(TrainingSpec, SupervisionSpec, Command):
             raise InputError("output", str(self.output), "a name that ends in .safetensors")
         check_writable(self.output)
         training = open_training(self.model_copy(update={"network": self._network()}), self.points)
+        tell(training.made)
         supervision = training.supervision
         notes: list[tuple[int, int, Agreement]] = []
         losses: list[float] = []

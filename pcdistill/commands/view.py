@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from pcdistill.artefact.artefact import Artefact, exhibit_of
-from pcdistill.commands.base import Command
+from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_other, check_writable
 from pcdistill.core.options import Positional, Root
@@ -130,6 +130,7 @@ class View(Command):
         if isinstance(made, Artefact):
             exhibit = self._artefact(made)
         else:
+            tell(made)
             self._check_plain()
             clouds = standing(made[chosen(made, self.class_, self._columns)])
             exhibit = Exhibit(f"{self.source}, {self.split}", clouds, (clouds.points,))

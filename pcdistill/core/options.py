@@ -166,6 +166,10 @@ def merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 Positional = Field(json_schema_extra={"positional": True})
 Root = Annotated[Path | None, Field(description="folder of data sets (default: PCDISTILL_DATA, else ./data)")]
+UpAxis = Annotated[
+    Literal["y", "z"] | None,
+    Field(description="up axis of the data set's files (default: what they say, or what is usual in their layout)"),
+]
 Streamed = Annotated[bool, Field(description="read the set batch by batch: for sets larger than memory")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="of everything random")]
 Workers = Annotated[int, Field(ge=1, description="jobs at work on a machine, which share its threads")]

@@ -13,18 +13,17 @@ from pathlib import Path
 
 import h5py
 
-from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import cache_root, sha256_file
-from pcdistill.data.prepare import tracked
+from pcdistill.data.prepare import Counted, tracked
 from pcdistill.data.project import load_exact, write_splits
 
 VERSION = 1  # raise when a reader's output changes, so that old entries are no longer found
 
 
 def cached(
-    files: Sequence[Path], root: Path, facts: dict[str, str | int | None], convert: Callable[[], PointClouds]
-) -> PointClouds:
+    files: Sequence[Path], root: Path, facts: dict[str, str | int | None], convert: Callable[[], Counted]
+) -> Counted:
     """What `convert` makes of `files` (below `root`) and `facts`, from the cache if it is there.
 
     A cache that cannot be written is done without.
@@ -34,14 +33,14 @@ def cached(
     found = _stored(path)
     if found is not None:
         return found
-    clouds = convert()
+    clouds, numbers = found = convert()
     provenance = json.dumps(dict(clouds.provenance))
     attributes = {"fingerprint": clouds.fingerprint(), "provenance": provenance}
     try:
-        write_splits(path, {"clouds": clouds}, "float32", attributes)
+        write_splits(path, {"clouds": clouds}, "float32", attributes, {} if numbers is None else {"clouds": numbers})
     except OSError:
-        return clouds  # a read-only or full disk costs time on the next load, nothing else
-    return clouds
+        return found  # a read-only or full disk costs time on the next load, nothing else
+    return found
 
 
 def _key(files: Sequence[Path], root: Path, facts: dict[str, str | int | None]) -> str:
@@ -55,14 +54,15 @@ def _key(files: Sequence[Path], root: Path, facts: dict[str, str | int | None]) 
     return digest.hexdigest()
 
 
-def _stored(path: Path) -> PointClouds | None:
+def _stored(path: Path) -> Counted | None:
     """The entry at `path`, or None if there is none or it is not what was written."""
     if not path.is_file():
         return None
     try:
         with h5py.File(path, "r") as file:
             fingerprint, provenance = str(file.attrs["fingerprint"]), json.loads(file.attrs["provenance"])
+            numbers = file["clouds/true_points"][()] if "clouds/true_points" in file else None
         clouds = replace(load_exact(path, "clouds"), provenance=provenance)
     except (OSError, KeyError, ValueError, RuntimeError):
         return None
-    return clouds if clouds.fingerprint() == fingerprint else None
+    return Counted(clouds, numbers) if clouds.fingerprint() == fingerprint else None

@@ -7,7 +7,7 @@ the current folder. Each has a card in the repository's `datasets/`.
 import importlib
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from pcdistill.core.registry import nearest
 from pcdistill.data import project
 from pcdistill.data.layouts import modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, tree
 from pcdistill.data.layouts.layout import Layout
-from pcdistill.data.prepare import SPLITS, check_split
+from pcdistill.data.prepare import SPLITS, Counted, MissingSplit, Wanted, check_split
 from pcdistill.data.project import H5Clouds
 from pcdistill.data.stream import StreamedClouds
 
 ENVIRONMENT = "PCDISTILL_DATA"
+AS_STORED = Wanted()
 SHAPES_POINTS = 1024  # of each procedural cloud when no number is asked for
 
 
@@ -147,6 +148,8 @@ def load(
     root: str | os.PathLike[str] | None = None,
     points: int | None = None,
     seed: int = 0,
+    at_most: bool = False,
+    up_axis: str | None = None,
 ) -> PointClouds:
     """A catalog set, or the set at a path, in memory.
 
@@ -155,10 +158,13 @@ def load(
             is a path if it exists or has a path separator or suffix.
         split: "train" or "test".
         root: folder that holds catalog sets; default `PCDISTILL_DATA`, else `data` in the current folder.
-        points: points per cloud; None keeps all stored ones, 1024 of meshes and of `shapes`.
-            Where the stored order is that of a sample, the first ones are kept, else a seeded subset;
-            the provenance says which (`points_kept`).
-        seed: of mesh sampling, subsets, splits made here, and `shapes`.
+        points: points per cloud; None keeps all stored ones, 1024 of meshes, of `shapes` and of folders whose clouds
+            have unequal numbers. Where the stored order is that of a sample, the first ones are kept, else a
+            seeded subset; the provenance says which (`points_kept`). In folders smaller clouds are filled up by
+            repeats, and the provenance says how many (`filled`, `least_points`).
+        seed: of mesh sampling, subsets, repeats, splits made here, and `shapes`.
+        at_most: take what is stored where that is less than `points`.
+        up_axis: of what is stored, "y" or "z", in place of what the file or its layout says.
 
     Returns:
         Clouds float32, the mean of each cloud's points at the origin, the largest norm 1, z up where
@@ -166,17 +172,26 @@ def load(
 
     Raises:
         InputError: for an unknown name, a set that is not there (the message says where to get it),
-            fewer stored points than asked for, fewer than two classes, a class without train clouds,
-            and any file that is not what its layout says.
+            fewer stored points than asked for (not of folders), no such split, fewer than two classes,
+            a class without train clouds, and any file that is not what its layout says.
     """
+    return load_counted(name, split, Wanted(points, at_most, seed, up_axis), root).clouds
+
+
+def load_counted(
+    name: str | os.PathLike[str], split: str, wanted: Wanted, root: str | os.PathLike[str] | None = None
+) -> Counted:
+    """`load`, with the points that clouds of unequal numbers had."""
     check_split(split)
+    if wanted.up_axis not in (None, "y", "z"):
+        raise InputError("up_axis", f"'{wanted.up_axis}'", "y or z")
     if str(name) == "shapes":
-        return _shapes(split, points, seed)
-    path, layout, entry = _locate(str(name), root)
-    clouds = layout.read(path, split, points, seed)
+        return Counted(_shapes(split, wanted.points, wanted.seed))
+    path, layout, entry = locate(str(name), root)
+    found = layout.counted(path, split, wanted) if layout.counted else Counted(layout.read(path, split, wanted))
+    clouds = found.clouds
     _check_classes(clouds, path, split, entry)
-    clouds = replace(clouds, provenance=_named(clouds.provenance, name, entry))
-    return clouds
+    return Counted(replace(clouds, provenance=_named(clouds.provenance, name, entry)), found.numbers)
 
 
 def open_streamed(
@@ -185,6 +200,7 @@ def open_streamed(
     *,
     root: str | os.PathLike[str] | None = None,
     points: int | None = None,
+    up_axis: str | None = None,
 ) -> StreamedClouds:
     """A project HDF5 file, by path or catalog name, to be read batch by batch; close it, or use it in `with`.
 
@@ -197,10 +213,10 @@ def open_streamed(
     wanted = "a project HDF5 file (pcdistill data convert writes one)"
     if str(name) == "shapes":
         raise InputError("stream", "'shapes', which is made in memory", wanted)
-    path, layout, entry = _locate(str(name), root)
+    path, layout, entry = locate(str(name), root)
     if layout is not project.LAYOUT:
         raise InputError("stream", f"'{path}' in the layout of {layout.name}, read whole", wanted)
-    stream = StreamedClouds(path, split, points)
+    stream = StreamedClouds(path, split, wanted=Wanted(points, up_axis=up_axis))
     try:
         _check_classes(stream, path, split, entry)
     except InputError:
@@ -237,13 +253,18 @@ def _family(name: str) -> str:
 
 
 def info(
-    name: str | os.PathLike[str], root: str | os.PathLike[str] | None = None
+    name: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
+    wanted: Wanted = AS_STORED,
+    tell: Callable[..., None] | None = None,
 ) -> dict[str, str | list[str] | dict[str, dict[str, object]]]:
-    """What a set holds, both splits read once: plain values for printing.
+    """What a set holds, both splits read once: plain values for printing; train alone where there is no other.
 
     Keys: `name`, `classes` (names), `licence`, `url` and `card` (catalog sets: the card's file in the
     repository), `splits`: per split `clouds`, `points`, `per_class` (name -> clouds), `extents` (least
     and greatest x, y, z), `fingerprint`, `provenance`.
+
+    `wanted` says how to read them, `tell` is given all clouds that were read.
 
     Raises:
         InputError: as `load`.
@@ -251,8 +272,15 @@ def info(
     entry = CATALOG.get(str(name))
     splits: dict[str, dict[str, object]] = {}
     names: list[str] = []
+    read = list[PointClouds]()
     for split in SPLITS:
-        clouds = load(name, split, root=root)
+        try:
+            clouds = load_counted(name, split, wanted, root).clouds
+        except MissingSplit:
+            if not read:
+                raise
+            continue
+        read.append(clouds)
         names = list(clouds.class_names)
         flat = clouds.points.reshape(-1, 3)
         splits[split] = {
@@ -263,6 +291,8 @@ def info(
             "fingerprint": clouds.fingerprint(),
             "provenance": dict(clouds.provenance),
         }
+    if tell is not None:
+        tell(*read)
     facts: dict[str, str | list[str] | dict[str, dict[str, object]]] = {"name": str(name), "classes": names}
     if entry is not None:
         facts |= {"licence": entry.licence, "url": entry.url, "card": f"datasets/{entry.card}"}
@@ -274,7 +304,7 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     return Path(root if root is not None else os.environ.get(ENVIRONMENT) or "data")
 
 
-def _locate(name: str, root: str | os.PathLike[str] | None) -> tuple[Path, Layout, Entry | None]:
+def locate(name: str, root: str | os.PathLike[str] | None) -> tuple[Path, Layout, Entry | None]:
     """The path, layout and (for catalog names) entry that `name` means, or InputError."""
     if name in CATALOG:
         entry, folder = CATALOG[name], data_root(root)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
-from pcdistill.data.prepare import Floats, check_set, enough
+from pcdistill.data.prepare import Floats, Wanted, check_set, enough
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -44,14 +44,20 @@ def dataset(group: h5py.Group, name: str, path: Path, kinds: str) -> h5py.Datase
     return found
 
 
-def data_and_label(path: Path, classes: int, points: int | None) -> tuple[Floats, NDArray[np.integer]]:
-    """Arrays `data` `(n, P, 3)` and `label` `(n,)` or `(n, 1)` of the released benchmark files.
+def up_axis_of(file: h5py.File) -> str | None:
+    """The attribute `up_axis`, if a file has one."""
+    value = file.attrs.get("up_axis")
+    return None if value is None else value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
-    `points` keeps the first this many. Raises InputError naming file and field.
+
+def data_and_label(path: Path, classes: int, wanted: Wanted) -> tuple[Floats, NDArray[np.integer], str | None]:
+    """Arrays `data` `(n, P, 3)` and `label` `(n,)` or `(n, 1)` of the released benchmark files, and their `up_axis`.
+
+    The first points that are wanted are kept. Raises InputError naming file and field.
     """
     with open_hdf5(path) as file, reading(path):
         data = dataset(file, "data", path, "f")
         label = dataset(file, "label", path, "iu")[()]
         labels = label[:, 0] if label.ndim == 2 and label.shape[1] == 1 else label
         check_set(data.shape, labels, [""] * classes, path)
-        return data[:, : enough(data.shape[1], points, f"{path} data")], labels
+        return data[:, : enough(data.shape[1], wanted, f"{path} data")], labels, up_axis_of(file)

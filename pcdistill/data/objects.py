@@ -1,7 +1,6 @@
 """One object per file: meshes (OFF, OBJ, STL, PLY with faces) and clouds (PLY, PCD, XYZ, NPY, NPZ)."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
 from pcdistill.data.pcd import parse_pcd
-from pcdistill.data.prepare import generator_for, tracked, unit_sphere
+from pcdistill.data.prepare import generator_for, unit_sphere
 
 MESH_POINTS = 1024  # points sampled from a mesh when no number is asked for
 ARRAY_NAMES = ("points", "pos", "xyz")
@@ -30,39 +29,58 @@ def read_object(path: Path, points: int | None, seed: int, name: str, *, fewer: 
     """The object in `path` as `(P, 3)` float32, mean at the origin, largest norm 1; axes as stored.
 
     A mesh is sampled at `points` (default 1024) places, uniform over its area. Of a cloud a random
-    subset of `points` is kept (None: all, in stored order); one of less is refused, or, with `fewer`, taken whole.
-    Randomness depends on `seed` and `name`.
+    subset of `points` is kept (None: all, in stored order); one of less is filled up by repeats, or, with `fewer`,
+    taken whole. Randomness depends on `seed` and `name`.
 
     Raises:
-        InputError: naming the file, if it cannot be read, has no area or extent, or too few points.
+        InputError: naming the file, if it cannot be read, has no area or extent, or a point that is not finite.
+    """
+    found = original(path)
+    if isinstance(found, Mesh) or points is None or (fewer and len(found) < points):
+        return whole_or_sampled(found, path, seed, name, points)
+    return of_points(found, path, seed, name, points)
+
+
+def original(path: Path) -> Mesh | Points:
+    """What a file holds, a cloud as `(P, 3)`: all of its points are looked at, whatever is kept of them.
+
+    Raises:
+        InputError: naming the file, if it cannot be read, holds no points, or one that is not finite.
     """
     found = parse(path)
-    rng = generator_for(name, seed)
     if isinstance(found, Mesh):
-        cloud = sample_surface(found, MESH_POINTS if points is None else points, rng, path)
-    else:
-        few = fewer and points is not None and 0 < len(found) < points
-        cloud = _subset(found, None if few else points, rng, path)
-    normalised: NDArray[np.float32] = unit_sphere(cloud[None], path)[0]
+        return found
+    if found.ndim != 2 or found.shape[1] < 3:
+        raise InputError(path, f"an array of shape {found.shape}", "(points, 3 or more)")
+    if len(found) == 0:
+        raise InputError(path, "0 points", "at least 1")
+    cloud = found[:, :3]
+    broken = int((~np.isfinite(cloud).all(axis=1)).sum())
+    if broken:
+        raise InputError(path, f"{broken} of {len(cloud)} points have NaN or infinite coordinates", "finite ones")
+    return cloud
+
+
+def whole_or_sampled(found: Mesh | Points, path: Path, seed: int, name: str, points: int | None) -> NDArray[np.float32]:
+    """All points of a cloud in stored order, or a sample of a mesh, in the frame of `read_object`."""
+    if isinstance(found, Mesh):
+        return of_points(found, path, seed, name, MESH_POINTS if points is None else points)
+    normalised: NDArray[np.float32] = unit_sphere(found[None], path)[0]
     return normalised
 
 
-def read_objects(
-    files: Sequence[Path], root: Path, points: int | None, seed: int, description: str
-) -> NDArray[np.float32]:
-    """`read_object` of every file, `(N, P, 3)`, random numbers seeded by the names relative to `root`.
+def of_points(found: Mesh | Points, path: Path, seed: int, name: str, points: int) -> NDArray[np.float32]:
+    """Exactly `points` points of an object, in the frame of `read_object`: a sample, a subset, or repeats.
 
-    Raises:
-        InputError: as `read_object`, and if `points` is None and the clouds differ in length.
+    A cloud of fewer points is there whole, in random order, as often as needed: the first ones are all different.
     """
-    clouds = [
-        read_object(file, points, seed, file.relative_to(root).as_posix()) for file in tracked(files, description)
-    ]
-    for file, cloud in zip(files, clouds, strict=True):
-        if len(cloud) != len(clouds[0]):
-            found = f"{len(cloud)} points, but {len(clouds[0])} in {files[0].name}"
-            raise InputError(file, found, "equal numbers, or a number of points to keep")
-    return np.stack(clouds)
+    rng = generator_for(name, seed)
+    if isinstance(found, Mesh):
+        kept = sample_surface(found, points, rng, path)
+    else:
+        kept = found if points == len(found) else found[np.resize(rng.permutation(len(found)), points)]
+    normalised: NDArray[np.float32] = unit_sphere(kept[None], path)[0]
+    return normalised
 
 
 def parse(path: Path) -> Mesh | Points:
@@ -102,15 +120,6 @@ def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator, place: obje
     u, v = np.where(outside, 1 - u, u), np.where(outside, 1 - v, v)
     sampled: Points = corners[which, 0] + u * edges[which, 0] + v * edges[which, 1]
     return sampled
-
-
-def _subset(cloud: Points, points: int | None, rng: np.random.Generator, path: Path) -> Points:
-    if cloud.ndim != 2 or cloud.shape[1] < 3:
-        raise InputError(path, f"an array of shape {cloud.shape}", "(points, 3 or more)")
-    if len(cloud) == 0 or len(cloud) < (points or 1):
-        raise InputError(path, f"{len(cloud)} points", f"at least {points or 1}")
-    cloud = cloud[:, :3]
-    return cloud if points is None or points == len(cloud) else cloud[rng.permutation(len(cloud))[:points]]
 
 
 def _read_off(path: Path) -> Mesh:

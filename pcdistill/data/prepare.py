@@ -1,9 +1,10 @@
 """What every reader does to raw coordinates: check, turn z up, normalise, choose points, split."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,44 @@ T = TypeVar("T")
 SPLITS = ("train", "test")
 NORMALISED = "mean of the points at the origin, largest norm 1"
 CHUNK = 256  # clouds normalised at a time: bounds the float64 copies
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a reader is to read a set.
+
+    Attributes:
+        points: per cloud; None: as many as are stored, of meshes and of clouds of unequal numbers 1024.
+        at_most: whether as many as are stored will do where they are fewer than `points`.
+        seed: of everything random.
+        up_axis: of what is stored, "y" or "z"; None: what the file says, else what is usual in the layout.
+        on_bad: called with what is wrong with an object that cannot be read, which is left out then; None: raise.
+    """
+
+    points: int | None = None
+    at_most: bool = False
+    seed: int = 0
+    up_axis: str | None = None
+    on_bad: Callable[[InputError], None] | None = None
+
+
+class Counted(NamedTuple):
+    """Clouds, and the points `(N,)` int32 that each had in its file; None where all have what was stored."""
+
+    clouds: PointClouds
+    numbers: NDArray[np.int32] | None = None
+
+
+class TooFewPoints(InputError):
+    """Fewer points than asked for; `stored` are there."""
+
+    def __init__(self, place: object, stored: int, points: int) -> None:
+        super().__init__(place, f"{stored} points per cloud", f"at least the {points} asked for")
+        self.stored = stored
+
+
+class MissingSplit(InputError):
+    """A set without the part that is asked for."""
 
 
 def unit_sphere(points: Floats, place: object, numbers: Sequence[int] | None = None) -> NDArray[np.float32]:
@@ -98,13 +137,19 @@ def check_set(shape: tuple[int, ...], labels: NDArray[np.integer], names: Sequen
         raise InputError(place, f"label {labels[at]} of cloud {at}", f"0 to {len(names) - 1} for {len(names)} classes")
 
 
-def enough(stored: int, points: int | None, place: object) -> int:
-    """How many points to keep of `stored` ones when `points` are asked for (None: all)."""
+def enough(stored: int, wanted: Wanted, place: object) -> int:
+    """How many points to keep of `stored` ones, in layouts whose clouds all have as many."""
+    points = wanted.points
+    check_number(points)
+    if points is not None and points > stored and not wanted.at_most:
+        raise TooFewPoints(place, stored, points)
+    return stored if points is None else min(points, stored)
+
+
+def check_number(points: int | None) -> None:
+    """Raise InputError for a number of points that is none."""
     if points is not None and points < 1:
         raise InputError("points", str(points), "at least 1")
-    if points is not None and points > stored:
-        raise InputError(place, f"{stored} points per cloud", f"at least the {points} asked for")
-    return stored if points is None else points
 
 
 def check_split(split: str) -> None:

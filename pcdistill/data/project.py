@@ -1,6 +1,7 @@
 """This project's HDF5: `{train,test}/{points,labels,ids}` and attributes, whole or a batch at a time.
 
 `points` `(N, P, 3)` float16 or float32, `labels` `(N,)` integers, `ids` `(N,)` bytes (not read);
+of sets of unequal numbers `true_points` `(N,)`, the points that each cloud had before it was cut or filled up;
 attributes `class_names` (needed), `source`, `licence`, `split`, `up_axis` ("z", "y" or free text).
 The order of the points carries no meaning, so the first k of them are a sample as good as any.
 """
@@ -9,6 +10,7 @@ import hashlib
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -22,7 +24,20 @@ from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
 from pcdistill.data.hdf5 import dataset, open_hdf5, reading
 from pcdistill.data.layouts.layout import Layout
-from pcdistill.data.prepare import CHUNK, NORMALISED, Floats, check_set, check_split, enough, frame, unit_sphere, z_up
+from pcdistill.data.prepare import (
+    CHUNK,
+    NORMALISED,
+    Counted,
+    Floats,
+    MissingSplit,
+    Wanted,
+    check_set,
+    check_split,
+    enough,
+    frame,
+    unit_sphere,
+    z_up,
+)
 
 LAYOUT_NAME = "project HDF5"
 KEPT_ATTRIBUTES = ("licence", "split")
@@ -38,28 +53,30 @@ class H5Clouds:
         path: the file.
         split: "train" or "test".
         points: keep the first this many points of each cloud; None keeps all.
+        wanted: in place of `points`: how to read, in full.
 
     Raises:
         InputError: naming file and field, for anything that is not this layout. Bad coordinates are
             met when their batch is read.
     """
 
-    def __init__(self, path: Path, split: str, points: int | None = None) -> None:
+    def __init__(self, path: Path, split: str, points: int | None = None, wanted: Wanted | None = None) -> None:
         check_split(split)
+        wanted = wanted or Wanted(points)
         self._path, self._split = path, split
         self._file = open_hdf5(path)
         with reading(path):
             self.class_names = class_names_of(self._file, path)
             group = self._file.get(split)
             if not isinstance(group, h5py.Group):
-                raise InputError(f"{path} {split}", "no such group", f"one of {', '.join(self._file) or 'none'}")
+                raise MissingSplit(f"{path} {split}", "no such group", f"one of {', '.join(self._file) or 'none'}")
             self._points = dataset(group, "points", path, "f")
             labels = dataset(group, "labels", path, "iu")[()]
             attributes = {name: _plain(value) for name, value in self._file.attrs.items()}
         check_set(self._points.shape, labels, self.class_names, f"{path} {split}")
         self.labels = torch.from_numpy(labels.astype(np.int64))
-        self.points_per_cloud = enough(self._points.shape[1], points, f"{path} {split}/points")
-        self._up_axis = str(attributes.get("up_axis", "unspecified"))
+        self.points_per_cloud = enough(self._points.shape[1], wanted, f"{path} {split}/points")
+        self._up_axis = wanted.up_axis or str(attributes.get("up_axis", "unspecified"))
         self.provenance: Provenance = {
             "name": path.stem,
             "split": split,
@@ -125,9 +142,18 @@ class H5Clouds:
         return unit_sphere(z_up(raw, self._up_axis), place, numbers)
 
 
-def read(path: Path, split: str, points: int | None, seed: int) -> PointClouds:
-    """One split of a project HDF5 file; `seed` is not used: nothing is random here."""
-    return H5Clouds(path, split, points).load()
+def read(path: Path, split: str, wanted: Wanted) -> PointClouds:
+    """One split of a project HDF5 file; no seed is used: nothing is random here."""
+    return H5Clouds(path, split, wanted=wanted).load()
+
+
+def read_counted(path: Path, split: str, wanted: Wanted) -> Counted:
+    """`read`, with the dataset `true_points` where the file has one."""
+    clouds = read(path, split, wanted)
+    with open_hdf5(path) as file, reading(path):
+        stored = file.get(f"{split}/true_points")
+        fits = isinstance(stored, h5py.Dataset) and stored.shape == (len(clouds),) and stored.dtype.kind in "iu"
+        return Counted(clouds, stored[()].astype(np.int32) if fits else None)
 
 
 def load_exact(path: Path, group: str) -> PointClouds:
@@ -149,11 +175,19 @@ def recognises(path: Path) -> bool:
         return True  # so that the reader says what is wrong with the file
 
 
-def write_hdf5(train: PointClouds, test: PointClouds, path: Path | str, *, dtype: str = "float16") -> None:
-    """Write both splits in the project layout, atomically, points as `dtype` (float16 or float32).
+def write_hdf5(
+    train: PointClouds,
+    test: PointClouds | None,
+    path: Path | str,
+    *,
+    dtype: str = "float16",
+    true_points: Mapping[str, NDArray[np.int32]] = MappingProxyType({}),
+) -> None:
+    """Write both splits, or train alone, in the project layout, atomically, points as `dtype` (float16 or float32).
 
     Coordinates, up axis and licence are taken over from the clouds; float16 keeps unit-sphere
-    coordinates to 5e-4. `ids` are the split and position of each cloud.
+    coordinates to 5e-4. `ids` are the split and position of each cloud. `true_points` are, by split, the points
+    `(N,)` that clouds had in their files, for sets of unequal numbers.
 
     Raises:
         InputError: if the two differ in classes or points per cloud, or have soft labels.
@@ -161,9 +195,9 @@ def write_hdf5(train: PointClouds, test: PointClouds, path: Path | str, *, dtype
     """
     if dtype not in ("float16", "float32"):
         raise InputError("dtype", f"'{dtype}'", "float16 or float32")
-    if train.class_names != test.class_names:
+    if test is not None and train.class_names != test.class_names:
         raise InputError(path, "train and test have different classes", "the same ones in the same order")
-    if train.points_per_cloud != test.points_per_cloud:
+    if test is not None and train.points_per_cloud != test.points_per_cloud:
         found = f"{train.points_per_cloud} points per cloud in train, {test.points_per_cloud} in test"
         raise InputError(path, found, "the same number")
     facts = train.provenance
@@ -174,13 +208,18 @@ def write_hdf5(train: PointClouds, test: PointClouds, path: Path | str, *, dtype
         "up_axis": str(facts.get("up_axis", "unspecified")),
         "normalisation": NORMALISED if facts.get("normalised") else "not stated",
     }
-    write_splits(path, {"train": train, "test": test}, dtype, attributes)
+    splits = {"train": train} if test is None else {"train": train, "test": test}
+    write_splits(path, splits, dtype, attributes, true_points)
 
 
 def write_splits(
-    path: Path | str, splits: Mapping[str, PointClouds], dtype: str, attributes: Mapping[str, str]
+    path: Path | str,
+    splits: Mapping[str, PointClouds],
+    dtype: str,
+    attributes: Mapping[str, str],
+    true_points: Mapping[str, NDArray[np.int32]] = MappingProxyType({}),
 ) -> None:
-    """Write `splits` of one set with `attributes`; see `write_hdf5`."""
+    """Write `splits` of one set with `attributes` and, of some, the points that clouds had; see `write_hdf5`."""
     # In memory first: the HDF5 library may crash the process when the disk is full.
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
@@ -200,6 +239,8 @@ def write_splits(
             for low in range(0, len(clouds), CHUNK):
                 points[low : low + CHUNK] = clouds.points[low : low + CHUNK].detach().cpu().numpy()
             group["labels"] = clouds.labels.cpu().numpy()
+            if split in true_points:
+                group["true_points"] = true_points[split]
             group["ids"] = np.array([f"{split}_{number:06d}" for number in range(len(clouds))], dtype="S")
             file.attrs["class_names"] = list(clouds.class_names)
             file.attrs["n_points"] = shape[1]
@@ -223,4 +264,4 @@ def _plain(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-LAYOUT = Layout(LAYOUT_NAME, recognises, read)
+LAYOUT = Layout(LAYOUT_NAME, recognises, read, read_counted)

@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 from pcdistill.artefact.artefact import Artefact, stored_protocol
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Options, Paths, Positional, Root
-from pcdistill.data import load
+from pcdistill.core.options import Options, Paths, Positional, Root, UpAxis
+from pcdistill.data import any_number, load
 from pcdistill.data.catalog import CATALOG
 from pcdistill.evaluation.conditions import TestSets
 from pcdistill.evaluation.evaluate import check_device
@@ -38,6 +38,7 @@ class TrainingSpec(Options):
 
     source: Annotated[str, Positional, Field(description="artefact, or data set to train on whole")]
     root: Root = None
+    up_axis: UpAxis = None
     network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
     protocol: Annotated[str | None, Field(description="tuned or published (default: the artefact's, else tuned)")] = (
         None
@@ -110,6 +111,10 @@ class SubjectSpec(TrainingSpec):
     train_rotation: Annotated[
         Literal["none", "z", "so3"] | None,
         Field(description="axis about which training clouds are turned (default: the recipe's)"),
+    ] = None
+    test_points: Annotated[
+        int | None,
+        Field(ge=1, description="points of a test cloud that are looked at (default: 1024, or all there are)"),
     ] = None
     thin: Annotated[bool, Field(description="thin test clouds to as many points as were trained on")] = False
     train_seeds: Annotated[int, Field(ge=1, description="number of networks trained, of each kind")] = 3
@@ -188,7 +193,7 @@ def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
 
     Args:
         spec: what is asked for.
-        points: of every cloud of a data set (default: as many as the protocol tests on).
+        points: of every cloud of a data set (default: as many as the protocol tests on, or all there are).
 
     Raises:
         InputError: an unknown name, a file that cannot be read, a teacher of other classes, or settings that exclude
@@ -201,7 +206,10 @@ def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
     if artefact is None:
         temperature, dataset = None, spec.source
         protocol = _protocol(spec, protocol_called(spec.protocol or "tuned"), None)
-        made = clouds = load(spec.source, "train", root=spec.root, points=points or protocol.test_points)
+        made = clouds = load(
+            spec.source, "train", root=spec.root, up_axis=spec.up_axis,
+            points=points or protocol.test_points, at_most=points is None,
+        )  # fmt: skip
     else:
         if points is not None:
             raise InputError(spec.source, "an artefact with --points", "a data set")
@@ -235,17 +243,37 @@ def open_subject(spec: SubjectSpec, *, real: bool = False) -> Subject:
         raise InputError(
             spec.source, f"made from '{dataset}', which is not here", "--test-data with the set to test on"
         )
-    test = load(dataset, "test", root=spec.root)
+    test = _test_set(spec, dataset)
+    opened["protocol"] = protocol = _tested_at(protocol, test, spec.test_points)
     if isinstance(training.made, Trained):
-        return Subject(**opened, test=_among(test, training.made.class_names))
+        made = training.made._replace(protocol=protocol)
+        return Subject(**{**opened, "made": made}, test=_among(test, made.class_names))
     if isinstance(training.made, PointClouds):
         clouds, validation = split(training.made, protocol)
         opened |= {"made": clouds, "training_clouds": clouds}
         return Subject(**opened, test=test, validation=validation, real=training.made)
     if protocol.grid is None and not real:
         return Subject(**opened, test=test)
-    whole = load(dataset, "train", root=spec.root, points=protocol.test_points)
+    whole = load(
+        dataset, "train", root=spec.root, up_axis=spec.up_axis, points=training.protocol.test_points, at_most=True
+    )
     return Subject(**opened, test=test, validation=_held_out(training.made, whole, protocol, spec.source), real=whole)
+
+
+def _test_set(spec: SubjectSpec, dataset: str) -> PointClouds:
+    """The test split, all stored points of its clouds; of a folder at least those that are asked for."""
+    test = load(dataset, "test", root=spec.root, up_axis=spec.up_axis)
+    if spec.test_points is not None and spec.test_points > test.points_per_cloud:
+        if not any_number(test):
+            raise InputError("test_points", f"{spec.test_points} of {test.points_per_cloud} stored", "at most as many")
+        return load(dataset, "test", root=spec.root, up_axis=spec.up_axis, points=spec.test_points)
+    return test
+
+
+def _tested_at(protocol: EvaluationProtocol, test: PointClouds, points: int | None) -> EvaluationProtocol:
+    """The protocol at the points that are asked for, else at its own, or all there are if these are fewer."""
+    points = points or min(protocol.test_points, test.points_per_cloud)
+    return protocol.model_copy(update={"test_points": points})
 
 
 def open_set(name: str, root: Path | None, split: str = "train", points: int | None = None) -> Artefact | PointClouds:

@@ -34,6 +34,12 @@ class Source(NamedTuple):
     protocol: str
     validation: float | None
     validation_clouds: int | None
+    test_points: int | None
+
+    @property
+    def points(self) -> int:
+        """Of a cloud, at most in training, and exactly in tests."""
+        return self.test_points or protocol_named(self.protocol).test_points
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Cell:
     def source(self) -> Source:
         """Where its clouds come from."""
         one = self.product
-        return Source(self.data, one.protocol, one.validation, one.validation_clouds)
+        return Source(self.data, one.protocol, one.validation, one.validation_clouds, one.test_points)
 
     @property
     def size(self) -> str:
@@ -89,7 +95,7 @@ class Cell:
             changes["steps"] = one.train_steps
         if one.train_rotation is not None:
             changes["augmentation"] = protocol.recipe.augmentation.model_copy(update={"rotate": one.train_rotation})
-        return protocol.changed(**changes).model_copy(update={"thin": one.thin})
+        return protocol.changed(**changes).model_copy(update={"thin": one.thin, "test_points": self.source.points})
 
     def record_facts(self) -> dict[str, str]:
         """What the grid wants to stand in its record."""

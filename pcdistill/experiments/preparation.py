@@ -39,7 +39,7 @@ def prepared(spec: TeachersSpec) -> Task:
     swept = protocol.grid is not None  # a recipe of its own is wanted
     if swept:
         protocol = protocol_named("tuned", protocol.network)
-    whole = load(spec.data or source.dataset, "train", root=spec.root, points=protocol.test_points)
+    whole = load(spec.data or source.dataset, "train", root=spec.root, points=protocol.test_points, at_most=True)
     if whole.class_names != source.clouds.class_names:
         expected = f"those of {spec.source}: {', '.join(source.clouds.class_names)}"
         raise InputError("data", f"classes {', '.join(whole.class_names)}", expected)

@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 
 from pcdistill.clouds import PointClouds
+from pcdistill.core.errors import InputError
 from pcdistill.data import last_split, load
+from pcdistill.data.prepare import TooFewPoints
 from pcdistill.evaluation import split
 from pcdistill.experiments.cells import Source
 from pcdistill.geometry import thinned
@@ -15,7 +17,7 @@ from pcdistill.training.recipe import protocol as protocol_named
 def training_set(source: Source, root: Path | None) -> tuple[PointClouds, PointClouds | None]:
     """What sets are made from, and what a protocol with a grid chooses recipes on."""
     protocol = protocol_named(source.protocol)
-    train = load(source.data, "train", root=root, points=protocol.test_points)
+    train = load(source.data, "train", root=root, points=source.points, at_most=True)
     return split(train if source.validation is None else last_split(train, source.validation)[0], protocol)
 
 
@@ -27,10 +29,13 @@ def clouds_to_test(source: Source, root: Path | None, *, whole_clouds: bool = Fa
         root: where data sets are.
         whole_clouds: give all points that are stored, for conditions that look at more of them.
     """
-    points = None if whole_clouds else protocol_named(source.protocol).test_points
-    if source.validation is None:
-        return load(source.data, "test", root=root, points=points)
-    held = last_split(load(source.data, "train", root=root, points=points), source.validation)[1]
+    points = None if whole_clouds else source.points
+    try:
+        if source.validation is None:
+            return load(source.data, "test", root=root, points=points)
+        held = last_split(load(source.data, "train", root=root, points=points), source.validation)[1]
+    except TooFewPoints as few:
+        raise InputError(source.data, f"test clouds of {few.stored} points", f"--test-points {few.stored}") from None
     if source.validation_clouds is None:
         return held
     first = [(held.hard_labels == label).nonzero()[: source.validation_clouds, 0] for label in range(held.num_classes)]

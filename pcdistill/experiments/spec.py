@@ -120,6 +120,9 @@ class Product(Options):
         Literal["none", "z", "so3"] | None, Field(description="of training clouds (default: the recipe's)")
     ] = None
     thin: Annotated[bool, Field(description="thin test clouds to the points of the training clouds")] = False
+    test_points: Annotated[
+        int | None, Field(ge=1, description="points of a test cloud that are looked at (default: 1024)")
+    ] = None
     whole_points: Annotated[
         int | None, Field(ge=1, description="thin the whole set, and what a teacher is trained on, to so many points")
     ] = None

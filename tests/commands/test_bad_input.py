@@ -175,7 +175,7 @@ def one_shared(place: Place) -> Path:
 
 def few_points(place: Place) -> list[object]:
     main(["data", "convert", str(place.data), "--points", "64", "--output", str(place.tmp / "few.h5")])
-    return ["evaluate", place.artefact, "--test-data", place.tmp / "few.h5"]
+    return ["evaluate", place.artefact, "--test-data", place.tmp / "few.h5", "--test-points", 1024]
 
 
 def fewer_points(place: Place) -> Path:
@@ -269,7 +269,8 @@ CASES = [
     folder(classes(npz=numpy_bytes("npz", OBJECTS)), "b/odd.npz: unreadable", "objects in .npz"),
     folder(classes(npy=pickle.dumps([1])), "b/odd.npy: unreadable", "pickle as .npy"),
     folder(classes(xyz="0 0 zero\n"), "b/odd.xyz: unreadable", "words in .xyz"),
-    folder({**classes(off=TRIANGLE), "train/c": None}, "train/c: no object files", "empty class folder"),
+    folder({**classes(off=TRIANGLE), "train/c": None, "test/c/0.off": TRIANGLE}, "train/c: no object files",
+           "empty class folder"),
     folder({"": None}, "set: no recognised layout", "empty folder"),
     folder({"a/0.off": TRIANGLE, "a/1.off": TRIANGLE}, "set: 1 class", "folder of one class"),
     # names and places
@@ -430,7 +431,7 @@ CASES = [
     # evaluation
     Case("other test classes", other_classes,
         "test set: classes ball, cube, ring, expected those of training: ball, box"),
-    Case("too few test points", few_points, "test set: 64 points per cloud, expected at least 1024"),
+    Case("too few test points", few_points, "test_points: 1024 of 64 stored, expected at most as many"),
     Case("set made from is not here", lambda p: ["evaluate", p.artefact],
         "good.h5: made from 'tiny.h5', which is not here"),
     Case("audit of a data set", lambda p: ["audit", p.data], "an HDF5 file, but no artefact"),

@@ -5,6 +5,7 @@ import pytest
 
 from pcdistill.core.errors import InputError
 from pcdistill.data import load
+from pcdistill.data.prepare import Wanted
 
 CLASSES = ["bed", "night_stand", "vase"]
 
@@ -40,7 +41,7 @@ def test_listed_objects_without_normals_turned_to_z_up(folder, random_points, re
 def test_the_ten_class_lists(folder):
     from pcdistill.data.layouts.modelnet_text import MODELNET10
 
-    clouds = MODELNET10.read(folder, "train", 20, 0)
+    clouds = MODELNET10.read(folder, "train", Wanted(20))
     assert clouds.class_names == ("bed", "night_stand")
     assert clouds.labels.tolist() == [0, 0, 1, 1]
     assert clouds.provenance["name"] == "modelnet10"

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pcdistill.clouds import PointClouds
+from pcdistill.data.prepare import Counted, Wanted
 
-Read = Callable[[Path, str, int | None, int], PointClouds]
+Read = Callable[[Path, str, Wanted], PointClouds]
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,12 @@ class Layout:
     Attributes:
         name: for messages and provenance.
         recognises: whether a file or folder is laid out so; cheap, never raises for readable paths.
-        read: `(path, split, points or None, seed)` to the clouds of that split in the common frame:
+        read: `(path, split, wanted)` to the clouds of that split in the common frame:
             float32, mean of the points at the origin, largest norm 1, z up where the up axis is known.
+        counted: the same with the numbers of points of the files, where these differ.
     """
 
     name: str
     recognises: Callable[[Path], bool]
     read: Read
+    counted: Callable[[Path, str, Wanted], Counted] | None = None

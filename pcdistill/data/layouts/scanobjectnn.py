@@ -12,7 +12,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.data.hdf5 import data_and_label
 from pcdistill.data.layouts.layout import Layout
-from pcdistill.data.prepare import assemble, check_split, enough, generator_for
+from pcdistill.data.prepare import Wanted, assemble, check_split, enough, generator_for
 
 NAME = "ScanObjectNN HDF5"
 CLASSES = (
@@ -56,21 +56,21 @@ def recognises(path: Path) -> bool:
     return (path.is_file() and named) or any(path.glob("training_objectdataset*.h5"))
 
 
-def read(path: Path, split: str, points: int | None, seed: int) -> PointClouds:
+def read(path: Path, split: str, wanted: Wanted) -> PointClouds:
     """The split of the variant that the file `path` (of either split) belongs to.
 
-    `points` keeps a seeded subset, the same positions in every cloud: the stored order is that of the
-    scan, so that the first ones need not cover the object.
+    Of more points than are wanted a seeded subset is kept, the same positions in every cloud: the stored order is
+    that of the scan, so that the first ones need not cover the object.
     """
     check_split(split)
     if path.is_dir():
         raise InputError(path, "a folder of several ScanObjectNN variants", "the path of one training_*.h5 of them")
     other = "test" if split == "train" else "train"
     file = path.with_name(path.name.replace(PREFIXES[other], PREFIXES[split]))
-    data, labels = data_and_label(file, len(CLASSES), None)
-    count = enough(data.shape[1], points, f"{file} data")
+    data, labels, up_axis = data_and_label(file, len(CLASSES), Wanted())
+    count = enough(data.shape[1], wanted, f"{file} data")
     if count < data.shape[1]:
-        data = data[:, generator_for("scanobjectnn", seed).permutation(data.shape[1])[:count]]
+        data = data[:, generator_for("scanobjectnn", wanted.seed).permutation(data.shape[1])[:count]]
     source = f"{file.parent.name}/{file.name}"
     facts = {
         "name": "scanobjectnn",
@@ -79,7 +79,14 @@ def read(path: Path, split: str, points: int | None, seed: int) -> PointClouds:
         "layout": NAME,
         "points_kept": "seeded subset",
     }
-    return assemble(data, labels, CLASSES, place=file, up_axis="y", provenance={**facts, "seed": seed})
+    return assemble(
+        data,
+        labels,
+        CLASSES,
+        place=file,
+        up_axis=wanted.up_axis or up_axis or "y",
+        provenance={**facts, "seed": wanted.seed},
+    )
 
 
 LAYOUT = Layout(NAME, recognises, read)

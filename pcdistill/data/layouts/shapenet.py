@@ -12,9 +12,9 @@ import numpy as np
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.data.cache import cached
+from pcdistill.data.gathering import read_objects
 from pcdistill.data.layouts.layout import Layout
-from pcdistill.data.objects import read_objects
-from pcdistill.data.prepare import assemble, check_split, lines_of
+from pcdistill.data.prepare import Counted, Wanted, assemble, check_split, lines_of
 
 NAME = "ShapeNet55 .npy tree"
 LISTS = "ShapeNet-55"
@@ -81,7 +81,7 @@ def recognises(path: Path) -> bool:
     return (path / LISTS / "train.txt").is_file() and (path / "shapenet_pc").is_dir()
 
 
-def read(path: Path, split: str, points: int | None, seed: int) -> PointClouds:
+def read(path: Path, split: str, wanted: Wanted) -> PointClouds:
     """One split; classes are the synsets of both lists, sorted, an unknown one named by its number."""
     check_split(split)
     lists = {name: lines_of(path / LISTS / f"{name}.txt") for name in ("train", "test")}
@@ -94,16 +94,19 @@ def read(path: Path, split: str, points: int | None, seed: int) -> PointClouds:
         "split": split,
         "source": path.name,
         "layout": NAME,
-        "seed": seed,
+        "seed": wanted.seed,
     }
-    facts |= {"points_kept": "all" if points is None else "seeded subset"}
+    facts |= {"points_kept": "all" if wanted.points is None else "seeded subset"}
 
-    def convert() -> PointClouds:
-        clouds = read_objects(files, path, points, seed, f"reading ShapeNet {split}")
+    def convert() -> Counted:
+        found = read_objects(files, path, wanted, f"reading ShapeNet {split}")
         names = [SYNSETS.get(synset, synset) for synset in synsets]
-        return assemble(clouds, labels, names, place=listing, up_axis="y", provenance=facts)
+        up_axis, every = wanted.up_axis or "y", {**facts, **found.facts()}
+        clouds = assemble(found.points, labels[found.kept], names, place=listing, up_axis=up_axis, provenance=every)
+        return Counted(clouds, found.numbers)
 
-    return cached([listing, *files], path, {**facts, "points": points, "classes": " ".join(synsets)}, convert)
+    asked = {"points": wanted.points, "at_most": wanted.at_most, "up": wanted.up_axis, "classes": " ".join(synsets)}
+    return cached([listing, *files], path, {**facts, **asked}, convert).clouds
 
 
 def _synset(entry: str, listing: Path) -> str:

@@ -2,7 +2,8 @@
 
 Three forms: `train/<class>/*` with `test/<class>/*`; `<class>/train/*` with `<class>/test/*`, which is
 how the ModelNet OFF files come; and `<class>/*` without splits, of which a seeded, stratified fifth
-becomes the test split. Other files are ignored. Sorted class folders make the labels.
+becomes the test split. `folders` says what splits may be called, how deep files may lie, how classes of files without
+folders are found and what is passed over. Sorted classes make the labels.
 """
 
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ import numpy as np
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.data.cache import cached
+from pcdistill.data.gathering import SAMPLED, read_objects
+from pcdistill.data.layouts.folders import Survey, survey
 from pcdistill.data.layouts.layout import Layout
-from pcdistill.data.objects import READERS, read_objects
-from pcdistill.data.prepare import SPLITS, assemble, check_split, stratified
+from pcdistill.data.prepare import Counted, Wanted, assemble, check_split, stratified
 
 NAME = "folder per class"
 TEST_FRACTION = 0.2
@@ -33,87 +35,83 @@ class Listing:
 
 
 def recognises(path: Path) -> bool:
-    """A folder with a folder that holds, at most two levels down, a file of a known suffix."""
+    """A folder with files of a known suffix, in class folders or called by their class."""
     if not path.is_dir():
         return False
-    return any(_objects(inner) for folder in _folders(path) for inner in (folder, *_folders(folder)))
+    try:
+        return survey(path) is not None
+    except InputError:
+        return True  # so that the reader says what is wrong with it
 
 
-def read(path: Path, split: str, points: int | None, seed: int, up_axis: str = "unspecified") -> PointClouds:
-    """One split. Meshes are sampled at `points` (default 1024), of clouds a seeded subset is kept.
+def read(path: Path, split: str, wanted: Wanted, usual_axis: str = "unspecified") -> PointClouds:
+    """One split; see `read_counted`."""
+    return read_counted(path, split, wanted, usual_axis).clouds
 
-    The axes are as stored (`up_axis` says what is known of them; y is turned to z).
+
+def read_counted(path: Path, split: str, wanted: Wanted, usual_axis: str = "unspecified") -> Counted:
+    """One split, and the points that clouds had. All get as many as are wanted, see `gathering`.
+
+    The axes are as stored; y is turned to z, if that is wanted or `usual_axis`.
 
     Raises:
-        InputError: naming folder or file, for an empty class folder, a missing split, a class of one
-            file where the split is to be made here, and all that `read_object` refuses.
+        InputError: naming folder or file, for a missing split or class, a class of one file where the split is to be
+            made here, and all that `read_objects` refuses.
     """
     check_split(split)
-    found = _listing(path, split, seed)
+    seen = _seen(path)
+    found = listing(seen, split, wanted.seed)
+    up_axis = wanted.up_axis or usual_axis
     facts: dict[str, str | int] = {"name": path.name, "split": split, "source": path.name, "layout": NAME}
-    facts |= {"points_kept": "surface sample or seeded subset", "seed": seed, "split_rule": found.rule}
+    facts |= {"points_kept": SAMPLED, "seed": wanted.seed, "split_rule": found.rule, **seen.facts()}
 
-    def convert() -> PointClouds:
-        clouds = read_objects(found.files, path, points, seed, f"reading {path.name} {split}")
-        labels = np.array(found.labels)
-        return assemble(clouds, labels, found.class_names, place=path, up_axis=up_axis, provenance=facts)
+    def convert() -> Counted:
+        gathered = read_objects(found.files, path, wanted, f"reading {path.name} {split}")
+        labels, every = np.array(found.labels)[gathered.kept], {**facts, **gathered.facts()}
+        clouds = assemble(
+            gathered.points, labels, found.class_names, place=path, up_axis=up_axis, provenance=every
+        )  # fmt: skip
+        return Counted(clouds, gathered.numbers)
 
+    if wanted.on_bad is not None:
+        return convert()  # what is wrong is to be said, and no cache knows it
     classes = "/".join(found.class_names)
-    return cached(found.files, path, {**facts, "points": points, "classes": classes, "up": up_axis}, convert)
+    asked = {"points": wanted.points, "at_most": wanted.at_most, "classes": classes, "up": up_axis}
+    return cached(found.files, path, {**facts, **asked}, convert)
 
 
-def _listing(path: Path, split: str, seed: int) -> Listing:
-    top = {folder.name for folder in _folders(path)}
-    if top & set(SPLITS) and top <= {*SPLITS, "val", "validation"}:
-        return _split_first(path, split)
-    names = [folder.name for folder in _folders(path)]
-    if any((path / name / part).is_dir() for name in names for part in SPLITS):
-        folders = [path / name / split for name in names]
-        return _listed(folders, names, "as in the folders")
-    whole = _listed([path / name for name in names], names, "")
-    labels = np.array(whole.labels)
-    for label, name in enumerate(names):
-        if (labels == label).sum() < 2:
-            raise InputError(path / name, "one file", "at least two, for a train and a test split")
+def listing(seen: Survey, split: str, seed: int) -> Listing:
+    """The files of a split, which is drawn here if the folders do not say it.
+
+    Raises:
+        InputError: as `Survey.files`; a class of one file, where the split is drawn here.
+    """
+    names = seen.class_names
+    files = seen.files(split)
+    paths = [file for name in names for file in files[name]]
+    labels = np.repeat(np.arange(len(names)), [len(files[name]) for name in names])
+    if seen.split:
+        return Listing(paths, labels.tolist(), names, "as in the folders")
+    for name in names:
+        if len(files[name]) < 2:
+            raise InputError(seen.path / name, "one file", "at least two, for a train and a test split")
     chosen = stratified(labels, len(names), TEST_FRACTION, seed) == (split == "test")
     kept = np.flatnonzero(chosen).tolist()
     rule = f"own, stratified, {TEST_FRACTION:.0%} test, seed {seed}"
-    return Listing([whole.files[at] for at in kept], [whole.labels[at] for at in kept], names, rule)
+    return Listing([paths[at] for at in kept], labels[kept].tolist(), names, rule)
 
 
-def _split_first(path: Path, split: str) -> Listing:
-    names = sorted({folder.name for part in SPLITS for folder in _folders(path / part)})
-    return _listed([path / split / name for name in names], names, "as in the folders")
+def _seen(path: Path) -> Survey:
+    seen = survey(path)
+    if seen is None:
+        raise InputError(path, "no object files", "a folder per class")
+    return seen
 
 
-def _listed(folders: list[Path], names: list[str], rule: str) -> Listing:
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, folder in enumerate(folders):
-        inside = _objects(folder)
-        if not inside:
-            known = " ".join(sorted(READERS))
-            raise InputError(folder, "no object files" if folder.is_dir() else "no such folder", f"files of {known}")
-        files += inside
-        labels += [label] * len(inside)
-    return Listing(files, labels, names, rule)
-
-
-def _folders(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return []
-    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
-
-
-def _objects(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return []
-    return sorted(
-        entry
-        for entry in path.iterdir()
-        if entry.suffix.lower() in READERS and entry.is_file() and not entry.name.startswith(".")
-    )
-
-
-LAYOUT = Layout(NAME, recognises, read)
-MODELNET = Layout("ModelNet OFF tree", recognises, partial(read, up_axis="z"))
+LAYOUT = Layout(NAME, recognises, read, read_counted)
+MODELNET = Layout(
+    "ModelNet OFF tree",
+    recognises,
+    partial(read, usual_axis="z"),
+    partial(read_counted, usual_axis="z"),
+)

@@ -1,0 +1,108 @@
+"""Objects in many files as one array: clouds of unequal numbers of points are brought to one number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcdistill.clouds import CloudSource
+from pcdistill.core.errors import InputError
+from pcdistill.data.objects import MESH_POINTS, Mesh, of_points, original, whole_or_sampled
+from pcdistill.data.prepare import Wanted, check_number, tracked
+
+SAMPLED = "surface sample or seeded subset"  # `points_kept` of sets that can be had at any number of points
+Clouds = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """Objects of files.
+
+    Attributes:
+        points: `(N, P, 3)` float32, normalised cloud by cloud.
+        numbers: `(N,)` int32, points that clouds had in their files; of meshes P.
+        kept: of the files, `(N,)` places of those that could be read.
+    """
+
+    points: Clouds
+    numbers: NDArray[np.int32]
+    kept: NDArray[np.int64]
+
+    def facts(self) -> dict[str, str | int]:
+        """For the provenance: how many clouds were filled up and what the least one had, if any was."""
+        filled = int((self.numbers < self.points.shape[1]).sum())
+        facts: dict[str, str | int] = {}
+        if len(np.unique(self.numbers)) > 1:
+            facts |= {"least_points": int(self.numbers.min()), "most_points": int(self.numbers.max())}
+        if filled:
+            facts |= {"filled": filled, "least_points": int(self.numbers.min())}
+        return facts
+
+
+def read_objects(files: Sequence[Path], root: Path, wanted: Wanted, description: str) -> Gathered:
+    """The object of every file, random numbers seeded by the names relative to `root`.
+
+    All get the points that are wanted: a sample of a mesh, a random subset of a larger cloud, repeats of a smaller one
+    (see `of_points`). If none are wanted, or fewer will do, clouds that are all alike keep theirs.
+
+    Raises:
+        InputError: as `objects.read_object`, unless `wanted` takes what is wrong; or if nothing can be read.
+    """
+    check_number(wanted.points)
+    count = MESH_POINTS if wanted.points is None else wanted.points
+    drawn = list[Clouds]()
+    # All points of all clouds, for as long as these are alike; one that is not frees them.
+    whole: list[Clouds] | None = [] if wanted.points is None or wanted.at_most else None
+    numbers, kept = list[int](), list[int]()
+    for place, file in enumerate(tracked(files, description)):
+        name = file.relative_to(root).as_posix()
+        try:
+            found = original(file)
+            drawn.append(of_points(found, file, wanted.seed, name, count))
+            if whole is not None and _alike(found, whole, wanted):
+                whole.append(whole_or_sampled(found, file, wanted.seed, name, wanted.points))
+            else:
+                whole = None
+        except InputError as problem:
+            if wanted.on_bad is None:
+                raise
+            wanted.on_bad(problem)
+            continue
+        numbers.append(count if isinstance(found, Mesh) else len(found))
+        kept.append(place)
+    if not kept:
+        raise InputError(root, "no file that can be read", "at least one")
+    stacked = np.stack(drawn if whole is None else whole)
+    return Gathered(stacked, np.array(numbers, dtype=np.int32), np.array(kept, dtype=np.int64))
+
+
+def _alike(found: "Mesh | NDArray[np.float64]", before: list[Clouds], wanted: Wanted) -> bool:
+    """Whether a cloud has as many points as those before, and no more than are wanted; a mesh has what it is asked."""
+    length = (wanted.points or MESH_POINTS) if isinstance(found, Mesh) else len(found)
+    fits = wanted.points is None or length <= wanted.points
+    return fits and (not before or len(before[0]) == length)
+
+
+def any_number(clouds: CloudSource) -> bool:
+    """Whether the set can be read at any number of points, as those of folders can."""
+    return clouds.provenance.get("points_kept") == SAMPLED
+
+
+def remarks(*sets: CloudSource) -> list[str]:
+    """What people are to know of how the splits of a set were read, a line each, of their provenance."""
+    lines = list[str]()
+    filled = [one for one in sets if "filled" in one.provenance]
+    if filled:
+        count, total = sum(int(one.provenance["filled"]) for one in filled), sum(len(one.labels) for one in sets)
+        least = min(int(one.provenance["least_points"]) for one in filled)
+        points = " and ".join(sorted({str(one.points_per_cloud) for one in filled}))
+        lines.append(f"{count} of {total} clouds filled up to {points} points by repeats, the smallest has {least}")
+    for fact, text in (
+        ("left_out", "files left out, as they are no objects: {}"),
+        ("passed_over", "passed over, as no classes: {}"),
+        ("remarks", "{}"),
+    ):
+        lines += [text.format(said) for said in dict.fromkeys(one.provenance.get(fact) for one in sets) if said]
+    return lines
