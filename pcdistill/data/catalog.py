@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -17,7 +18,7 @@ from pcdistill.clouds import PointClouds, Provenance
 from pcdistill.core.errors import InputError
 from pcdistill.core.registry import nearest
 from pcdistill.data import project
-from pcdistill.data.layouts import modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, tree
+from pcdistill.data.layouts import arrays_hdf5, modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, tree
 from pcdistill.data.layouts.layout import Layout
 from pcdistill.data.prepare import SPLITS, Counted, MissingSplit, Wanted, check_split
 from pcdistill.data.project import H5Clouds
@@ -132,6 +133,7 @@ CATALOG: Mapping[str, Entry] = {
 }
 LAYOUTS = (
     scanobjectnn.LAYOUT,
+    arrays_hdf5.LAYOUT,
     project.LAYOUT,
     modelnet_hdf5.LAYOUT,
     modelnet_text.LAYOUT,
@@ -325,6 +327,20 @@ def locate(name: str, root: str | os.PathLike[str] | None) -> tuple[Path, Layout
     for layout in LAYOUTS:
         if layout.recognises(path):
             return path, layout, None
+    _refuse(path)
+
+
+def _refuse(path: Path) -> NoReturn:
+    """Say what is at a path that is no set, and what a set is."""
+    if path.is_dir():
+        there = ", ".join(sorted(entry.name for entry in path.iterdir())[:5])
+        found = f"no recognised layout (in it: {there or 'nothing'})"
+        raise InputError(path, found, "a folder per class, class_001 names, or a released benchmark's folder")
+    if modelnet_hdf5.recognises(path.parent):
+        raise InputError(path, "no recognised layout, but a part of one", f"its folder, {path.parent}")
+    if (inside := arrays_hdf5.described(path)) != "":
+        found = f"no recognised layout (in it: {inside})"
+        raise InputError(path, found, "'data' and 'label', or what pcdistill data convert writes")
     raise InputError(path, "no recognised layout", "a .h5 set, a folder per class, or a released benchmark's folder")
 
 

@@ -170,7 +170,8 @@ def recognises(path: Path) -> bool:
         return False
     try:
         with h5py.File(path, "r") as file:
-            return not {"data", "label"} & set(file)
+            own = {"train", "test"} & set(file) or "class_names" in file.attrs
+            return bool(own) and not {"data", "label"} & set(file)
     except OSError:
         return True  # so that the reader says what is wrong with the file
 
