@@ -12,16 +12,19 @@ from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_writable
 from pcdistill.core.options import Positional, Root, Seed, UpAxis
 from pcdistill.core.progress import Say
-from pcdistill.data import catalog, info, write_hdf5
+from pcdistill.data import any_number, catalog, info, write_hdf5
 from pcdistill.data.catalog import load_counted
+from pcdistill.data.check import check
 from pcdistill.data.objects import MESH_POINTS
 from pcdistill.data.prepare import Counted, MissingSplit, Wanted
 
 
 class Data(Command):
-    """List the data sets of the catalog, describe one, or convert one to the project's HDF5 file."""
+    """List the data sets of the catalog, describe or check one, or convert one to the project's HDF5 file."""
 
-    action: Annotated[Literal["list", "info", "convert"], Positional, Field(description="list, info or convert")]
+    action: Annotated[
+        Literal["list", "info", "check", "convert"], Positional, Field(description="list, info, check or convert")
+    ]
     name: Annotated[str | None, Positional, Field(description="catalog name, file or folder")] = None
     output: Annotated[Path | None, Field(description="HDF5 file to write (convert)")] = None
     root: Root = None
@@ -30,6 +33,7 @@ class Data(Command):
         int | None,
         Field(ge=1, description="points per cloud (default: as stored, or 1024 where clouds have unequal numbers)"),
     ] = None
+    skip_bad: Annotated[bool, Field(description="leave out files that cannot be read, and say which (convert)")] = False
     seed: Seed = 0
 
     def run(self, say: Say) -> None:
@@ -44,15 +48,41 @@ class Data(Command):
             said = info(self.name, self.root, Wanted(self.points, seed=self.seed, up_axis=self.up_axis), tell)
             say(json.dumps(said, indent=2))
             return
+        if self.action == "check":
+            self._check(self.name, say)
+            return
         if self.output is None:
             raise InputError("data convert", "no --output", "the HDF5 file to write")
         check_writable(self.output)
         self._convert(self.name, self.output, say)
 
+    def _check(self, name: str, say: Say) -> None:
+        """Say what there is and all that is wrong.
+
+        Raises:
+            InputError: anything is wrong.
+        """
+        found = check(name, self.root, self.seed)
+        for line in found.facts:
+            say(line)
+        for line in found.faults:
+            say(f"wrong: {line}")
+        if found.faults:
+            raise InputError(name, f"{len(found.faults)} faults, as listed", "none")
+        say("nothing wrong")
+
     def _convert(self, name: str, output: Path, say: Say) -> None:
         """Write both splits, or the one that there is, at one number of points."""
-        wanted = Wanted(self.points, seed=self.seed, up_axis=self.up_axis)
+        bad = dict[str, None]()  # in order, each once
+
+        def left_out(problem: InputError) -> None:
+            bad[str(problem)] = None
+
+        on_bad = left_out if self.skip_bad else None
+        wanted = Wanted(self.points, seed=self.seed, up_axis=self.up_axis, on_bad=on_bad)
         found = self._splits(name, wanted)
+        if self.skip_bad and not any_number(found["train"].clouds):
+            raise InputError("skip_bad", f"of {name}", "a folder of object files")
         if len({one.clouds.points_per_cloud for one in found.values()}) > 1:
             found = self._splits(name, replace(wanted, points=MESH_POINTS))
         train, test = found["train"].clouds, found["test"].clouds if "test" in found else None
@@ -60,8 +90,11 @@ class Data(Command):
         numbers = {} if all((each == train.points_per_cloud).all() for each in numbers.values()) else numbers
         write_hdf5(train, test, output, true_points=numbers)
         tell(train, test)
+        for line in bad:
+            warn(f"left out {line}")
         both = f"{len(train)}" if test is None else f"{len(train)} + {len(test)}"
-        say(f"wrote {output}: {both} clouds x {train.points_per_cloud} points")
+        without = f", without {len(bad)} that cannot be read" if bad else ""
+        say(f"wrote {output}: {both} clouds x {train.points_per_cloud} points{without}")
 
     def _splits(self, name: str, wanted: Wanted) -> dict[str, Counted]:
         """Both splits, or train alone where there is no other."""

@@ -287,7 +287,7 @@ CASES = [
     Case("flag without value", lambda p: distilling(p, "--steps"), "argument --steps: expected one argument"),
     Case("no source", lambda p: ["show"], "pcdistill show: 'source' is missing"),
     Case("no name", lambda p: ["data", "info"], "data info: no data set named"),
-    Case("unknown action", lambda p: ["data", "lst"], "action = 'lst', expected 'list', 'info' or 'convert'"),
+    Case("unknown action", lambda p: ["data", "lst"], "action = 'lst', expected 'list', 'info', 'check' or 'convert'"),
     Case("unknown objective", lambda p: distilling(p, "--objective", "quantil"), "did you mean 'quantile'?"),
     Case("unknown storage", lambda p: distilling(p, "--storage", "point"), "storage: 'point' (did you mean 'points'?)"),
     Case("unknown start", lambda p: distilling(p, "--init", "medoids"),

@@ -29,7 +29,8 @@ def unequal(tmp_path: Path) -> Path:
     for split in ("train", "test"):
         for stretch, name in enumerate(("ball", "stick"), 1):
             for number, points in enumerate((10, 100, 2000)):
-                save(tmp_path / "set" / split / name / f"{number}.npy", points, number, 3 * stretch)
+                seed = 10 * stretch + number + 100 * (split == "test")
+                save(tmp_path / "set" / split / name / f"{number}.npy", points, seed, 3 * stretch)
     return tmp_path / "set"
 
 
@@ -90,3 +91,98 @@ def test_info_says_the_range(unequal, capsys):
     assert run("data", "info", unequal, "--points", 32) == 0
     facts = json.loads(capsys.readouterr().out)["splits"]["train"]
     assert (facts["points"], facts["provenance"]["least_points"], facts["provenance"]["most_points"]) == (32, 10, 2000)
+
+
+def test_a_whole_set_has_nothing_wrong(unequal, capsys):
+    assert run("data", "check", unequal) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "train: 6 clouds of 10 to 2000 points: ball 3, stick 3"
+    assert out[-1] == "nothing wrong"
+
+
+def test_all_that_is_wrong_is_said_at_once(unequal, capsys):
+    (unequal / "train/ball/0.npy").write_text("nothing")
+    (unequal / "test/stick/1.npy").write_bytes(b"")
+    np.save(unequal / "test/ball/nan.npy", np.full((5, 3), np.nan))
+    np.save(unequal / "train/ball/point.npy", np.ones((5, 3)))
+    (unequal / "train/ball/notes.md").write_text("x")
+    same = (unequal / "train/ball/2.npy").read_bytes()
+    (unequal / "test/ball/copy.npy").write_bytes(same)
+    (unequal / "train/stick/copy.npy").write_bytes(same)
+    (unequal / "train/ball/again.npy").write_bytes(same)
+    save(unequal / "train/Ring/0.npy", 30, 0)
+    save(unequal / "test/ring/0.npy", 30, 1)
+    assert run("data", "check", unequal) == 2
+    said = capsys.readouterr()
+    wrong = [line for line in said.out.splitlines() if line.startswith("wrong: ")]
+    for part in ("ball/0.npy: unreadable", "stick/1.npy: unreadable", "nan.npy: 5 of 5 points have NaN",
+                 "point.npy: all points",
+                 "ring: no such folder, but 'Ring'", "Ring: no such folder, but 'ring'",
+                 "train/stick/copy.npy: the same as train/ball/2.npy of another class",
+                 "test/ball/copy.npy (test): the same as"):  # fmt: skip
+        assert sum(part in line for line in wrong) == 1, part
+    assert "no objects, left out: 1 .md" in said.out
+    assert "copies of a cloud of the same class and split: 1" in said.out
+    assert said.err.count("\n") == 1
+
+
+def test_checked_arrays(unequal, capsys):
+    assert run("data", "convert", unequal, "--points", 32, "--output", "c.h5") == 0
+    with h5py.File("c.h5", "r+") as file:
+        file["train/points"][1, 31] = np.nan
+        file["train/points"][4] = 0
+        file["test/points"][2, 0] = np.inf
+    capsys.readouterr()
+    assert run("data", "check", "c.h5") == 2
+    out = capsys.readouterr().out
+    for part in (
+        "train/points: cloud 1 has NaN",
+        "train/points: all points of cloud 4",
+        "test/points: cloud 2 has NaN",
+    ):
+        assert f"wrong: c.h5 {part}" in out
+    assert run("data", "check", "shapes") == 0
+
+
+def test_bad_files_can_be_left_out(unequal, capsys):
+    (unequal / "train/ball/0.npy").write_text("nothing")
+    (unequal / "test/stick/1.npy").write_bytes(b"")
+    convert = ("data", "convert", unequal, "--points", 16, "--output", "c.h5")
+    assert run(*convert) == 2
+    assert run(*convert, "--skip-bad") == 0
+    said = capsys.readouterr()
+    assert "wrote c.h5: 5 + 5 clouds x 16 points, without 2 that cannot be read" in said.out
+    assert said.err.count("pcdistill: left out ") == 2
+    assert run("data", "convert", "c.h5", "--output", "d.h5", "--skip-bad") == 2
+
+
+def test_train_alone(unequal, capsys):
+    (unequal / "test").rename("elsewhere")
+    assert selected(unequal, "--points", 16) == 0
+    assert run("data", "convert", unequal, "--output", "c.h5") == 0
+    assert "wrote c.h5: 6 clouds" in capsys.readouterr().out
+    assert selected("c.h5", "--points", 16) == 0
+    for source, message in ((unequal, "no test part, only train"), ("c.h5", "c.h5 test: no such group")):
+        capsys.readouterr()
+        assert run("data", "info", source) == 0
+        assert list(json.loads(capsys.readouterr().out)["splits"]) == ["train"]
+        assert run("evaluate", "s.h5", "--test-data", source) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_up_axis_of_folders(tmp_path):
+    for number, name in enumerate(("ball", "stick")):
+        for cloud in range(3):
+            save(tmp_path / "set" / name / f"{cloud}.npy", 64, cloud, 1 + 8 * number)  # long along z
+    assert run("data", "convert", "set", "--up-axis", "y", "--output", "y.h5") == 0
+    assert run("data", "convert", "set", "--up-axis", "z", "--output", "z.h5") == 0
+    longest = {}
+    for axis in "yz":
+        with h5py.File(f"{axis}.h5") as file:
+            assert file.attrs["up_axis"] == "z"
+            cloud = file["train/points"][-1]
+            longest[axis] = int((cloud.max(0) - cloud.min(0)).argmax())
+    assert longest == {"y": 1, "z": 2}
+    assert selected("set", "--points", 16, "--up-axis", "y") == 0
+    training = ("--network", "pointnet-tiny", "--train-steps", 1, "--train-seeds", 1)
+    assert run("evaluate", "s.h5", "--test-data", "set", "--up-axis", "y", *training) == 0

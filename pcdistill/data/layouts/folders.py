@@ -74,14 +74,17 @@ class Survey:
             MissingSplit: there is no such split.
             InputError: there is none of a class; the name that may be meant is told.
         """
+        for fault in self.faults(split):
+            raise fault
+        return self.part(split) if self.split else self.parts["all"]
+
+    def faults(self, split: str) -> list[InputError]:
+        """What is missing of a split: all of it, or classes."""
         found = self.part(split) if self.split else self.parts["all"]
         if not found:
             there = ", ".join(self.parts) or "nothing"
-            raise MissingSplit(f"{self.path} {split}", f"no {split} part, only {there}", f"a folder '{split}'")
-        for name in self.class_names:
-            if not found.get(name):
-                self._missing(name, split, found)
-        return found
+            return [MissingSplit(f"{self.path} {split}", f"no {split} part, only {there}", f"a folder '{split}'")]
+        return [self._missing(name, split, found) for name in self.class_names if not found.get(name)]
 
     def facts(self) -> dict[str, str | int]:
         """For the provenance: what was left out, and remarks."""
@@ -92,16 +95,16 @@ class Survey:
         }
         return {name: text for name, text in said.items() if text}
 
-    def _missing(self, name: str, split: str, found: Files) -> None:
+    def _missing(self, name: str, split: str, found: Files) -> InputError:
         place = self.path / name / split if self.inside else self.path / split / name
         if name in found:
             known = " ".join(sorted(READERS))
-            raise InputError(place, "no object files", f"files of {known}")
+            return InputError(place, "no object files", f"files of {known}")
         near = [other for other in found if other.casefold() == name.casefold()] or get_close_matches(name, found, 1)
         if near and near[0] not in self.part("test" if split == "train" else "train"):
-            raise InputError(place, f"no such folder, but '{near[0]}'", "the same names of classes in train and test")
+            return InputError(place, f"no such folder, but '{near[0]}'", "the same names of classes in train and test")
         others = "test" if split == "train" else "train"
-        raise InputError(place, f"no such folder, while {others} has one", "the same classes in train and test")
+        return InputError(place, f"no such folder, while {others} has one", "the same classes in train and test")
 
 
 def survey(path: Path) -> Survey | None:
