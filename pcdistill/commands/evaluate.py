@@ -206,6 +206,10 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
 def tell_of(subject: Subject) -> None:
     """How what is trained on and tested was read, and whether test clouds have fewer points than usual."""
     tell(subject.made, subject.test)
+    if subject.artefact is not None:
+        ours, theirs = subject.artefact.metadata.source.get("up_axis"), subject.test.provenance.get("up_axis")
+        if ours is not None and ours != theirs:
+            warn(f"made of clouds whose up axis is {ours}, tested on clouds whose up axis is {theirs} (--up-axis)")
     points = subject.protocol.test_points
     if points == subject.test.points_per_cloud < USUAL_POINTS:
         warn(f"tested at {points} points, all that test clouds have; {USUAL_POINTS} are usual (--test-points)")

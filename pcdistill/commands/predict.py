@@ -10,10 +10,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from pcdistill.commands.base import Command
+from pcdistill.commands.base import Command, warn
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Positional, Seed
 from pcdistill.core.progress import Say
+from pcdistill.data.layouts.folders import is_object
 from pcdistill.data.objects import READERS, read_object
 from pcdistill.data.prepare import z_up
 from pcdistill.evaluation import thinned
@@ -35,7 +36,9 @@ class Predict(Command):
 
     model: Annotated[Path, Positional, Field(description="network (.onnx or .safetensors)")]
     files: Annotated[
-        tuple[Path, ...], Positional, Field(description="OFF, OBJ, STL, PLY, PCD, XYZ, NPY or NPZ, an object each")
+        tuple[Path, ...],
+        Positional,
+        Field(description="OFF, OBJ, STL, PLY, PCD, XYZ, NPY or NPZ, an object each, or folders of them"),
     ] = ()
     points: Annotated[
         int | None, Field(ge=1, description="points of every object that are looked at (default: the protocol's)")
@@ -57,8 +60,12 @@ class Predict(Command):
     def run(self, say: Say) -> None:
         trained = load_model(self.model)
         points = self.points or trained.protocol.test_points
-        clouds = [self._object(file, points) for file in self.files]  # all of them, before anything is said of one
-        guesses = [_guess(trained, file, cloud) for file, cloud in zip(self.files, clouds, strict=True)]
+        files = [file for given in self.files for file in _files(given)]
+        clouds = [self._object(file, points) for file in files]  # all of them, before anything is said of one
+        guesses = [_guess(trained, file, cloud) for file, cloud in zip(files, clouds, strict=True)]
+        for file, cloud in zip(files, clouds, strict=True):
+            if cloud.shape[1] < points:
+                warn(f"{file}: {cloud.shape[1]} points, of {points} that are looked at")
         speed = measure_latency(self.model, points) if self.latency else None
         if self.json_:
             size = self.model.stat().st_size
@@ -89,6 +96,20 @@ class Predict(Command):
             raise InputError(file, f"suffix '{file.suffix}'", "one of " + ", ".join(READERS))
         cloud = z_up(read_object(file, points, self.seed, file.name, fewer=True), self.up_axis)
         return torch.from_numpy(np.ascontiguousarray(cloud, dtype=np.float32))[None]
+
+
+def _files(given: Path) -> list[Path]:
+    """A file, or the files of a folder that can be read.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not given.is_dir():
+        return [given]
+    files = sorted(file for file in given.iterdir() if is_object(file))
+    if not files:
+        raise InputError(given, "no object files", "files of " + " ".join(sorted(READERS)))
+    return files
 
 
 def _guess(trained: Trained, file: Path, cloud: Tensor) -> Guess:

@@ -186,3 +186,25 @@ def test_up_axis_of_folders(tmp_path):
     assert selected("set", "--points", 16, "--up-axis", "y") == 0
     training = ("--network", "pointnet-tiny", "--train-steps", 1, "--train-seeds", 1)
     assert run("evaluate", "s.h5", "--test-data", "set", "--up-axis", "y", *training) == 0
+
+
+def test_predictions_of_a_folder_and_of_few_points(unequal, capsys):
+    training = ("--network", "pointnet-tiny", "--train-steps", 1)
+    assert run("train", unequal, "--points", 32, *training, "--output", "n.safetensors") == 0
+    capsys.readouterr()
+    assert run("predict", "n.safetensors", unequal / "test/ball") == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 3
+    assert "0.npy: 10 points, of 1024 that are looked at" in said.err
+    (unequal / "empty").mkdir()
+    assert run("predict", "n.safetensors", unequal / "empty") == 2
+    assert "empty: no object files" in capsys.readouterr().err
+
+
+def test_unlike_axes_are_told(unequal, capsys):
+    assert selected(unequal, "--points", 16) == 0
+    assert run("data", "convert", unequal, "--up-axis", "z", "--output", "z.h5") == 0
+    training = ("--network", "pointnet-tiny", "--train-steps", 1, "--train-seeds", 1)
+    assert run("evaluate", "s.h5", "--test-data", "z.h5", *training) == 0
+    told = "made of clouds whose up axis is unspecified, tested on clouds whose up axis is z (--up-axis)"
+    assert told in capsys.readouterr().err

@@ -167,13 +167,14 @@ def _visible(path: Path) -> list[Path]:
     return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
 
 
-def _is_object(entry: Path) -> bool:
+def is_object(entry: Path) -> bool:
+    """Whether an entry of a folder is a file that can be read as an object."""
     return entry.suffix.lower() in READERS and not entry.name.startswith(".") and entry.is_file()
 
 
 def _holds(path: Path, depth: int = DEPTH) -> bool:
     """Whether there is an object file in a folder, or below it."""
-    if any(_is_object(entry) for entry in path.iterdir()):
+    if any(is_object(entry) for entry in path.iterdir()):
         return True
     return depth > 0 and any(_holds(folder, depth - 1) for folder in _visible(path) if not _of_system(folder))
 
@@ -211,7 +212,7 @@ class _Seen:
             found[name] = self.objects(folder)
         if any(found.values()):
             return found
-        return self._numbered([entry for entry in sorted(path.iterdir()) if _is_object(entry)]) or found
+        return self._numbered([entry for entry in sorted(path.iterdir()) if is_object(entry)]) or found
 
     def _numbered(self, files: list[Path]) -> Files:
         """Files as `ball_001.npy` by what stands before the number; {} if not all of them are called so."""
@@ -235,7 +236,7 @@ class _Seen:
     def objects(self, path: Path, depth: int = DEPTH) -> list[Path]:
         """Object files in a folder and below it, sorted; others are counted."""
         files = [entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith(".")]
-        known = [entry for entry in files if _is_object(entry)]
+        known = [entry for entry in files if is_object(entry)]
         others = [entry for entry in files if entry not in known and entry.name.lower() not in LITTER]
         self.left_out.update(entry.suffix.lower() or "without a suffix" for entry in others)
         if depth > 0:
