@@ -22,16 +22,19 @@ from pcdistill.core.options import read_toml
 
 # Every field of every command at a value that is not its default.
 EVERY: dict[str, dict[str, Any]] = {
-    "data": {"action": "convert", "name": "set", "output": "out.h5", "root": "data", "points": 32, "seed": 7},
+    "data": {"action": "convert", "name": "set", "output": "out.h5", "root": "data", "points": 32, "seed": 7,
+        "skip_bad": True, "up_axis": "y",
+    },
     "select": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "stream": True, "method": "random", "features": "pointnet", "protocol": "published", "seed": 7,
         "labels": "teacher", "teacher": ["net.safetensors"], "temperature": 2.0, "expand": {"mirror": True, "mixup": 2},
         "storage": "other", "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured", "side": 7,
+        "up_axis": "y",
     },
     "pack": {
         "data": "set", "output": "all.h5", "root": "data", "side": 7, "points": 16, "protocol": "published",
-        "stream": True,
+        "stream": True, "up_axis": "y",
     },
     "distill": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
@@ -42,6 +45,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
         "labels": "learned", "teacher": ["net.safetensors"], "temperature": 2.0, "expand": {"densify": 64, "jitter": 1},
         "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured", "rate": 0.5, "side": 7,
+        "up_axis": "y",
     },
     "experts": {
         "data": "set", "root": "data", "preset": "tm", "options": {"length": 2, "bank": {"steps": 9}}, "members": 3,
@@ -51,7 +55,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
         "protocol": "published", "seed": 7, "teacher": ["a.safetensors", "b.safetensors"], "temperature": 3.0,
         "soft_loss": "mse", "hard": 0.5, "train_steps": 9, "student": "tiny", "policy": {"kind": "move", "warm": 0.5},
-        "watch": 5,
+        "watch": 5, "up_axis": "y",
     },
     "teachers": {
         "source": "a.h5", "output": "there", "data": "set", "root": "data", "student": "nano", "teachers": ["pointnet"],
@@ -68,12 +72,12 @@ EVERY: dict[str, dict[str, Any]] = {
         "networks": ["pointnet", "pointnet-small"], "conditions": ["so3", "gaussian:3"], "train_rotation": "z",
         "train_steps": 3, "thin": True, "train_seeds": 1, "output": "out", "per_class": True, "json": True,
         "device": "meta", "teacher": ["net.safetensors"], "temperature": 3.0, "soft_loss": "mse", "hard": 0.5,
-        "policy": {"kind": "relabel", "share": 0.25},
+        "policy": {"kind": "relabel", "share": 0.25}, "up_axis": "y", "test_points": 512,
     },
     "rank": {
         "source": "a.h5", "test_data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
         "train_rotation": "z", "train_steps": 3, "thin": True, "train_seeds": 1, "device": "meta",
-        "teacher": ["net.safetensors"], "json": True,
+        "teacher": ["net.safetensors"], "json": True, "up_axis": "y", "test_points": 512,
     },
     "audit": {
         "source": "a.h5", "real": "set", "root": "data", "per_class": True, "output": "a.json", "json": True,
@@ -102,6 +106,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "records": "records.jsonl", "benchmark": "mine", "only": ["random set"],
         "arms": {"few": {"method": "medoid", "settings": {"seed": 1}}}, "supervision": {"soft": {"hard": 0.5}},
         "teacher": {"network": "dgcnn", "steps": 9}, "grids": [{"train_seeds": 2}], "workers": 2, "engine": "ray",
+        "test_points": 512,
     },
     "report": {
         "results": ["a.jsonl", "grid"], "output": "table.md", "csv": True, "against": "medoid",

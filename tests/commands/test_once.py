@@ -48,9 +48,9 @@ def counted(place: Path, short_recipes: None, monkeypatch: pytest.MonkeyPatch) -
             seen[Path(file).name] += 1
         return real_open(file, mode, *more, **named)
 
-    def read(clouds: H5Clouds, path: Path, split: str, *more: Any) -> None:
+    def read(clouds: H5Clouds, path: Path, split: str, *more: Any, **named: Any) -> None:
         seen[f"{Path(path).name} {split}"] += 1
-        real_clouds(clouds, path, split, *more)
+        real_clouds(clouds, path, split, *more, **named)
 
     def made(objective: Krr, *words: Any, **named: Any) -> None:
         seen["objective"] += 1

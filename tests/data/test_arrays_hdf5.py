@@ -70,6 +70,8 @@ def test_train_alone(write):
 def test_names_of_classes(write, tmp_path):
     assert load(write(data=None, label=LABELS, attributes={"class_names": ["ball", "box"]})).class_names[1] == "box"
     assert load(write(data=None, label=np.array([b"ball", b"box"])[LABELS])).class_names == ("ball", "box")
+    listed = np.array([b"sphere", b"cube"])
+    assert load(write(data=None, label=LABELS, shape_names=listed)).class_names == ("sphere", "cube")
     (tmp_path / "class_names.txt").write_text("kugel\nkiste\n")
     assert load(write(data=None, label=LABELS)).class_names == ("kugel", "kiste")
     with pytest.raises(InputError, match="label 2 of cloud 0, expected 0 to 1"):

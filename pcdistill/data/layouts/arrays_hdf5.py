@@ -3,8 +3,8 @@
 Pairs of datasets such as `data` and `label`, `points` and `labels`, `X` and `y`: at the top, where a seeded, stratified
 fifth becomes the test split unless a file of the other split lies beside; in groups `train` and `test`; or named
 `X_train`, `y_train`, `train_data`, `train_labels`. Points are `(N, P, 3 or more)`, labels `(N,)` or `(N, 1)`, integers
-or texts. Class names are the attribute `class_names`, lines of a text file beside (`class_names.txt`, ...), else the
-labels themselves. Axes are as the attribute `up_axis` says, else as stored.
+or texts. Class names are the attribute or dataset `class_names`, lines of a text file beside (`class_names.txt`, ...),
+else the labels themselves. Axes are as the attribute `up_axis` says, else as stored.
 """
 
 import re
@@ -214,6 +214,9 @@ def _named(
 def _names(path: Path) -> list[str]:
     with open_hdf5(path) as file, reading(path):
         stored = file.attrs.get("class_names")
+        listed = next((file[name] for name in ("class_names", "shape_names") if name in file), None)
+        if stored is None and isinstance(listed, h5py.Dataset) and listed.dtype.kind in "OS":
+            stored = listed[()]
     if stored is not None and np.ndim(stored) == 1:
         return [one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in stored]
     for stem in (*NAMES, *(f"{path.stem}_{name}" for name in NAMES)):
