@@ -58,6 +58,6 @@ def test_the_plot_is_drawn_from_records(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     draw("modelnet10", RECORDS, [record("krr", 1229, 0.8), WHOLE], tmp_path / "plot.svg")
     text = (tmp_path / "plot.svg").read_text()
-    for label in ("voxels, random", "voxels, medoids", "coded points, distilled", "whole set"):
+    for label in ("voxels, random", "voxels, medoids", "coded, distilled", "whole set"):
         assert label in text
     assert "voxels, distilled" not in text
