@@ -57,6 +57,41 @@ class PointClouds:
         ):
             object.__setattr__(self, name, value)
 
+    @staticmethod
+    def from_arrays(
+        points: Any,
+        labels: Any,
+        class_names: Sequence[str] | None = None,
+        points_per_cloud: int | None = 1024,
+        normalise: bool = True,
+        seed: int = 0,
+        up_axis: str = "z",
+        *,
+        name: str = "arrays",
+    ) -> "PointClouds":
+        """Arrays or tensors of one's own in the frame that everything here expects.
+
+        Args:
+            points: `(N, P, 3 or more)`, or a sequence of clouds `(P, 3 or more)` of any sizes; NumPy, torch or lists,
+                any type of numbers. Columns after the third are dropped.
+            labels: one a cloud: numbers of classes from 0; other things, such as strings; or probabilities `(N, C)`.
+            class_names: in the order of the numbers or columns. None: of numbers and probabilities "0", "1", ...; of
+                other things their names, sorted.
+            points_per_cloud: larger clouds are sampled at so many, smaller ones filled up with repeats of their
+                points. None: as many as they have, if all have the same number, else 1024.
+            normalise: centre every cloud on the mean of its points and scale it to largest norm 1. Without, what is
+                trained on them expects clouds of about that size all the same.
+            seed: of what is sampled and repeated, cloud by cloud.
+            up_axis: "z", "y" (turned, so that z is up) or "unspecified".
+            name: of the set, for messages and for what is made of it.
+
+        Raises:
+            InputError: naming the cloud, for another shape, NaN, infinity, points that all coincide, or no label.
+        """
+        from pcdistill.clouds.arrays import from_arrays
+
+        return from_arrays(points, labels, class_names, points_per_cloud, normalise, seed, up_axis, name)
+
     def __len__(self) -> int:
         return len(self.points)
 
