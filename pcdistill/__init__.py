@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # for type checkers; `__getattr__` imports
     from pcdistill.clouds import PointClouds
     from pcdistill.condense import distill, select
     from pcdistill.core.errors import InputError
-    from pcdistill.data import from_pyg, load, to_pyg
+    from pcdistill.data import from_dataset, from_pyg, load, to_pyg
     from pcdistill.evaluation import evaluate, train
     from pcdistill.matching import objectives
     from pcdistill.models import networks
@@ -33,6 +33,7 @@ _ROOMS = {
     "distill": "condense",
     "evaluate": "evaluation",
     "expand": "artefact",
+    "from_dataset": "data",
     "from_pyg": "data",
     "gallery": "viewing",
     "load": "data",
@@ -57,6 +58,7 @@ __all__ = [
     "distill",
     "evaluate",
     "expand",
+    "from_dataset",
     "from_pyg",
     "gallery",
     "load",
