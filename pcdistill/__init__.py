@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # for type checkers; `__getattr__` imports
     from pcdistill.data import from_dataset, from_pyg, load, to_pyg
     from pcdistill.evaluation import evaluate, train
     from pcdistill.matching import objectives
-    from pcdistill.models import networks
+    from pcdistill.models import as_network, networks
     from pcdistill.selection import selectors
     from pcdistill.storage import storages
     from pcdistill.training import EvaluationProtocol, Recipe, protocol, recipe
@@ -30,6 +30,7 @@ _ROOMS = {
     "PointClouds": "clouds",
     "EvaluationProtocol": "training",
     "Recipe": "training",
+    "as_network": "models",
     "distill": "condense",
     "evaluate": "evaluation",
     "expand": "artefact",
@@ -55,6 +56,7 @@ __all__ = [
     "InputError",
     "PointClouds",
     "Recipe",
+    "as_network",
     "distill",
     "evaluate",
     "expand",
