@@ -107,7 +107,10 @@ def _split(points: Any, name: str) -> Iterable[Any]:
     if isinstance(points, Tensor) or (isinstance(points, np.ndarray) and points.dtype.kind != "O"):
         if points.ndim != 3:
             raise InputError(name, f"points of shape {tuple(points.shape)}", "(clouds, points, 3 or more)")
-        whole: NDArray[Any] = as_array(points)
+        try:
+            whole: NDArray[Any] = as_array(points)
+        except TypeError as error:  # sparse or quantised
+            raise InputError(name, f"points that are no array ({error})", "a dense tensor") from None
         return whole
     if isinstance(points, str | dict) or not isinstance(points, Iterable):
         raise InputError(name, f"points of type {type(points).__name__}", "an array, or a sequence of clouds")

@@ -1,7 +1,7 @@
 """Labels of any kind as numbers of classes or probabilities, and the names of the classes."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcdistill.clouds.point_clouds import checked_names
 from pcdistill.core.errors import InputError
 from pcdistill.core.registry import nearest
 
@@ -48,8 +49,8 @@ def coded_labels(
         InputError: naming the cloud: no label, NaN, a part of a number, below 0 or beyond the names, an unknown name;
             labels of different kinds, or other than N.
     """
-    if class_names is not None and not isinstance(class_names, str):  # which `PointClouds` refuses
-        class_names = tuple(class_names)
+    if class_names is not None:
+        class_names = checked_names(class_names, place)
     values = _one_a_cloud(labels, place)
     if len(values) != clouds:
         raise InputError(place, f"{len(values)} labels for {clouds} clouds", "one a cloud")
@@ -63,7 +64,7 @@ def coded_labels(
 
 def _one_a_cloud(labels: Any, place: str) -> NDArray[Any] | list[Any]:
     """Numbers `(N,)`, probabilities `(N, C)`, or a list of N names."""
-    if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
+    if isinstance(labels, str | bytes | Mapping | Set) or not isinstance(labels, Iterable):
         raise InputError(place, f"labels {labels!r:.40}", "one a cloud")
     if isinstance(labels, Tensor | np.ndarray):
         values = as_array(labels)
@@ -81,7 +82,8 @@ def _one_a_cloud(labels: Any, place: str) -> NDArray[Any] | list[Any]:
             kinds = (f"{size} numbers" if size else "one" for size in (size, sizes[0]))
             raise InputError(place, "label of cloud {}: {}, but {} of cloud 0".format(cloud, *kinds), "one kind")
     numeric = all(isinstance(label, bool | int | float | np.ndarray) for label in each)
-    return np.array(each) if each and numeric else each
+    found = np.array(each if numeric else ())
+    return found if len(each) and found.dtype.kind in "biuf" and len(found) else each  # 2**70 is a name
 
 
 def _single(label: Any) -> Any:
@@ -110,7 +112,7 @@ def _of_numbers(values: NDArray[Any], class_names: Sequence[str] | None, place: 
 def _of_names(values: list[Any], class_names: Sequence[str] | None, place: str) -> tuple[Tensor, tuple[str, ...]]:
     for cloud, value in enumerate(values):
         missing = value is None or (isinstance(value, float) and math.isnan(value))
-        if missing or not (named := _name(value)):
+        if missing or not isinstance(value, Hashable) or not (named := _name(value)):
             raise InputError(place, f"label {value!r} of cloud {cloud}", KINDS)
         if class_names is not None and named not in class_names:
             found = f"label {nearest(named, class_names)} of cloud {cloud}"

@@ -1,7 +1,7 @@
 """`PointClouds`: the value that flows through every room of the package."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
@@ -45,7 +45,7 @@ class PointClouds:
     def __post_init__(self) -> None:
         place = str(self.provenance.get("source", "point clouds"))
         points = _checked_points(torch.as_tensor(self.points), place)
-        names = _checked_names(self.class_names, place)
+        names = checked_names(self.class_names, place)
         labels = _checked_labels(torch.as_tensor(self.labels), len(points), len(names), place)
         if self.classes is not None:
             _checked_labels(self.classes, len(points), len(names), place)
@@ -217,8 +217,11 @@ def _checked_points(points: Tensor, place: str) -> Tensor:
     return points
 
 
-def _checked_names(names: Sequence[str], place: str) -> tuple[str, ...]:
-    if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+def checked_names(names: Iterable[str], place: str) -> tuple[str, ...]:
+    """Names of classes, or InputError: not strings, empty ones, or two that are the same."""
+    if not isinstance(names, str) and isinstance(names, Iterable):
+        names = tuple(names)
+    if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
         raise InputError(place, f"class names {names!r}", "a sequence of non-empty strings")
     if len(names) == 0 or len(set(names)) != len(names):
         raise InputError(place, f"class names {list(names)}", "at least one, all different")

@@ -117,7 +117,10 @@ def _faces(face: Any, faces: Any, place: str) -> NDArray[np.int64] | None:
     """Triangles `(F, 3)`, of torch-geometric's `(3, F)` or as they are; None if there are neither."""
     if face is None and faces is None:
         return None
-    found = as_array(faces) if face is None else as_array(face).T
+    try:
+        found = as_array(faces) if face is None else as_array(face).T
+    except ValueError:
+        raise InputError(place, "faces of unequal length", "integers (3, F)") from None
     if found.ndim != 2 or found.shape[1] != 3 or found.dtype.kind not in "iu":
         shape = found.T.shape if face is not None else found.shape
         raise InputError(place, f"faces {shape} of {found.dtype}", "integers (3, F), of a mapping's 'faces' (F, 3)")

@@ -129,7 +129,7 @@ def _takes_batch(module: nn.Module) -> bool:
 
 def _fresh(module: nn.Module, name: str) -> Make:
     """A function that copies a module and draws its weights anew."""
-    kept = copy.deepcopy(module)
+    kept = copy.deepcopy(module).cpu()
 
     def make(_: int) -> nn.Module:
         made = copy.deepcopy(kept)

@@ -130,6 +130,7 @@ CLOUD = np.random.default_rng(0).normal(size=(9, 3))
         ([(CLOUD, np.arange(9))], r"list item 0: labels of shape \(9,\), expected one, or probabilities that sum to 1"),
         ([(CLOUD[None], [0, 1])], "list item 0: 1 clouds and 2 labels, expected as many of both"),
         ([{"pos": CLOUD, "y": 0, "face": [[0.5]]}], r"list item 0: faces \(1, 1\) of float64, expected integers"),
+        ([{"pos": CLOUD, "y": 0, "face": [[0, 1], [1]]}], "list item 0: faces of unequal length"),
         ([{"pos": CLOUD, "y": 0, "face": [[0], [1], [9]]}], "list item 0: a face of vertex 9"),
     ],
 )

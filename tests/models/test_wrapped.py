@@ -69,7 +69,7 @@ def clouds() -> PointClouds:
 
 
 def short(network: str) -> pcd.EvaluationProtocol:
-    return pcd.protocol("tuned", network=network, test_points=32).changed(steps=40)
+    return pcd.protocol("tuned", network=network, test_points=32).changed(steps=40, lr=0.01)
 
 
 @pytest.mark.parametrize("kind", [Mine, Flat, Pair, Mine(2), Flat(2), lambda classes: Mine(classes)])
