@@ -1,6 +1,7 @@
 """Files to `PointClouds`: named sets, readers for the layouts in use, the procedural default set."""
 
 from pcdistill.data.catalog import CatalogRow, catalog, info, load, open_streamed
+from pcdistill.data.memory import from_dataset
 from pcdistill.data.project import H5Clouds, write_hdf5
 from pcdistill.data.pyg import from_pyg, to_pyg
 from pcdistill.data.splits import last_split, validation_split
@@ -11,6 +12,7 @@ __all__ = [
     "H5Clouds",
     "StreamedClouds",
     "catalog",
+    "from_dataset",
     "from_pyg",
     "info",
     "last_split",
