@@ -14,10 +14,10 @@ if TYPE_CHECKING:  # for type checkers; `__getattr__` imports
     from pcdistill.clouds import PointClouds
     from pcdistill.condense import distill, select
     from pcdistill.core.errors import InputError
-    from pcdistill.data import from_pyg, load, to_pyg
+    from pcdistill.data import from_dataset, from_pyg, load, to_pyg
     from pcdistill.evaluation import evaluate, train
     from pcdistill.matching import objectives
-    from pcdistill.models import networks
+    from pcdistill.models import as_network, networks
     from pcdistill.selection import selectors
     from pcdistill.storage import storages
     from pcdistill.training import EvaluationProtocol, Recipe, protocol, recipe
@@ -30,9 +30,11 @@ _ROOMS = {
     "PointClouds": "clouds",
     "EvaluationProtocol": "training",
     "Recipe": "training",
+    "as_network": "models",
     "distill": "condense",
     "evaluate": "evaluation",
     "expand": "artefact",
+    "from_dataset": "data",
     "from_pyg": "data",
     "gallery": "viewing",
     "load": "data",
@@ -54,9 +56,11 @@ __all__ = [
     "InputError",
     "PointClouds",
     "Recipe",
+    "as_network",
     "distill",
     "evaluate",
     "expand",
+    "from_dataset",
     "from_pyg",
     "gallery",
     "load",

@@ -1,14 +1,18 @@
 """`PointClouds`: what it accepts, what it refuses and how it is taken apart."""
 
+import builtins
+import copy
 import dataclasses
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PointClouds, Weighted
 from pcdistill.core.errors import InputError
 
 NAMES = ("chair", "lamp", "table")
@@ -128,6 +132,66 @@ def test_indexing_takes_points_and_labels_together(index: Any) -> None:
 def test_indexing_soft_labels_keeps_rows() -> None:
     labels = torch.eye(3)[[0, 1, 2, 1]]
     assert torch.equal(clouds_with(labels=labels)[[3, 2]].labels, labels[[3, 2]])
+
+
+@pytest.mark.parametrize("number", [2, -2, np.int64(2), torch.tensor(2)])
+def test_a_number_gives_points_and_label_as_torch_datasets_do(number: Any) -> None:
+    points, label = clouds_with()[number]
+    assert points.equal(points_of()[2])
+    assert (label.shape, label.dtype, int(label)) == ((), torch.int64, 2)
+    assert clouds_with(labels=SOFT)[number][1].equal(SOFT[2])
+
+
+def test_iteration_ends() -> None:
+    clouds = clouds_with()
+    pairs = list(clouds)
+    assert torch.stack([points for points, _ in pairs]).equal(clouds.points)
+    assert [int(label) for _, label in pairs] == [0, 1, 2, 1]
+    for number in (4, -5):
+        with pytest.raises(IndexError):
+            clouds[number]
+
+
+def test_loaders_of_torch_take_it_as_it_is() -> None:
+    clouds = clouds_with()
+    for given in (clouds, clouds.to_torch()):
+        (points, labels), (rest, _) = DataLoader(given, batch_size=3)  # type: ignore[arg-type]
+        assert points.equal(clouds.points[:3])
+        assert labels.equal(clouds.labels[:3])
+        assert rest.equal(clouds.points[3:])
+
+
+@pytest.mark.parametrize("twin", [lambda clouds: pickle.loads(pickle.dumps(clouds)), copy.deepcopy, copy.copy])
+def test_pickle_and_copy_there_and_back(twin: Any) -> None:
+    clouds = clouds_with(labels=SOFT, classes=torch.tensor([0, 1, 2, 1]), provenance={"name": "toy", "seed": 3})
+    back = twin(clouds)
+    assert back.fingerprint() == clouds.fingerprint()
+    assert back.hard_labels.tolist() == [0, 1, 2, 1]
+    assert back.provenance == {"name": "toy", "seed": 3}
+    weighted = twin(Weighted(clouds, torch.tensor([1.0, 2.0, 3.0, 4.0])))
+    assert weighted.provenance == clouds.provenance
+    assert weighted.weights.tolist() == [1, 2, 3, 4]
+
+
+def test_open3d() -> None:
+    pytest.importorskip("open3d", reason="open3d is an extra")
+    clouds = clouds_with()
+    made = clouds.to_open3d()
+    assert len(made) == 4
+    np.testing.assert_array_equal(np.asarray(made[3].points), clouds.points[3].double().numpy())
+
+
+def test_without_open3d(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any, **named: Any) -> Any:
+        if name.startswith("open3d"):
+            raise ImportError(name)
+        return real(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=r"to_open3d: open3d is not installed, expected .*pcdistill\[open3d\]"):
+        clouds_with().to_open3d()
 
 
 def test_indexing_nothing_is_refused() -> None:

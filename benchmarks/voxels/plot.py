@@ -13,7 +13,7 @@ from pcdistill.results.record import WHOLE, Record, read_records
 
 HERE = Path(__file__).parent
 VOXELS = {"random": "voxels, random", "medoid": "voxels, medoids", "krr": "voxels, distilled"}
-CODED = {"random": "coded points, random", "krr": "coded points, distilled"}
+CODED = {"random": "coded, random", "krr": "coded, distilled"}
 
 
 def draw(dataset: str, voxels: Sequence[Record], coded: Sequence[Record], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pcdistill.data.catalog import CatalogRow, catalog, info, load, open_streamed
 from pcdistill.data.gathering import any_number, remarks
+from pcdistill.data.memory import from_dataset
 from pcdistill.data.project import H5Clouds, write_hdf5
 from pcdistill.data.pyg import from_pyg, to_pyg
 from pcdistill.data.splits import last_split, validation_split
@@ -13,6 +14,7 @@ __all__ = [
     "StreamedClouds",
     "any_number",
     "catalog",
+    "from_dataset",
     "from_pyg",
     "info",
     "last_split",

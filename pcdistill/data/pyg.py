@@ -1,6 +1,7 @@
 """To and from torch-geometric: any dataset whose items have `pos` and `y`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,41 +10,32 @@ from numpy.typing import NDArray
 
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.data.prepare import assemble
+from pcdistill.data.memory import from_dataset
 
 
-def from_pyg(dataset: Sequence[Any], class_names: Sequence[str] | None = None) -> PointClouds:
-    """The items of a torch-geometric dataset (or a list of `Data`) as `PointClouds`.
+def from_pyg(
+    dataset: Iterable[Any] | Sequence[Any],
+    class_names: Sequence[str] | None = None,
+    up_axis: str = "z",
+    points_per_cloud: int | None = None,
+    seed: int = 0,
+) -> PointClouds:
+    """The items of a torch-geometric data set, a loader or a list of `Data` as `PointClouds`: centred, largest norm 1.
 
     Args:
-        dataset: items with `pos` `(P, 3)`, the same P in all, and `y`, one class index.
-        class_names: in label order; by default "0", "1", ... up to the largest label.
-
-    Coordinates come out centred on their mean, largest norm 1; axes stay as they are.
+        dataset: items with `pos` `(P, 3)` and `y`, one class or probabilities `(1, C)`; whatever else `from_dataset`
+            takes. With `face` `(3, F)`, as ModelNet's have, `pos` are vertices, and the surface is sampled.
+        class_names: in label order; by default those of the data set, else "0", "1", ... up to the largest label.
+        up_axis: "z", "y" (turned, so that z is up) or "unspecified".
+        points_per_cloud: sampled of larger clouds and meshes; smaller clouds are filled up with repeats. None: as many
+            as they have, so that `from_pyg(to_pyg(clouds))` are the same, and 1024 of meshes and unequal clouds.
+        seed: of what is sampled and repeated.
 
     Raises:
-        InputError: naming the item, for a missing or misshapen `pos` or `y` and unequal P.
+        InputError: naming the item, for a missing or misshapen `pos` or `y`.
     """
-    place = type(dataset).__name__
-    items = [dataset[at] for at in range(len(dataset))]
-    if not items:
-        raise InputError(place, "0 items", "at least one")
-    clouds, labels = [], []
-    for at, item in enumerate(items):
-        pos, y = getattr(item, "pos", None), getattr(item, "y", None)
-        if pos is None or y is None:
-            raise InputError(f"{place} item {at}", f"no {'pos' if pos is None else 'y'}", "pos (P, 3) and y")
-        if pos.ndim != 2 or pos.shape[1] != 3 or torch.as_tensor(y).numel() != 1:
-            found = f"pos {tuple(pos.shape)}, y {tuple(torch.as_tensor(y).shape)}"
-            raise InputError(f"{place} item {at}", found, "pos (P, 3) and one y")
-        if len(pos) != len(items[0].pos):
-            found = f"{len(pos)} points, {len(items[0].pos)} in item 0"
-            raise InputError(f"{place} item {at}", found, "equal numbers (transforms.SamplePoints or FixedPoints)")
-        clouds.append(pos.detach().cpu().double().numpy())
-        labels.append(int(torch.as_tensor(y).reshape(())))
-    names = class_names if class_names is not None else [str(label) for label in range(max(labels) + 1)]
-    facts = {"name": place, "source": place, "layout": "torch-geometric"}
-    return assemble(np.stack(clouds), np.array(labels), names, place=place, up_axis="unspecified", provenance=facts)
+    clouds = from_dataset(dataset, class_names, points_per_cloud, True, seed, up_axis)
+    return replace(clouds, provenance={**clouds.provenance, "layout": "torch-geometric"})
 
 
 def to_pyg(clouds: PointClouds, colours: NDArray[np.uint8] | None = None) -> list[Any]:

@@ -55,7 +55,8 @@ def evaluate(
     Args:
         made: the training set: an artefact, whose clouds are expanded if it says so, or clouds.
         test: clouds of the same classes, at least `protocol.test_points` points each.
-        protocol: recipe, network and test resolution, or the name of one.
+        protocol: recipe, network and test resolution, or the name of one: then clouds may have fewer points than it
+            tests on, and all of them are looked at.
         network: registered name, in place of the protocol's.
         seeds: of weights, order and augmentation, one run each; or how many, from 0.
         on_progress, device, supervision: as in `train_networks`.
@@ -64,11 +65,13 @@ def evaluate(
     Raises:
         InputError: an unknown name, classes that differ, too few test points, or a grid and no validation clouds.
     """
-    clouds, protocol = _to_train_on(made, protocol, network, supervision)
+    clouds, plan = _to_train_on(made, protocol, network, supervision)
+    if isinstance(protocol, str):
+        plan = plan.model_copy(update={"test_points": min(plan.test_points, test.points_per_cloud)})
     numbers = range(seeds) if isinstance(seeds, int) else seeds
-    parts = parts_of(clouds, test, [CLEAN], protocol)
+    parts = parts_of(clouds, test, [CLEAN], plan)
     ((_, evaluation),) = evaluate_conditions(
-        clouds, parts, protocol, numbers, on_progress, validation=validation, device=device, supervision=supervision
+        clouds, parts, plan, numbers, on_progress, validation=validation, device=device, supervision=supervision
     )
     return evaluation
 

@@ -16,7 +16,7 @@ from pcdistill.core.cache import Tensors, cached, is_cached
 from pcdistill.core.progress import progress
 from pcdistill.matching.draws import _places, _shares_of, checked_real
 from pcdistill.matching.gathering import BankRequest, Member, _Gathering
-from pcdistill.matching.surrogates import architecture, frozen_network
+from pcdistill.matching.surrogates import architecture, frozen_network, own_facts
 from pcdistill.models import build
 
 FORMAT = 2  # raise when what is computed changes, so that old caches are not read
@@ -51,7 +51,7 @@ class Bank(NamedTuple):
 
 def _facts(real: CloudSource, config: BankRequest) -> str:
     """All that a bank depends on."""
-    return f"{FORMAT} {config.facts()} {real.fingerprint()}"
+    return f"{FORMAT} {config.facts()} {real.fingerprint()}{own_facts(config.network, real)}"
 
 
 def _build(real: CloudSource, config: BankRequest) -> list[Member]:

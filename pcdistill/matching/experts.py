@@ -17,7 +17,7 @@ from pcdistill.matching.bank import FORMAT as BANK_FORMAT
 from pcdistill.matching.draws import checked_real, random_clouds, step_generator
 from pcdistill.matching.gathering import StepRange
 from pcdistill.matching.gradients import Weights, mean_gradient, one_hot, parameters
-from pcdistill.matching.surrogates import architecture, frozen_network, give_fresh_head, untrained_network
+from pcdistill.matching.surrogates import architecture, frozen_network, give_fresh_head, own_facts, untrained_network
 from pcdistill.models import Network, build
 from pcdistill.training.augment import Augmentation, apply
 
@@ -214,7 +214,8 @@ def estimate(real: CloudSource, config: ExpertConfig) -> Estimate:
 
 def _facts(real: CloudSource, config: ExpertConfig, k: int) -> str:
     """All that expert k depends on: not the number of experts, so that more can be added later."""
-    return f"{FORMAT} {BANK_FORMAT} {k} {config.model_dump_json(exclude={'networks'})} {real.fingerprint()}"
+    asked = config.model_dump_json(exclude={"networks"})
+    return f"{FORMAT} {BANK_FORMAT} {k} {asked} {real.fingerprint()}{own_facts(config.network, real)}"
 
 
 def _record(real: CloudSource, config: ExpertConfig, k: int) -> Tensors:

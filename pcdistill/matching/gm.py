@@ -21,7 +21,7 @@ from pcdistill.matching.gradients import (
     one_hot,
     parameters,
 )
-from pcdistill.matching.surrogates import architecture, give_fresh_head
+from pcdistill.matching.surrogates import architecture, give_fresh_head, own_facts
 from pcdistill.training.augment import Augmentation, apply
 
 FORMAT = 2  # raise when what is computed changes, so that old caches are not read
@@ -96,7 +96,9 @@ class GradientMatching(BankObjective):
     def _facts(self, real: CloudSource) -> str:
         """All that the real gradients depend on."""
         which = f"{self.options.joint} {self.options.fresh_head}"
-        return f"{FORMAT} {BANK_FORMAT} {BankRequest.of(self.options.bank).facts()} {which} {real.fingerprint()}"
+        asked = BankRequest.of(self.options.bank)
+        own = own_facts(asked.network, real)
+        return f"{FORMAT} {BANK_FORMAT} {asked.facts()} {which} {real.fingerprint()}{own}"
 
     def _real_gradients(self, real: CloudSource) -> Tensors:
         config: BankConfig = self.options.bank

@@ -8,6 +8,7 @@ from torch import Tensor
 from pcdistill.clouds import CloudSource, PointClouds, uniform
 from pcdistill.matching.draws import random_clouds, step_generator
 from pcdistill.models import Network, build, networks, seeded
+from pcdistill.models.wrapped import digest
 from pcdistill.training.augment import Augmentation
 from pcdistill.training.loop import train
 from pcdistill.training.recipe import Recipe
@@ -27,6 +28,12 @@ def architecture(network: str, k: int) -> str:
     """Registered name of the k-th surrogate: of several, separated by commas, they take turns."""
     names = network.split(",")
     return names[k % len(names)].strip()
+
+
+def own_facts(network: str, real: CloudSource) -> str:
+    """What a cache has to know of surrogates besides their names: of those that `as_network` wrapped; else nothing."""
+    names = {architecture(network, k) for k in range(network.count(",") + 1)}
+    return "".join(f" {found}" for name in sorted(names) if (found := digest(name, len(real.class_names))))
 
 
 def frozen_network(name: str, sample: PointClouds, steps: int, seed: int) -> Network:

@@ -7,6 +7,7 @@ from pcdistill.core.registry import import_modules
 from pcdistill.models.base import Dropout, Network, NetworkFactory, Output, build, networks, seeded
 from pcdistill.models.layers.shared import Norm, PointNorm, SharedLayer
 from pcdistill.models.pointnet import STUDENTS
+from pcdistill.models.wrapped import as_network
 
 import_modules(__name__, __path__)
 
@@ -19,6 +20,7 @@ __all__ = [
     "Output",
     "PointNorm",
     "SharedLayer",
+    "as_network",
     "build",
     "networks",
     "seeded",

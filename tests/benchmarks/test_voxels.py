@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.voxels.plot import draw
-from benchmarks.voxels.table import beside_papers, by_bytes, smallest
+from benchmarks.voxels.table import beside_papers, best, by_bytes, smallest
 from pcdistill.results.record import Record
 from tests.benchmarks.test_frontier import record
 
@@ -46,10 +46,18 @@ def test_papers_stand_beside_the_smallest_that_does_as_well() -> None:
     assert line == "| ModelNet10 | A | 12,300 | 86.0 | 123 | medoids | 86.0 ± 1.4 | 100 |"
 
 
+def test_the_best_of_what_is_printed_at_as_many_bytes() -> None:
+    papers = [
+        {"dataset": "modelnet10", "bytes_per_class": size, "accuracy": accuracy}
+        for size, accuracy in ((1, 0.5), (1, 0.7), (1, 0.6), (2, 0.1))
+    ]
+    assert best(papers) == [papers[3], papers[1]]
+
+
 def test_the_plot_is_drawn_from_records(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     draw("modelnet10", RECORDS, [record("krr", 1229, 0.8), WHOLE], tmp_path / "plot.svg")
     text = (tmp_path / "plot.svg").read_text()
-    for label in ("voxels, random", "voxels, medoids", "coded points, distilled", "whole set"):
+    for label in ("voxels, random", "voxels, medoids", "coded, distilled", "whole set"):
         assert label in text
     assert "voxels, distilled" not in text

@@ -76,16 +76,54 @@ def test_a_real_dataset_class(random_points):
     assert clouds.provenance["source"] == "Made"
 
 
+def test_there_and_back_is_the_same_whatever_the_size(pair):
+    pytest.importorskip("torch_geometric", reason="torch-geometric is an extra")
+    soft = PointClouds(pair[0].points, torch.eye(3)[pair[0].labels] * 0.7 + 0.1, pair[0].class_names)
+    back = from_pyg(to_pyg(soft), soft.class_names)
+    assert back.labels.equal(soft.labels)
+    assert back.points.shape == soft.points.shape
+
+
+def test_meshes_are_sampled_and_not_taken_for_their_vertices(cube):
+    data = pytest.importorskip("torch_geometric.data", reason="torch-geometric is an extra")
+    vertices, faces = cube
+    mesh = data.Data(pos=torch.from_numpy(vertices), face=torch.from_numpy(faces).T, y=torch.tensor([1]))
+    clouds = from_pyg([mesh, mesh], ["a", "b"])
+    assert clouds.points.shape == (2, 1024, 3)
+    assert not clouds.points[0].equal(clouds.points[1])
+    # A box of 2 x 4 x 6: on one of its faces lies every point, on the larger ones more.
+    half = torch.tensor([1.0, 2.0, 3.0])
+    box = clouds.points[0] * half.norm() / clouds.points[0].norm(dim=1).max()
+    on = ((box.abs() - half).abs() < 0.15).any(1)
+    assert on.float().mean() > 0.95
+    assert from_pyg([mesh], points_per_cloud=50).points_per_cloud == 50
+
+
+def test_loaders_give_what_the_data_set_gives(random_points):
+    loader = pytest.importorskip("torch_geometric.loader", reason="torch-geometric is an extra")
+    data = pytest.importorskip("torch_geometric.data")
+    items = [
+        data.Data(pos=torch.from_numpy(random_points(1, size, size)[0]), y=torch.tensor([size % 2]))
+        for size in (20, 30, 41)
+    ]
+    clouds = from_pyg(items, points_per_cloud=32)
+    assert clouds.labels.tolist() == [0, 0, 1]
+    assert from_pyg(loader.DataLoader(items, batch_size=2), points_per_cloud=32).fingerprint() == clouds.fingerprint()
+    dense = [data.Data(pos=each.pos[:20], y=each.y) for each in items]
+    expected = from_pyg(dense).fingerprint()
+    assert from_pyg(loader.DenseDataLoader(dense, batch_size=2)).fingerprint() == expected
+
+
 @pytest.mark.parametrize(
     ("items", "message"),
     [
         ([], r"list: 0 items, expected at least one"),
         ([SimpleNamespace(y=torch.tensor(0))], r"list item 0: no pos, expected pos \(P, 3\) and y"),
         ([SimpleNamespace(pos=torch.eye(3), y=None)], r"list item 0: no y"),
-        ([item(torch.rand(4, 2), 0)], r"list item 0: pos \(4, 2\), y \(1,\)"),
-        ([item(torch.eye(3), 0), item(torch.rand(4, 3), 0)], r"item 1: 4 points, 3 in item 0"),
+        ([item(torch.rand(4, 2), 0)], r"list item 0: shape \(4, 2\), expected \(points, 3 or more\)"),
+        ([SimpleNamespace(pos=torch.eye(3), y=torch.zeros(3, dtype=torch.int64))], r"item 0: labels of shape \(3,\)"),
         ([item(torch.eye(3), -1)], r"list: label -1 of cloud 0"),
-        ([item(torch.eye(3) * torch.nan, 0)], r"list: cloud 0 has NaN"),
+        ([item(torch.eye(3) * torch.nan, 0)], r"list item 0: NaN or infinite"),
     ],
 )
 def test_bad_items(items, message):

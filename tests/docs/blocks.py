@@ -40,13 +40,14 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def run(page: Path) -> None:
-    """Carry out a page."""
+    """Carry out a page; its Python is one session."""
+    session = {"__name__": "__main__"}
     for block in blocks(page):
         if block.caption:
             with Path(block.caption).open("a" if block.language == "bibtex" else "w", encoding="utf-8") as file:
                 file.write(("\n" if block.language == "bibtex" else "") + block.text)
         elif block.language == "python":
-            exec(compile("\n" * block.line + block.text, str(page), "exec"), {"__name__": "__main__"})
+            exec(compile("\n" * block.line + block.text, str(page), "exec"), session)
         elif block.language == "console":
             for command in block.commands():
                 _command(command)

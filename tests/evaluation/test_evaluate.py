@@ -49,6 +49,16 @@ def test_protocols_and_networks_by_name(tiny_file: Path, short_recipes: None) ->
         pcd.evaluate(train, test, "tund")
 
 
+def test_by_name_clouds_of_fewer_points_are_tested_on_all_of_them(
+    tiny_clouds: PointClouds, short_recipes: None
+) -> None:
+    """A protocol as an object asks for its number of points."""
+    expected = pcd.evaluate(tiny_clouds, tiny_clouds, protocol("tuned", "pointnet-nano", 64), seeds=1)
+    assert pcd.evaluate(tiny_clouds, tiny_clouds, network="pointnet-nano", seeds=1).runs == expected.runs
+    with pytest.raises(InputError, match="64 points per cloud, expected at least 1024"):
+        pcd.evaluate(tiny_clouds, tiny_clouds, protocol("tuned", "pointnet-nano"), seeds=1)
+
+
 def test_one_network_and_its_file(tiny_clouds: PointClouds, tmp_path: Path) -> None:
     losses: list[float] = []
     trained = pcd.train(tiny_clouds, PLAN, network="pointnet-nano", seed=3, on_step=lambda _, loss: losses.append(loss))

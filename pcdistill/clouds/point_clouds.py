@@ -1,106 +1,27 @@
 """`PointClouds`: the value that flows through every room of the package."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
 
+from pcdistill.clouds.source import Provenance
 from pcdistill.core.errors import InputError
 
-Provenance = Mapping[str, str | int | float | bool]
-
-
-class CloudSource(Protocol):
-    """A labelled set read a batch at a time, in memory or on disk.
-
-    `PointClouds` is one, `data.StreamedClouds`, for files larger than memory, another.
-    """
-
-    @property
-    def labels(self) -> Tensor: ...
-
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
-
-    @property
-    def points_per_cloud(self) -> int: ...
-
-    @property
-    def provenance(self) -> Provenance: ...
-
-    @property
-    def hard_labels(self) -> Tensor:
-        """`(N,)` int64: one class per cloud."""
-        ...
-
-    def batch(self, index: Tensor) -> Tensor:
-        """Points `(len(index), P, 3)` float32 of the clouds at `index`, ascending int64."""
-        ...
-
-    def fingerprint(self) -> str:
-        """Hex digest of the content: equal digests mean equal clouds, labels and class names."""
-        ...
-
-
-class Weighted:
-    """A `CloudSource` whose clouds count unequally where objectives draw some of them, or average over a class.
-
-    A weight acts within its class: every class counts as much as without weights, except where whole batches are drawn
-    (the experts of `tm`). Equal weights in a class are none. Surrogates are made on clouds without weights (`uniform`).
-
-    Args:
-        whole: the set.
-        weights: `(N,)`, made float64; finite, 0 or more, in every class one above 0 at least. Zero: never drawn.
-
-    Raises:
-        InputError: other weights.
-    """
-
-    def __init__(self, whole: CloudSource, weights: Tensor) -> None:
-        place, labels = "weights of clouds", whole.hard_labels
-        if weights.shape != labels.shape:
-            raise InputError(place, f"shape {tuple(weights.shape)}", f"({len(labels)},)")
-        weights = weights.to(torch.float64)
-        bad = (~(weights.isfinite() & (weights >= 0))).nonzero()
-        if len(bad):
-            raise InputError(place, f"{float(weights[bad[0]])} of cloud {int(bad[0])}", "a finite one, 0 or more")
-        seen = torch.bincount(labels, weights=weights, minlength=len(whole.class_names))
-        empty = ((seen == 0) & (torch.bincount(labels, minlength=len(seen)) > 0)).nonzero()
-        if len(empty):
-            name = whole.class_names[int(empty[0])]
-            raise InputError(place, f"none above 0 in class '{name}'", "at least one")
-        self.whole, self.weights = whole, weights
-        self.class_names, self.points_per_cloud = whole.class_names, whole.points_per_cloud
-        self.labels, self.hard_labels, self.provenance = whole.labels, labels, whole.provenance
-
-    def batch(self, index: Tensor) -> Tensor:
-        """Points of the clouds at `index`; see `CloudSource`."""
-        return self.whole.batch(index)
-
-    def fingerprint(self) -> str:
-        """Hex SHA-256 of the set's fingerprint and the weights: what is cached of the one is not of the other."""
-        digest = hashlib.sha256(self.whole.fingerprint().encode())
-        digest.update(self.weights.numpy().data)
-        return digest.hexdigest()
-
-
-def uniform(source: CloudSource) -> CloudSource:
-    """The set without weights."""
-    return source.whole if isinstance(source, Weighted) else source
-
-
-def weights_of(source: CloudSource) -> Tensor | None:
-    """`(N,)` float64 weights of the clouds of a set; None where all count the same."""
-    return source.weights if isinstance(source, Weighted) else None
+if TYPE_CHECKING:
+    from torch.utils.data import TensorDataset
 
 
 @dataclass(frozen=True, eq=False)
 class PointClouds:
     """A labelled set of 3D point clouds, immutable and checked when made.
+
+    It is a data set as torch has them: `clouds[3]` is the pair (points, label), a `DataLoader` takes it as it is.
+    Indexed by anything else (a slice, a mask, indices) it gives a set.
 
     Args:
         points: `(N, P, 3)`, made float32; N and P at least 1, all finite. Readers of this package
@@ -124,7 +45,7 @@ class PointClouds:
     def __post_init__(self) -> None:
         place = str(self.provenance.get("source", "point clouds"))
         points = _checked_points(torch.as_tensor(self.points), place)
-        names = _checked_names(self.class_names, place)
+        names = checked_names(self.class_names, place)
         labels = _checked_labels(torch.as_tensor(self.labels), len(points), len(names), place)
         if self.classes is not None:
             _checked_labels(self.classes, len(points), len(names), place)
@@ -136,8 +57,47 @@ class PointClouds:
         ):
             object.__setattr__(self, name, value)
 
+    @staticmethod
+    def from_arrays(
+        points: Any,
+        labels: Any,
+        class_names: Sequence[str] | None = None,
+        points_per_cloud: int | None = 1024,
+        normalise: bool = True,
+        seed: int = 0,
+        up_axis: str = "z",
+        *,
+        name: str = "arrays",
+    ) -> "PointClouds":
+        """Arrays or tensors of one's own in the frame that everything here expects.
+
+        Args:
+            points: `(N, P, 3 or more)`, or a sequence of clouds `(P, 3 or more)` of any sizes; NumPy, torch or lists,
+                any type of numbers. Columns after the third are dropped.
+            labels: one a cloud: numbers of classes from 0; other things, such as strings; or probabilities `(N, C)`.
+            class_names: in the order of the numbers or columns. None: of numbers and probabilities "0", "1", ...; of
+                other things their names, sorted.
+            points_per_cloud: larger clouds are sampled at so many, smaller ones filled up with repeats of their
+                points. None: as many as they have, if all have the same number, else 1024.
+            normalise: centre every cloud on the mean of its points and scale it to largest norm 1. Without, what is
+                trained on them expects clouds of about that size all the same.
+            seed: of what is sampled and repeated, cloud by cloud.
+            up_axis: "z", "y" (turned, so that z is up) or "unspecified".
+            name: of the set, for messages and for what is made of it.
+
+        Raises:
+            InputError: naming the cloud, for another shape, NaN, infinity, points that all coincide, or no label.
+        """
+        from pcdistill.clouds.arrays import from_arrays
+
+        return from_arrays(points, labels, class_names, points_per_cloud, normalise, seed, up_axis, name)
+
     def __len__(self) -> int:
         return len(self.points)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Made anew, and so checked, by `copy` and `pickle`, which cannot take a mapping proxy."""
+        return PointClouds, (self.points, self.labels, self.class_names, dict(self.provenance), self.classes)
 
     def __repr__(self) -> str:
         name = self.provenance.get("name", "unnamed")
@@ -167,12 +127,33 @@ class PointClouds:
         """Points of the clouds at `index`; see `CloudSource`."""
         return self.points[index]
 
-    def __getitem__(self, index: Tensor | Sequence[int] | slice) -> "PointClouds":
-        """The clouds at `index` (int64 indices, a boolean mask or a slice), classes unchanged."""
+    @overload
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def __getitem__(self, index: Tensor | Sequence[int] | slice) -> "PointClouds": ...
+
+    def __getitem__(self, index: int | Tensor | Sequence[int] | slice) -> "tuple[Tensor, Tensor] | PointClouds":
+        """One cloud and its label, or the clouds at `index`, classes unchanged.
+
+        Args:
+            index: a number (of Python, NumPy, or a tensor `()`): a pair, points `(P, 3)` and label `()` or `(C,)`.
+                int64 indices, a boolean mask or a slice: a set.
+
+        Raises:
+            IndexError: no cloud of that number.
+            InputError: no clouds at all.
+        """
         if not isinstance(index, slice):
             index = torch.as_tensor(index)
+            if index.ndim == 0 and index.dtype != torch.bool:
+                return self.points[index], self.labels[index]
         classes = None if self.classes is None else self.classes[index]
         return replace(self, points=self.points[index], labels=self.labels[index], classes=classes)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pairs (points, label), one after the other."""
+        return zip(self.points, self.labels, strict=True)
 
     def with_points(self, points: Tensor) -> "PointClouds":
         """The same labels and names on other coordinates `(N, P', 3)`."""
@@ -194,6 +175,25 @@ class PointClouds:
             labels[:, places] = self.labels
         classes = None if self.classes is None else places[self.classes]
         return replace(self, labels=labels, class_names=tuple(class_names), classes=classes)
+
+    def to_torch(self) -> "TensorDataset":
+        """The same points and labels as a `TensorDataset`, for code that asks for a torch `Dataset`."""
+        from torch.utils.data import TensorDataset
+
+        return TensorDataset(self.points, self.labels)
+
+    def to_open3d(self) -> list[Any]:
+        """One `open3d.geometry.PointCloud` per cloud; axes and scale stay as they are.
+
+        Raises:
+            InputError: Open3D is not installed.
+        """
+        try:
+            from open3d import geometry, utility
+        except ImportError:
+            raise InputError("to_open3d", "open3d is not installed", "pip install 'pcdistill[open3d]'") from None
+        points = self.points.detach().cpu().double().numpy()
+        return [geometry.PointCloud(utility.Vector3dVector(cloud)) for cloud in points]
 
     def fingerprint(self) -> str:
         """Hex SHA-256 over shapes, coordinates, labels and class names."""
@@ -217,8 +217,11 @@ def _checked_points(points: Tensor, place: str) -> Tensor:
     return points
 
 
-def _checked_names(names: Sequence[str], place: str) -> tuple[str, ...]:
-    if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+def checked_names(names: Iterable[str], place: str) -> tuple[str, ...]:
+    """Names of classes, or InputError: not strings, empty ones, or two that are the same."""
+    if not isinstance(names, str) and isinstance(names, Iterable):
+        names = tuple(names)
+    if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
         raise InputError(place, f"class names {names!r}", "a sequence of non-empty strings")
     if len(names) == 0 or len(set(names)) != len(names):
         raise InputError(place, f"class names {list(names)}", "at least one, all different")

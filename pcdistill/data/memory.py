@@ -1,0 +1,173 @@
+"""Data sets of anyone's Python as `PointClouds`: of torch, of torch-geometric, of lists and generators."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcdistill.clouds import PointClouds
+from pcdistill.clouds.arrays import POINTS, as_cloud, check_asked, generator, resized
+from pcdistill.clouds.frame import Floats
+from pcdistill.clouds.labels import as_array
+from pcdistill.core.errors import InputError
+from pcdistill.data.objects import Mesh, sample_surface
+
+POINT_KEYS = ("points", "pos", "xyz", "x")
+LABEL_KEYS = ("label", "labels", "y", "target")
+EXPECTED = "(points, label), a mapping of both, or pos and y"
+
+
+class _Item(NamedTuple):
+    """What a data set says of one cloud, or of a batch of them."""
+
+    points: Any
+    label: Any
+    faces: Any = None  # (F, 3): then points are the vertices of a mesh
+
+
+def from_dataset(
+    dataset: Iterable[Any] | Sequence[Any],
+    class_names: Sequence[str] | None = None,
+    points_per_cloud: int | None = 1024,
+    normalise: bool = True,
+    seed: int = 0,
+    up_axis: str = "z",
+    *,
+    name: str | None = None,
+) -> PointClouds:
+    """A data set in memory, or read as it is asked, in the frame that everything here expects.
+
+    Args:
+        dataset: a torch `Dataset`, a `DataLoader`, a torch-geometric data set or loader, a list, a generator. Its
+            items are pairs (points, label); mappings with points (`points`, `pos`, `xyz` or `x`) and label (`label`,
+            `labels`, `y` or `target`); objects with `pos` and `y`; or batches of these. With `face` `(3, F)` (or
+            `faces` `(F, 3)` of a mapping) points are the vertices of a mesh, and its surface is sampled.
+        class_names: as in `PointClouds.from_arrays`; None takes those of `dataset.class_names` or `dataset.classes`,
+            if there are some.
+        points_per_cloud: as there; a mesh gets 1024 for None.
+        normalise, seed, up_axis: as there.
+        name: of the set, by default that of its class.
+
+    Raises:
+        InputError: naming the item, for what `PointClouds.from_arrays` refuses, for other items, and for a mesh
+            without area.
+    """
+    place = type(dataset).__name__ if name is None else name
+    check_asked(points_per_cloud, seed, up_axis)
+    clouds: list[Floats] = []
+    labels: list[Any] = []
+    for item in _items(dataset, place):
+        number = len(clouds)
+        here = f"{place} item {number}"
+        rng = generator(number, seed)
+        if item.faces is None:
+            cloud = as_cloud(item.points, here)
+            # At once, so that no more than what is kept of a set has to fit into memory.
+            clouds.append(cloud if points_per_cloud is None else resized(cloud, points_per_cloud, rng))
+        else:
+            clouds.append(_sampled(item, points_per_cloud or POINTS, rng, here, normalise))
+        labels.append(_checked_label(item.label, here))
+    if not clouds:
+        raise InputError(place, "0 items", "at least one")
+    names = _names_of(dataset) if class_names is None else class_names
+    return PointClouds.from_arrays(clouds, labels, names, points_per_cloud, normalise, seed, up_axis, name=place)
+
+
+def _items(dataset: Any, place: str) -> Iterator[_Item]:
+    """All clouds of a data set one by one, batches taken apart."""
+    if isinstance(dataset, str | bytes):
+        raise InputError(place, f"{dataset!r:.60}", "a data set in memory (pcdistill.load reads files)")
+    if isinstance(dataset, Mapping):
+        dataset = [dataset]
+    if not hasattr(dataset, "__iter__"):
+        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+            raise InputError(place, f"a {type(dataset).__name__}", "a data set, or something else to iterate over")
+        dataset = map(dataset.__getitem__, range(len(dataset)))  # torch's have no end of their own
+    for number, given in enumerate(dataset):
+        here = f"{place} item {number}"
+        # A batch of torch-geometric's; a dense one has no number of graphs, and is one of tensors (B, P, 3).
+        parts = given.to_data_list() if getattr(given, "num_graphs", None) is not None else [given]
+        for part in parts:
+            yield from _apart(_read(part, here), here)
+
+
+def _read(given: Any, place: str) -> _Item:
+    """Points and label of an item, whatever its kind."""
+    if isinstance(given, Mapping):
+        found = [next((key for key in keys if key in given), None) for keys in (POINT_KEYS, LABEL_KEYS)]
+        if None in found:
+            missing, keys = ("points", POINT_KEYS) if found[0] is None else ("label", LABEL_KEYS)
+            raise InputError(place, f"no {missing} among {', '.join(map(str, given))}", f"one of {', '.join(keys)}")
+        return _Item(given[found[0]], given[found[1]], _faces(given.get("face"), given.get("faces"), place))
+    if isinstance(given, tuple | list):
+        if len(given) != 2:
+            raise InputError(place, f"{len(given)} parts", EXPECTED)
+        return _Item(*given)
+    pos, y = getattr(given, "pos", None), getattr(given, "y", None)
+    if pos is None or y is None:
+        known = hasattr(given, "pos") or hasattr(given, "y")
+        found_here = f"no {'pos' if pos is None else 'y'}" if known else f"a {type(given).__name__}"
+        raise InputError(place, found_here, "pos (P, 3) and y" if known else EXPECTED)
+    return _Item(pos, y, _faces(getattr(given, "face", None), None, place))
+
+
+def _faces(face: Any, faces: Any, place: str) -> NDArray[np.int64] | None:
+    """Triangles `(F, 3)`, of torch-geometric's `(3, F)` or as they are; None if there are neither."""
+    if face is None and faces is None:
+        return None
+    try:
+        found = as_array(faces) if face is None else as_array(face).T
+    except ValueError:
+        raise InputError(place, "faces of unequal length", "integers (3, F)") from None
+    if found.ndim != 2 or found.shape[1] != 3 or found.dtype.kind not in "iu":
+        shape = found.T.shape if face is not None else found.shape
+        raise InputError(place, f"faces {shape} of {found.dtype}", "integers (3, F), of a mapping's 'faces' (F, 3)")
+    return found.astype(np.int64)
+
+
+def _apart(item: _Item, place: str) -> Iterator[_Item]:
+    """The clouds of a batch `(B, P, 3)`, or of a list of clouds; a cloud alone is itself."""
+    listed = isinstance(item.points, list | tuple) and len(item.points) > 0
+    if (getattr(item.points[0] if listed else item.points, "ndim", 0)) != (2 if listed else 3):
+        yield item
+        return
+    size = len(item.points)
+    labels = item.label if hasattr(item.label, "__len__") and not isinstance(item.label, str) else [item.label]
+    if getattr(labels, "ndim", 1) == 0 or len(labels) != size:
+        raise InputError(place, f"{size} clouds and {getattr(labels, 'shape', len(labels))} labels", "as many of both")
+    yield from (_Item(points, label) for points, label in zip(item.points, labels, strict=True))
+
+
+def _checked_label(label: Any, place: str) -> Any:
+    """The label, unless it is one of every point."""
+    if isinstance(label, Tensor | np.ndarray):
+        values = as_array(label)
+        if values.size != 1 and (values.dtype.kind not in "biuf" or not np.isclose(values.sum(), 1, atol=1e-3)):
+            raise InputError(place, f"labels of shape {values.shape}", "one, or probabilities that sum to 1")
+    return label
+
+
+def _sampled(item: _Item, count: int, rng: np.random.Generator, place: str, unit: bool) -> Floats:
+    """`(count, 3)` float64 points on the surface of a mesh, in unit size or in its own."""
+    vertices, faces = as_cloud(item.points, place).astype(np.float64), item.faces
+    sampled = sample_surface(Mesh(vertices, faces), count, rng, place)
+    if unit:
+        return sampled
+    corners = vertices[faces]  # `sample_surface` works around their middle, and in their size
+    low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+    own: Floats = sampled * (high / 2 - low / 2).max() + (high / 2 + low / 2)
+    return own
+
+
+def _names_of(dataset: Any) -> Sequence[str] | None:
+    """Names of classes that a data set knows itself, or the one behind a loader or a subset."""
+    for _ in range(8):  # subsets of subsets
+        for key in ("class_names", "classes"):
+            names = getattr(dataset, key, None)
+            if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
+                return names
+        if (dataset := getattr(dataset, "dataset", None)) is None:
+            break
+    return None
