@@ -18,7 +18,7 @@ READERS = {
     ".obj": read_obj,
     ".stl": read_stl,
     ".pcd": read_pcd,
-    ".xyz": read_table,
+    **dict.fromkeys((".xyz", ".txt", ".pts", ".csv", ".asc"), read_table),
     ".npy": read_npy,
     ".npz": read_npz,
 }
