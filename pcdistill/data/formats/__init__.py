@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pcdistill.core.errors import InputError
 from pcdistill.data.formats.arrays import read_npy, read_npz
+from pcdistill.data.formats.las import read_las
 from pcdistill.data.formats.obj import read_obj
 from pcdistill.data.formats.off import read_off
 from pcdistill.data.formats.pcd import read_pcd
@@ -18,6 +19,8 @@ READERS = {
     ".obj": read_obj,
     ".stl": read_stl,
     ".pcd": read_pcd,
+    ".las": read_las,
+    ".laz": read_las,
     **dict.fromkeys((".xyz", ".txt", ".pts", ".csv", ".asc"), read_table),
     ".npy": read_npy,
     ".npz": read_npz,
