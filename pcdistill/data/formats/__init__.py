@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pcdistill.core.errors import InputError
 from pcdistill.data.formats.arrays import read_npy, read_npz
+from pcdistill.data.formats.glb import read_glb
 from pcdistill.data.formats.las import read_las
 from pcdistill.data.formats.obj import read_obj
 from pcdistill.data.formats.off import read_off
@@ -18,6 +19,7 @@ READERS = {
     ".ply": read_ply,
     ".obj": read_obj,
     ".stl": read_stl,
+    ".glb": read_glb,
     ".pcd": read_pcd,
     ".las": read_las,
     ".laz": read_las,
