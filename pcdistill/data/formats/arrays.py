@@ -12,7 +12,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
-from pcdistill.data.formats.shape import Points
+from pcdistill.data.formats.shape import Points, wide
 
 # Names of the points, the likeliest first, in small letters.
 NAMES = ("points", "pos", "xyz", "coord", "coords", "positions", "pointcloud", "point_cloud", "cloud", "pc")
@@ -50,7 +50,7 @@ def read_npz(path: Path) -> Points:
                 if len({column.shape for column in columns}) == 1 and columns[0].ndim == 1:
                     return np.stack([_numbers(column, path) for column in columns], axis=1)
             raise InputError(path, f"arrays {', '.join(members) or 'of no name'}", f"one of {', '.join(NAMES)}")
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as problem:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as problem:
         raise InputError(path, f"a damaged archive ({problem})", "one that np.savez wrote") from problem
 
 
@@ -125,4 +125,4 @@ def _named(name: str, names: Sequence[str]) -> str | None:
 def _numbers(values: NDArray[Any], place: object) -> Points:
     if values.dtype.kind not in "fiu":
         raise InputError(place, f"values of type {values.dtype}", "numbers")
-    return values.astype(np.float64)
+    return wide(values)

@@ -13,7 +13,7 @@ import numpy as np
 import trimesh
 
 from pcdistill.core.errors import InputError
-from pcdistill.data.formats.shape import Mesh, Points
+from pcdistill.data.formats.shape import Mesh, Points, wide
 
 POINTS, TRIANGLES, STRIP, FAN = 0, 4, 5, 6  # modes of primitives
 SIZES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}  # bytes of component types
@@ -29,16 +29,19 @@ def read_glb(path: Path) -> Mesh | Points:
     content = path.read_bytes()
     scene = _scene(content, path)
     declared = _declared(scene, len(content), path)
-    loaded = trimesh.load_scene(io.BytesIO(content), file_type="glb", process=False, skip_materials=True)
+    try:
+        loaded = trimesh.load_scene(io.BytesIO(content), file_type="glb", process=False, skip_materials=True)
+        mesh = loaded.to_mesh() if declared else trimesh.Trimesh()
+        clouds = [wide(part.vertices) for part in loaded.dump() if isinstance(part, trimesh.PointCloud)]
+    except Exception as problem:  # trimesh raises anything on a damaged file
+        raise InputError(path, "a damaged GLB", "a whole file") from problem
     if declared:
-        mesh = loaded.to_mesh()
         if len(mesh.faces) != declared:
             raise InputError(path, f"{len(mesh.faces)} triangles could be read", f"the {declared} that it declares")
-        return Mesh(np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64))
-    clouds = [part.vertices for part in loaded.dump() if isinstance(part, trimesh.PointCloud)]
+        return Mesh(wide(mesh.vertices), np.asarray(mesh.faces, dtype=np.int64))
     if not clouds:
         raise InputError(path, "a scene without triangles and points", "some")
-    return np.concatenate(clouds).astype(np.float64)
+    return np.concatenate(clouds)
 
 
 def _scene(content: bytes, path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from pcdistill.core.errors import InputError
 from pcdistill.data.formats.lzf import MOST, decompress
 from pcdistill.data.formats.ply_header import name_of
-from pcdistill.data.formats.shape import Points, points_of
+from pcdistill.data.formats.shape import Points, points_of, wide
 from pcdistill.data.formats.text import at_line, coordinates, integers, lines, shown
 
 KEYWORDS = ("VERSION", "FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA")
@@ -148,7 +148,7 @@ def _binary(content: bytes, layout: _Layout, path: Path) -> Points:
     kinds = [layout.kinds[axis] for axis in layout.axes]
     table = np.dtype({"names": ["x", "y", "z"], "formats": kinds, "offsets": offsets, "itemsize": row})
     rows = np.frombuffer(content, dtype=table, count=layout.points, offset=layout.start)
-    return np.stack([rows[axis] for axis in "xyz"], axis=1).astype(np.float64)
+    return np.stack([wide(rows[axis]) for axis in "xyz"], axis=1)
 
 
 def _compressed(content: bytes, layout: _Layout, path: Path) -> Points:
@@ -171,7 +171,7 @@ def _compressed(content: bytes, layout: _Layout, path: Path) -> Points:
         np.frombuffer(raw, layout.kinds[axis], layout.points * layout.counts[axis], start)[:: layout.counts[axis]]
         for axis, start in zip(layout.axes, starts, strict=True)
     ]
-    return np.stack(columns, axis=1).astype(np.float64)
+    return np.stack([wide(column) for column in columns], axis=1)
 
 
 def _enough(held: int, layout: _Layout, path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from pcdistill.core.errors import InputError
 from pcdistill.data.formats.ply_header import Element, Header, read_header
-from pcdistill.data.formats.shape import Indices, Mesh, Points, Triangles, check_faces, fans, points_of
+from pcdistill.data.formats.shape import Indices, Mesh, Points, Triangles, check_faces, fans, points_of, wide
 from pcdistill.data.formats.text import at_line, integers, lines, shown
 
 
@@ -148,7 +148,7 @@ class _Binary:
         )
         table = np.frombuffer(self._content, dtype=row, count=element.count, offset=self._at)
         self._at += size * element.count
-        return np.stack([table[axis] for axis in "xyz"], axis=1).astype(np.float64)
+        return np.stack([wide(table[axis]) for axis in "xyz"], axis=1)
 
     def triangles(self, element: Element) -> _Late:
         even = self._even(element)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,12 @@ def fans(polygons: Indices) -> Indices:
     """Polygons `(F, K)` of K corners each as triangles `(F * (K - 2), 3)`."""
     starts = np.broadcast_to(polygons[:, :1], polygons[:, 2:].shape)
     return np.stack([starts, polygons[:, 1:-1], polygons[:, 2:]], axis=2).reshape(-1, 3)
+
+
+def wide(values: NDArray[Any]) -> Points:
+    """Numbers of any type as float64; of what is none in them (NaN) NumPy need not warn, as it is refused later."""
+    with np.errstate(all="ignore"):
+        return values.astype(np.float64)
 
 
 def points_of(values: "array[float]") -> Points:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pcdistill.core.errors import InputError
-from pcdistill.data.formats.shape import Mesh, Points, points_of
+from pcdistill.data.formats.shape import Mesh, Points, points_of, wide
 from pcdistill.data.formats.text import at_line, coordinates, lines, shown
 
 HEADER = 84  # bytes: 80 of free text and the number of facets
@@ -44,7 +44,7 @@ def _binary(content: bytes, path: Path) -> Points:
     if facets != held:
         raise InputError(path, f"room for {held} facets", f"the {facets} that its header declares")
     table = np.frombuffer(content, dtype=FACET, count=facets, offset=HEADER)
-    return table["corners"].astype(np.float64).reshape(-1, 3)
+    return wide(table["corners"]).reshape(-1, 3)
 
 
 def _text(content: bytes, path: Path) -> Points:
