@@ -52,17 +52,17 @@ def _joined(rows: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
 
 def _corners(words: Sequence[str], vertices: int, path: Path, number: int) -> list[int]:
     """Corners, counted from 0, of a face `i`, `i/texture`, `i//normal` or `i/texture/normal` ..."""
-    corners = []
-    for word in words:
-        try:
-            corner = int(word.partition("/")[0])
-        except ValueError:
-            corner = 0
-        if corner == 0:
-            raise InputError(at_line(path, number), f"a face of vertex {shown(word)}", "a whole number but 0")
-        if corner < -vertices:
-            raise InputError(at_line(path, number), f"a face of vertex {corner}", f"one of the {vertices} so far")
-        corners.append(corner - 1 if corner > 0 else vertices + corner)
+    try:
+        corners = [int(word.partition("/")[0]) for word in words]
+    except ValueError:
+        corners = [0]
     if not corners:
         raise InputError(at_line(path, number), "a face without vertices", "'f i j k'")
-    return corners
+    least = min(corners)
+    if 0 in corners:
+        raise InputError(at_line(path, number), f"a face {shown(' '.join(words))}", "whole numbers but 0")
+    if least < -vertices:
+        raise InputError(at_line(path, number), f"a face of vertex {least}", f"one of the {vertices} so far")
+    if least > 0:
+        return [corner - 1 for corner in corners]
+    return [corner - 1 if corner > 0 else vertices + corner for corner in corners]

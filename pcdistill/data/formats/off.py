@@ -71,7 +71,11 @@ def _rows(rows: Iterator[tuple[int, str]], count: int, what: str, path: Path) ->
 def _corners(line: str, path: Path, number: int) -> list[int]:
     """Corners of a face "n i j k ... colour"."""
     words = line.split()
-    count = integers(words[:1], path, number, "a face 'n i j k'")[0]
-    if not 1 <= count < len(words):
-        raise InputError(at_line(path, number), shown(line), "a face 'n i j k' of n vertices")
-    return integers(words[1 : count + 1], path, number, f"a face of {count} whole numbers")
+    try:
+        count = int(words[0])
+        corners = [int(word) for word in words[1 : count + 1]]
+        if 1 <= count == len(corners):
+            return corners
+    except ValueError:
+        pass
+    raise InputError(at_line(path, number), shown(line), "a face 'n i j k' of n whole numbers")

@@ -157,7 +157,7 @@ class _Binary:
         polygons = Triangles()
         for corners in self._walk(element) if even is None else even.tolist():
             if element.name == "face":
-                polygons.add(corners, 0)
+                polygons.add(list(corners), 0)
             else:
                 for triangle in _strips(np.array(corners, dtype=np.int64)).tolist():
                     polygons.add(triangle, 0)

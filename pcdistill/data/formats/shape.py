@@ -1,7 +1,6 @@
 """What a file holds: a mesh, or the points of a cloud; and triangles gathered polygon by polygon."""
 
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -33,11 +32,16 @@ class Triangles:
         self._corners = array("q")
         self._lines = array("q")
 
-    def add(self, polygon: Sequence[int], line: int) -> None:
+    def add(self, polygon: list[int], line: int) -> None:
         """Cut a polygon into a fan; one of less than three corners has no surface and leaves nothing."""
-        for first, second in pairwise(polygon[1:]):
-            self._corners.extend(min(max(corner, -MOST), MOST) for corner in (polygon[0], first, second))
-            self._lines.append(line)
+        fan = polygon
+        if len(polygon) != 3:
+            fan = [corner for pair in pairwise(polygon[1:]) for corner in (polygon[0], *pair)]
+        try:
+            self._corners.fromlist(fan)
+        except OverflowError:  # no vertex has such a number, which is said when all of them are known
+            self._corners.fromlist([min(max(corner, -MOST), MOST) for corner in fan])
+        self._lines.extend([line] * (len(fan) // 3))
 
     def unchecked(self) -> Indices:
         """The triangles `(F, 3)` as they came."""

@@ -60,8 +60,8 @@ def test_vertices_alone_are_a_cloud(read):
     ("text", "message"),
     [
         (VERTICES + "f 1 2 5\n", "a.obj line 5: a face of vertex 5, expected 1 to 4"),
-        (VERTICES + "f 1 2 0\n", "a.obj line 5: a face of vertex '0', expected a whole number but 0"),
-        (VERTICES + "f 1 2 x/1\n", "a.obj line 5: a face of vertex 'x/1', expected a whole number but 0"),
+        (VERTICES + "f 1 2 0\n", "a.obj line 5: a face '1 2 0', expected whole numbers but 0"),
+        (VERTICES + "f 1 2 x/1\n", "a.obj line 5: a face '1 2 x/1', expected whole numbers but 0"),
         (VERTICES + "f -1 -2 -5\n", "a.obj line 5: a face of vertex -5, expected one of the 4 so far"),
         (VERTICES + "f\n", "a.obj line 5: a face without vertices"),
         (VERTICES + "v 1 2\n", "a.obj line 5: '1 2', expected x y z"),
