@@ -35,7 +35,9 @@ class Predict(Command):
 
     model: Annotated[Path, Positional, Field(description="network (.onnx or .safetensors)")]
     files: Annotated[
-        tuple[Path, ...], Positional, Field(description="OFF, OBJ, STL, PLY, PCD, XYZ, NPY or NPZ, an object each")
+        tuple[Path, ...],
+        Positional,
+        Field(description="meshes and clouds (OFF, OBJ, STL, PLY, GLB, PCD, XYZ, CSV, NPY, LAS ...), an object each"),
     ] = ()
     points: Annotated[
         int | None, Field(ge=1, description="points of every object that are looked at (default: the protocol's)")
