@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 torch=2.13.0
-extras=open3d,video,pyg,plots,log,ray,export,docs,dev
+extras=open3d,video,las,pyg,plots,log,ray,export,docs,dev
 libraries="libusb-1.0.so.0 libEGL.so.1 libGL.so.1 libgomp.so.1" # what Open3D loads from the system
 packages="libusb-1.0-0 libegl1 libgl1 libgomp1"                 # where Debian and Ubuntu keep them
 

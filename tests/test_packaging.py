@@ -19,6 +19,7 @@ PACKAGE = REPOSITORY / "pcdistill"
 SETUP = (REPOSITORY / "scripts" / "setup.sh").read_text()
 OPTIONAL = (
     "open3d",
+    "laspy",
     "torch_geometric",
     "matplotlib",
     "tensorboard",

@@ -169,7 +169,7 @@ def measure(cell: Cell, path: Path) -> dict[str, Any]:
         selected = time.perf_counter()
         select_peak = peak()
         storage = storages["points"].from_clouds(first, budget)
-        settings = schedule(spec, objective, len(storage), cell.classes)
+        settings = schedule(spec, objective, storage)
         done = distill(real, storage, objective, settings)
         size = (real.num_classes, len(real), real.points_per_cloud)
     assert size == (cell.classes, cell.real, cell.real_points)

@@ -38,7 +38,10 @@ class Predict(Command):
     files: Annotated[
         tuple[Path, ...],
         Positional,
-        Field(description="OFF, OBJ, STL, PLY, PCD, XYZ, NPY or NPZ, an object each, or folders of them"),
+        Field(
+            description="meshes and clouds (OFF, OBJ, STL, PLY, GLB, PCD, XYZ, CSV, NPY, LAS ...), an object each, or "
+            "folders of them"
+        ),
     ] = ()
     points: Annotated[
         int | None, Field(ge=1, description="points of every object that are looked at (default: the protocol's)")

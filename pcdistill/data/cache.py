@@ -18,7 +18,7 @@ from pcdistill.core.files import cache_root, sha256_file
 from pcdistill.data.prepare import Counted, tracked
 from pcdistill.data.project import load_exact, write_splits
 
-VERSION = 1  # raise when a reader's output changes, so that old entries are no longer found
+VERSION = 2  # raise when a reader's output changes, so that old entries are no longer found
 
 
 def cached(

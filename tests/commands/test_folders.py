@@ -115,7 +115,7 @@ def test_all_that_is_wrong_is_said_at_once(unequal, capsys):
     assert run("data", "check", unequal) == 2
     said = capsys.readouterr()
     wrong = [line for line in said.out.splitlines() if line.startswith("wrong: ")]
-    for part in ("ball/0.npy: unreadable", "stick/1.npy: unreadable", "nan.npy: 5 of 5 points have NaN",
+    for part in ("train/ball/0.npy: ", "test/stick/1.npy: ", "nan.npy: 5 of 5 points with NaN",
                  "point.npy: all points",
                  "ring: no such folder, but 'Ring'", "Ring: no such folder, but 'ring'",
                  "train/stick/copy.npy: the same as train/ball/2.npy of another class",

@@ -90,14 +90,17 @@ def test_what_is_no_class_is_passed_over_and_said(root):
     )
     path = root("a/0", "a/1", "b/0", "b/1", "a/@eaDir/0", *over)
     (path / "a" / "notes.md").write_text("x")
+    (path / "a" / "README.txt").write_text("x")
+    (path / "docs").mkdir()
+    (path / "docs" / "readme.txt").write_text("x")
     (path / "a" / "scan.e57").write_text("x")
     (path / "b" / "scan.e57").write_text("x")
     (path / "b" / "Thumbs.db").write_text("x")
     clouds = load(path)
     assert clouds.class_names == ("a", "b")
     assert remarks(clouds) == [
-        "files left out, as they are no objects: 2 .e57, 1 .md",
-        "passed over, as no classes: $RECYCLE.BIN, @eaDir, System Volume Information, lost+found, logs",
+        "files left out, as they are no objects: 2 .e57, 1 .md, 2 .txt",
+        "passed over, as no classes: $RECYCLE.BIN, @eaDir, System Volume Information, lost+found, docs, logs",
     ]
 
 

@@ -52,7 +52,7 @@ def test_train_and_test_folders_first(tmp_path, random_points, reference):
 def test_flat_folder_gets_a_seeded_stratified_split(tmp_path, random_points):
     save_clouds(tmp_path / "set" / "many", 10, random_points, 0)
     save_clouds(tmp_path / "set" / "two", 2, random_points, 1)
-    (tmp_path / "set" / "many" / "notes.txt").write_text("ignored")
+    (tmp_path / "set" / "many" / "notes.md").write_text("ignored")
     (tmp_path / "set" / ".hidden").mkdir()
     train, test = load(tmp_path / "set", seed=5), load(tmp_path / "set", "test", seed=5)
     assert train.class_counts.tolist() == [8, 1]

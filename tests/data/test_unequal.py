@@ -56,7 +56,7 @@ def test_every_point_is_looked_at_before_some_are_drawn(unequal):
     cloud = np.load(unequal / "train" / "b" / "2000.npy")
     cloud[1234] = np.nan
     np.save(unequal / "train" / "b" / "2000.npy", cloud)
-    with pytest.raises(InputError, match=r"2000\.npy: 1 of 2000 points have NaN or infinite coordinates"):
+    with pytest.raises(InputError, match=r"2000\.npy: 1 of 2000 points with NaN or infinite coordinates"):
         load(unequal, points=4)
 
 

@@ -24,6 +24,8 @@ WORDS = {
 # Folders that systems, synchronisers and programs leave behind; those that begin with . or __ are not even looked at.
 SYSTEM = {"$recycle.bin", "recycler", "#recycle", "@eadir", "lost+found", "system volume information", "#snapshot"}
 LITTER = {"thumbs.db", "desktop.ini", "icon\r"}
+# Texts that are no clouds, by what their name begins with.
+PROSE = ("readme", "license", "licence", "copying", "notes", "changelog")
 DEPTH = 4  # folders below a class folder that files are looked for in
 NUMBERED = re.compile(r"(?P<name>.*?[^\W\d_].*?)[\s_.\-(]*\d+\)?$")  # ball_001, night_stand-7, Stuhl 3, chair12
 
@@ -169,7 +171,9 @@ def _visible(path: Path) -> list[Path]:
 
 def is_object(entry: Path) -> bool:
     """Whether an entry of a folder is a file that can be read as an object."""
-    return entry.suffix.lower() in READERS and not entry.name.startswith(".") and entry.is_file()
+    known = entry.suffix.lower() in READERS and not entry.name.startswith(".")
+    prose = entry.suffix.lower() == ".txt" and entry.stem.lower().startswith(PROSE)
+    return known and not prose and entry.is_file()
 
 
 def _holds(path: Path, depth: int = DEPTH) -> bool:

@@ -1,0 +1,67 @@
+"""Single files of meshes and clouds: a reader each, which names what is wrong in one line."""
+
+from pathlib import Path
+
+from pcdistill.core.errors import InputError
+from pcdistill.data.formats.arrays import read_npy, read_npz
+from pcdistill.data.formats.glb import read_glb
+from pcdistill.data.formats.las import read_las
+from pcdistill.data.formats.obj import read_obj
+from pcdistill.data.formats.off import read_off
+from pcdistill.data.formats.pcd import read_pcd
+from pcdistill.data.formats.ply import read_ply
+from pcdistill.data.formats.shape import Mesh, Points, check_faces
+from pcdistill.data.formats.stl import read_stl
+from pcdistill.data.formats.table import read_table
+
+READERS = {
+    ".off": read_off,
+    ".ply": read_ply,
+    ".obj": read_obj,
+    ".stl": read_stl,
+    ".glb": read_glb,
+    ".pcd": read_pcd,
+    ".las": read_las,
+    ".laz": read_las,
+    **dict.fromkeys((".xyz", ".txt", ".pts", ".csv", ".asc"), read_table),
+    ".npy": read_npy,
+    ".npz": read_npz,
+}
+# How files begin that are not what their name says.
+IMPOSTORS = {
+    b"version https://git-lfs": ("a pointer of Git LFS, not the file", "the file itself (git lfs pull)"),
+    b"<!doctype html": ("a page of HTML", "the file itself"),
+    b"<html": ("a page of HTML", "the file itself"),
+}
+
+
+def parse(path: Path) -> Mesh | Points:
+    """What a file of a known suffix holds: a mesh, or points `(P, 3)` float64.
+
+    Raises:
+        InputError: naming the file and what is wrong with it.
+    """
+    try:
+        _check_beginning(path)
+        return READERS[path.suffix.lower()](path)
+    except InputError:
+        raise
+    except OSError as problem:
+        raise InputError(path, f"unreadable ({problem.strerror or problem})", "a file") from problem
+    except MemoryError:
+        raise InputError(path, f"{path.stat().st_size} bytes, more than memory holds", "a smaller file") from None
+    except Exception as problem:  # readers name what they know of; libraries may raise anything on a damaged file
+        raise InputError(path, f"unreadable ({type(problem).__name__}: {problem})", "a whole file") from problem
+
+
+def _check_beginning(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+    if not start and path.stat().st_size == 0:
+        raise InputError(path, "an empty file", "a mesh or a cloud")
+    for beginning, (found, expected) in IMPOSTORS.items():
+        if start.startswith(beginning):
+            raise InputError(path, found, expected)
+
+
+__all__ = ["READERS", "Mesh", "Points", "check_faces", "parse"]
