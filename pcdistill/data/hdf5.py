@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
+from pcdistill.core.hdf5 import member
 from pcdistill.data.prepare import Floats, check_set, enough
 
 
@@ -33,10 +34,18 @@ def reading(path: Path) -> Iterator[None]:
         raise InputError(path, f"damaged ({problem})", "a whole HDF5 file") from problem
 
 
+def group(file: h5py.File, name: str, path: Path) -> h5py.Group:
+    """Group `name` in the root of the same file, or InputError naming it."""
+    found = member(file, name, f"{path} {name}")
+    if not isinstance(found, h5py.Group):
+        raise InputError(f"{path} {name}", "no such group", f"one of {', '.join(file) or 'none'}")
+    return found
+
+
 def dataset(group: h5py.Group, name: str, path: Path, kinds: str) -> h5py.Dataset:
-    """Dataset `name` of `group` whose type is of one of NumPy's `kinds`, or InputError naming it."""
+    """Dataset `name` of `group` in the same file, whose type is of one of NumPy's `kinds`, or InputError naming it."""
     place = f"{path} {group.name.strip('/')}/{name}".replace(" /", " ")
-    found = group.get(name)
+    found = member(group, name, place)
     if not isinstance(found, h5py.Dataset):
         raise InputError(place, "no such dataset", f"one beside {', '.join(group) or 'nothing'}")
     if found.dtype.kind not in kinds:

@@ -20,7 +20,7 @@ from torch import Tensor
 from pcdistill.clouds import PointClouds, Provenance
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
-from pcdistill.data.hdf5 import dataset, open_hdf5, reading
+from pcdistill.data.hdf5 import dataset, group, open_hdf5, reading
 from pcdistill.data.layouts.layout import Layout
 from pcdistill.data.prepare import CHUNK, NORMALISED, Floats, check_set, check_split, enough, frame, unit_sphere, z_up
 
@@ -50,11 +50,9 @@ class H5Clouds:
         self._file = open_hdf5(path)
         with reading(path):
             self.class_names = class_names_of(self._file, path)
-            group = self._file.get(split)
-            if not isinstance(group, h5py.Group):
-                raise InputError(f"{path} {split}", "no such group", f"one of {', '.join(self._file) or 'none'}")
-            self._points = dataset(group, "points", path, "f")
-            labels = dataset(group, "labels", path, "iu")[()]
+            clouds = group(self._file, split, path)
+            self._points = dataset(clouds, "points", path, "f")
+            labels = dataset(clouds, "labels", path, "iu")[()]
             attributes = {name: _plain(value) for name, value in self._file.attrs.items()}
         check_set(self._points.shape, labels, self.class_names, f"{path} {split}")
         self.labels = torch.from_numpy(labels.astype(np.int64))
@@ -130,11 +128,11 @@ def read(path: Path, split: str, points: int | None, seed: int) -> PointClouds:
     return H5Clouds(path, split, points).load()
 
 
-def load_exact(path: Path, group: str) -> PointClouds:
-    """The clouds of `group` bit for bit as `write_splits` stored them in float32, without provenance."""
+def load_exact(path: Path, name: str) -> PointClouds:
+    """The clouds of group `name` bit for bit as `write_splits` stored them in float32, without provenance."""
     with open_hdf5(path) as file, reading(path):
-        points = dataset(file[group], "points", path, "f")[()]
-        labels = dataset(file[group], "labels", path, "iu")[()]
+        points = dataset(group(file, name, path), "points", path, "f")[()]
+        labels = dataset(group(file, name, path), "labels", path, "iu")[()]
         return PointClouds(torch.from_numpy(points), torch.from_numpy(labels), class_names_of(file, path))
 
 

@@ -296,7 +296,7 @@ def test_data_in_other_files(rewritten: Rewritten, tmp_path: Path) -> None:
         file.create_virtual_dataset("arrays/codes", layout)
 
     for change in (external, virtual):
-        refuses(rewritten(change), "arrays/codes: chunked, compressed, virtual or external data")
+        refuses(rewritten(change), "arrays/codes: virtual or external data, expected data within the file")
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_chunks_and_filters(rewritten: Rewritten, options: dict[str, Any]) -> No
     def change(file: h5py.File) -> None:
         replaced(file, "arrays/codes", file["arrays/codes"][()], **options)
 
-    refuses(rewritten(change), "arrays/codes: chunked, compressed")
+    refuses(rewritten(change), "arrays/codes: chunked or compressed")
 
 
 # --- claims larger than the file
@@ -330,7 +330,7 @@ def test_a_compressed_bomb_takes_no_memory(rewritten: Rewritten) -> None:
 
     path = rewritten(change)
     tracemalloc.start()
-    refuses(path, "arrays/codes: chunked, compressed")
+    refuses(path, "arrays/codes: chunked or compressed")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10 * path.stat().st_size + 1_000_000
