@@ -297,14 +297,15 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _read(path: Path, identity: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and facts of a checkpoint of the run called `identity`."""
     try:
-        tensors, state = unsealed(path.read_bytes(), path)
-    except (OSError, InputError) as error:
-        raise InputError(path, f"not a readable checkpoint ({str(error).removeprefix(f'{path}: ')})") from None
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(path, f"not a readable checkpoint ({error})") from None
+    tensors, state = unsealed(content, path, "a readable checkpoint")
+    if state.get("identity") != identity:
+        raise InputError(path, "checkpoint of a run with other data or settings", "one of the same run")
     # Those of release 0.1 have no digest, and no other key: one that is misspelt is damage.
     if state.keys() - {KEY} != {"identity", "step", "seconds"}:
         raise InputError(path, f"not a readable checkpoint (facts {sorted(state)!s:.200})")
-    if state["identity"] != identity:
-        raise InputError(path, "checkpoint of a run with other data or settings", "one of the same run")
     return tensors, state
 
 

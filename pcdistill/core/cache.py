@@ -30,7 +30,7 @@ def cached(kind: str, facts: str, make: Callable[[], Tensors], from_tensors: Cal
     path = _path(kind, facts)
     if path.exists():
         with suppress(*DAMAGED):
-            tensors, facts_of_file = unsealed(path.read_bytes(), path)
+            tensors, facts_of_file = unsealed(path.read_bytes(), path, "what was kept")
             _ = facts_of_file[KEY]  # files of release 0.1 have none: they may be damaged without a sign of it
             return from_tensors(tensors), float(json.loads(facts_of_file["seconds"]))
     start = time.perf_counter()

@@ -28,23 +28,23 @@ def sealed(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> bytes:
     return content[:at] + hashlib.sha256(content).hexdigest().encode() + content[at + len(_BLANK) :]
 
 
-def unsealed(content: bytes, place: object) -> tuple[dict[str, Tensor], dict[str, str]]:
+def unsealed(content: bytes, place: object, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and facts of a safetensors file; among the facts is `KEY` if it was `sealed`, and is right then.
 
     Raises:
-        InputError: naming `place`: damaged, or no such file at all.
+        InputError: damaged, or no such file at all: "`place`: not `kind` (...)".
     """
     try:
         head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         facts = {str(name): str(value) for name, value in (head.get("__metadata__") or {}).items()}
         if KEY in facts and facts[KEY] != _digest(content):
-            raise InputError(place, "damaged (its digest differs)", "the file as it was written")
+            raise InputError(place, f"not {kind} (damaged: its digest differs)")
         return deserialised(content), facts
     except InputError:
         raise
     except (*_DAMAGED, RecursionError) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(place, f"damaged or of another kind ({reason})", "a safetensors file") from None
+        raise InputError(place, f"not {kind} ({reason})") from None
 
 
 def _digest(content: bytes) -> str:

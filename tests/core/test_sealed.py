@@ -15,14 +15,14 @@ FACTS = {"name": 'a "sha256":"text', "step": "3"}
 
 def test_what_is_sealed_is_read_again_and_by_others() -> None:
     content = sealed(TENSORS, FACTS)
-    tensors, facts = unsealed(content, "file")
+    tensors, facts = unsealed(content, "file", "one")
     assert {**FACTS, KEY: facts[KEY]} == facts
     for found in (tensors, load(content)):
         assert all(torch.equal(found[name], value) for name, value in TENSORS.items())
 
 
 def test_a_file_without_a_digest_is_read_as_one() -> None:
-    assert unsealed(save({"a": torch.ones(2)}, FACTS), "file")[1] == FACTS
+    assert unsealed(save({"a": torch.ones(2)}, FACTS), "file", "one")[1] == FACTS
 
 
 def test_every_bit_counts() -> None:
@@ -32,10 +32,10 @@ def test_every_bit_counts() -> None:
     for at in range(len(content)):
         damaged = content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :]
         try:
-            assert KEY not in unsealed(damaged, "file")[1]
+            assert KEY not in unsealed(damaged, "file", "one")[1]
         except InputError as error:
             messages.add(str(error)[:13])
-    assert messages == {"file: damaged"}
+    assert messages == {"file: not one"}
 
 
 def test_what_is_no_such_file_is_one_line() -> None:
@@ -46,5 +46,5 @@ def test_what_is_no_such_file_is_one_line() -> None:
     files = [len(head).to_bytes(8, "little") + head for head in heads if head != b"{}"]
     files += [b"", b"x", b"\xff" * 50, content[:-1], content[:70], content + b"\0", rng.randbytes(300)]
     for damaged in files:
-        with pytest.raises(InputError, match=r"^file: damaged"):
-            unsealed(damaged, "file")
+        with pytest.raises(InputError, match=r"^file: not one \(.+\)$"):
+            unsealed(damaged, "file", "one")
