@@ -7,6 +7,7 @@ known to be right before the HDF5 library sees a byte.
 import hashlib
 import io
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from pcdistill.core.errors import InputError
 from pcdistill.core.hdf5 import member
+from pcdistill.core.limits import MOST_FILE
 from pcdistill.storage.base import Arrays
 
 MAGIC = b"pcdistill artefact "
@@ -111,7 +113,9 @@ def _checked(header: bytes, stream: BinaryIO, path: Path) -> bytes:
             f"artefact of format version {version}",
             f"{VERSION}, the one this release reads (update pcdistill or make the artefact again)",
         )
-    body = stream.read()
+    if (size := os.fstat(stream.fileno()).st_size) > MOST_FILE:
+        raise InputError(path, f"a file of {size} bytes", f"at most {MOST_FILE}")
+    body = stream.read(size)
     if header != _header(body):
         raise InputError(path, "checksum differs: damaged or cut short", "the file as it was written")
     return header + body

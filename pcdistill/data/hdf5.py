@@ -1,6 +1,7 @@
 """Opening HDF5 files without trusting them."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
 from pcdistill.core.hdf5 import member
+from pcdistill.core.limits import PACKED, check_room
 from pcdistill.data.prepare import Floats, check_set, enough
 
 
@@ -48,8 +50,12 @@ def dataset(group: h5py.Group, name: str, path: Path, kinds: str) -> h5py.Datase
     found = member(group, name, place)
     if not isinstance(found, h5py.Dataset):
         raise InputError(place, "no such dataset", f"one beside {', '.join(group) or 'nothing'}")
+    if found.shape is None or not found.shape:
+        raise InputError(place, "no array", "one")
     if found.dtype.kind not in kinds:
         raise InputError(place, f"values of type {found.dtype}", "floating point" if "f" in kinds else "integers")
+    # Values that were never written take no room, and repeated ones little when compressed.
+    check_room(math.prod(found.shape or ()) * max(4, found.dtype.itemsize), found.id.get_storage_size(), place, PACKED)
     return found
 
 

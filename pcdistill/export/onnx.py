@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
+from pcdistill.core.limits import read_whole
 from pcdistill.export.card import KEY, Card, card_of, read_card
 from pcdistill.export.running import check_operators, run
 from pcdistill.models import Network, Output
@@ -181,7 +182,7 @@ def _library(name: str) -> Any:
 def _content(path: Path) -> bytes:
     if not path.is_file():
         raise InputError(path, "no such file", "an exported network")
-    return path.read_bytes()
+    return read_whole(path)
 
 
 def _opened(content: bytes, path: Path) -> tuple[Any, Card]:

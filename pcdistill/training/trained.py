@@ -13,6 +13,7 @@ from torch import Tensor
 from pcdistill.core.environment import hardware, versions
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
+from pcdistill.core.limits import read_whole
 from pcdistill.core.options import Options
 from pcdistill.core.sealed import sealed, unsealed
 from pcdistill.geometry import normalise
@@ -95,7 +96,7 @@ def load_network(path: Path) -> Trained:
     """
     if not path.is_file():
         raise InputError(path, "no such file", "a trained network")
-    content = path.read_bytes()
+    content = read_whole(path)
     try:
         tensors, texts = unsealed(content, path, "a network of this package")
         if texts.get("format") != FORMAT:

@@ -75,3 +75,26 @@ def test_nor_by_the_benchmarks_layouts(tmp_path: Path, name: str, change: Change
         change(file, name, tmp_path / "secret")
     with pytest.raises(InputError, match=rf"set\.h5 {name}: "):
         data_and_label(tmp_path / "set.h5", 2, None)
+
+
+@pytest.mark.parametrize("clouds", [10**8, 10**10])
+@pytest.mark.parametrize("read", [load, open_streamed])
+def test_clouds_that_were_never_written_take_no_memory(
+    tmp_path: Path, clouds: int, read: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["class_names"] = ["a", "b"]
+        group = file.create_group("train")
+        group.create_dataset("points", (clouds, 16, 3), "f4", chunks=(64, 16, 3))
+        group.create_dataset("labels", (clouds,), "u1", chunks=(2**16,), compression="gzip")
+    with pytest.raises(InputError, match=r"set\.h5 train/points: \d+ bytes when read, of 0 in the file, expected at"):
+        read(path)
+
+
+def test_a_field_without_values_is_no_array(tmp_path: Path) -> None:
+    for empty in (h5py.Empty("f4"), np.float32(1)):
+        with h5py.File(tmp_path / "set.h5", "w") as file:
+            file["data"], file["label"] = empty, np.zeros(3, "u1")
+        with pytest.raises(InputError, match=r"set\.h5 data: no array"):
+            data_and_label(tmp_path / "set.h5", 2, None)
