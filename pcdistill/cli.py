@@ -7,10 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 from pcdistill.commands import COMMANDS, RENAMED, command
-from pcdistill.core.errors import InputError
+from pcdistill.core.errors import InputError, harmless
 from pcdistill.core.registry import nearest
 from pcdistill.core.signals import leaving_at_once, terminable
 from pcdistill.core.threads import settle
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as stop:
         hint = " (the same command with --resume goes on from there)" if "saved" in str(stop) else ""
-        print(f"pcdistill: {str(stop) or 'interrupted'}{hint}", file=sys.stderr)
+        print(f"pcdistill: {harmless(str(stop)) or 'interrupted'}{hint}", file=sys.stderr)
         return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
 
 
@@ -62,7 +61,7 @@ def _run(words: Sequence[str]) -> int:
             found = command(name)
         from pcdistill.commands.flags import read
 
-        read(name, found, rest).run(partial(print, flush=True))
+        read(name, found, rest).run(lambda text: print(harmless(text), flush=True))
     return 0
 
 
@@ -81,7 +80,7 @@ def _one_line(error: InputError | OSError) -> str:
     if isinstance(error, InputError):
         return str(error)
     reason = error.strerror or " ".join(str(error).split())
-    return f"{os.fspath(error.filename)}: {reason}" if error.filename else reason
+    return harmless(f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import sys
 from abc import abstractmethod
 
+from pcdistill.core.errors import harmless
 from pcdistill.core.options import Options
 from pcdistill.core.progress import Say
 
@@ -24,4 +25,4 @@ class Command(Options):
 
 def warn(text: str) -> None:
     """A line for people that is no part of the output."""
-    sys.stderr.write(f"pcdistill: {text}\n")
+    sys.stderr.write(f"pcdistill: {harmless(text)}\n")
