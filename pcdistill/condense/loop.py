@@ -181,7 +181,7 @@ class _Run:
         self.averaged = {name: value.detach().clone() for name, value in storage.learned().items() if settings.ema}
         self.moments = {name: torch.zeros(2, *value.shape) for name, value in self.learned.items()}
         self.snapshots: dict[int, Tensor] = {}  # by step: an interrupted step takes its own again
-        count = settings.snapshots
+        count = min(settings.snapshots, 2 * settings.steps + 1)  # so many and more are all steps
         self.snapshot_steps = {round(settings.steps * i / (count + 1)) for i in range(count + 1)} if count else set()
 
     def advance(self) -> float:

@@ -687,6 +687,14 @@ def test_snapshots_are_evenly_spread_from_start_to_end(count: int, tiny_clouds: 
     assert not any(snapshot.requires_grad for snapshot in done.snapshots)
 
 
+def test_as_many_snapshots_as_anybody_asks_for_are_those_of_all_steps(tiny_clouds: PointClouds) -> None:
+    found = [
+        distill(tiny_clouds, stored(), Pull(), settings(steps=5, snapshots=count)).snapshots
+        for count in (11, 40, 10**9)
+    ]
+    assert [len(snapshots) for snapshots in found] == [6, 6, 6]
+
+
 def test_snapshots_keep_the_order_of_points(tiny_clouds: PointClouds) -> None:
     """A coded cloud is a set, which a reader gets sorted; on the way its points are followed one by one."""
     storage = CodedPoints.from_clouds(tiny_clouds, Budget(8, 64, 12))
