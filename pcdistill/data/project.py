@@ -143,7 +143,7 @@ def recognises(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return not {"data", "label"} & set(file)
-    except OSError:
+    except (OSError, RuntimeError, KeyError, ValueError):
         return True  # so that the reader says what is wrong with the file
 
 
