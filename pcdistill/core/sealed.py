@@ -48,8 +48,10 @@ def unsealed(content: bytes, place: object, kind: str) -> tuple[dict[str, Tensor
 
 
 def _digest(content: bytes) -> str:
-    """Of a file that has one, computed as `sealed` does."""
-    at = content.index(_BEFORE) + len(_BEFORE)
+    """Of a file that has one, computed as `sealed` does; empty where it does not stand as `sealed` writes it."""
+    if (found := content.find(_BEFORE)) < 0:
+        return ""
+    at = found + len(_BEFORE)
     digest = hashlib.sha256(memoryview(content)[:at])
     digest.update(_BLANK)
     digest.update(memoryview(content)[at + len(_BLANK) :])

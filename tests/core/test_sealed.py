@@ -48,3 +48,10 @@ def test_what_is_no_such_file_is_one_line() -> None:
     for damaged in files:
         with pytest.raises(InputError, match=r"^file: not one \(.+\)$"):
             unsealed(damaged, "file", "one")
+
+
+def test_a_header_that_was_written_anew_is_damage() -> None:
+    content = sealed(TENSORS, FACTS).replace(b'"sha256":"', b'"sha256" : "')
+    size = int.from_bytes(content[:8], "little") + 2
+    with pytest.raises(InputError, match=r"file: not one \(damaged: its digest differs\)"):
+        unsealed(size.to_bytes(8, "little") + content[8:], "file", "one")
