@@ -4,24 +4,30 @@ Nothing heavy is imported before a command is known: help, versions and typing e
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 from pcdistill.commands import COMMANDS, RENAMED, command
-from pcdistill.core.errors import InputError
+from pcdistill.core.errors import InputError, harmless
 from pcdistill.core.registry import nearest
+from pcdistill.core.signals import leaving_at_once, terminable
 from pcdistill.core.threads import settle
 
 USAGE = "usage: pcdistill [--help] [--version] [--debug] COMMAND ..."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    """Run the command line; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    terminated = False
     try:
-        return _run([word for word in words if word != "--debug"])
+        with terminable() as asked:
+            try:
+                return _run([word for word in words if word != "--debug"])
+            finally:
+                terminated = bool(asked)
     except (InputError, OSError) as error:
         if debug:
             raise
@@ -29,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as stop:
         hint = " (the same command with --resume goes on from there)" if "saved" in str(stop) else ""
-        print(f"pcdistill: {str(stop) or 'interrupted'}{hint}", file=sys.stderr)
-        return 130
+        print(f"pcdistill: {harmless(str(stop)) or 'interrupted'}{hint}", file=sys.stderr)
+        return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
 
 
 def _run(words: Sequence[str]) -> int:
@@ -51,10 +57,11 @@ def _run(words: Sequence[str]) -> int:
         raise InputError("pcdistill", f"unknown {kind} {nearest(name, COMMANDS)}", "one of " + ", ".join(COMMANDS))
     else:
         settle()  # before torch is imported
-        found = command(name)
+        with leaving_at_once():
+            found = command(name)
         from pcdistill.commands.flags import read
 
-        read(name, found, rest).run(partial(print, flush=True))
+        read(name, found, rest).run(lambda text: print(harmless(text), flush=True))
     return 0
 
 
@@ -73,7 +80,7 @@ def _one_line(error: InputError | OSError) -> str:
     if isinstance(error, InputError):
         return str(error)
     reason = error.strerror or " ".join(str(error).split())
-    return f"{os.fspath(error.filename)}: {reason}" if error.filename else reason
+    return harmless(f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason)
 
 
 if __name__ == "__main__":

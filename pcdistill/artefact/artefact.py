@@ -17,6 +17,7 @@ from pcdistill.artefact.metadata import Metadata
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
+from pcdistill.core.limits import check_room
 from pcdistill.geometry import gather_points, knn
 from pcdistill.storage.base import Arrays, Budget, Storage, storages
 from pcdistill.training.recipe import EvaluationProtocol
@@ -210,12 +211,16 @@ class Artefact:
         try:
             text, datasets = unseal(content)
             metadata = Metadata.from_json(text, "metadata")
+            _check_claims(metadata, len(content))
             storage = _restored(metadata, datasets)
             losses = _popped(datasets, "losses", np.float32, 1)
             snapshots = _popped(datasets, "snapshots", np.float16, 4)
             if datasets:
                 raise InputError(min(datasets), "unknown dataset", "metadata, arrays, losses or snapshots")
-            return cls(storage, metadata, losses.tolist(), list(torch.from_numpy(snapshots)))
+            made = cls(storage, metadata, losses.tolist(), list(torch.from_numpy(snapshots)))
+            if made.expansion is not None:
+                check_room(made.expansion.nbytes(len(made.storage), metadata.points), len(content), EXPANSION)
+            return made
         except InputError as error:
             raise InputError(path, str(error)) from None
 
@@ -250,6 +255,21 @@ class Artefact:
         return is_sealed(Path(path))
 
 
+def _check_claims(metadata: Metadata, nbytes: int) -> None:
+    """Refuse clouds that a file of `nbytes` cannot hold, before any of them is decoded.
+
+    Raises:
+        InputError: more than `core.limits` allows, or a layout that says something else than the metadata.
+    """
+    clouds = len(metadata.class_names) * metadata.clouds_per_class
+    check_room(4 * 3 * clouds * metadata.points, nbytes, "metadata 'clouds_per_class' and 'points'")
+    told: dict[str, tuple[float, ...]] = {"points": (metadata.points,), "clouds": (metadata.clouds_per_class, clouds)}
+    for field, known in told.items():
+        if field in metadata.layout and metadata.layout[field] not in known:
+            found = str(metadata.layout[field])[:40]
+            raise InputError(f"layout '{field}'", found, f"{known[0]:g} as in the metadata")
+
+
 def _restored(metadata: Metadata, datasets: Arrays) -> Storage:
     """Take the storage's arrays out of `datasets`; they have to be the ones that the storage would write."""
     names = [name for name in datasets if name.startswith(ARRAYS)]
@@ -270,6 +290,8 @@ def _popped(datasets: Arrays, name: str, dtype: type, dimensions: int) -> np.nda
     if array.dtype != dtype or array.ndim != dimensions:
         found = f"{array.dtype} of {array.ndim} dimensions"
         raise InputError(name, found, f"{np.dtype(dtype)} of {dimensions}")
+    if len(array) and not array.size:  # any number of them takes no bytes
+        raise InputError(name, f"shape {array.shape}", "some values")
     return array
 
 

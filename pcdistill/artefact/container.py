@@ -7,6 +7,7 @@ known to be right before the HDF5 library sees a byte.
 import hashlib
 import io
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ import h5py
 import numpy as np
 
 from pcdistill.core.errors import InputError
+from pcdistill.core.hdf5 import member
+from pcdistill.core.limits import MOST_FILE
 from pcdistill.storage.base import Arrays
 
 MAGIC = b"pcdistill artefact "
@@ -110,7 +113,9 @@ def _checked(header: bytes, stream: BinaryIO, path: Path) -> bytes:
             f"artefact of format version {version}",
             f"{VERSION}, the one this release reads (update pcdistill or make the artefact again)",
         )
-    body = stream.read()
+    if (size := os.fstat(stream.fileno()).st_size) > MOST_FILE:
+        raise InputError(path, f"a file of {size} bytes", f"at most {MOST_FILE}")
+    body = stream.read(size)
     if header != _header(body):
         raise InputError(path, "checksum differs: damaged or cut short", "the file as it was written")
     return header + body
@@ -142,17 +147,13 @@ def _members(group: h5py.Group, prefix: str) -> Iterator[tuple[str, Any]]:
         place = prefix + name
         if not NAME.fullmatch(name):
             raise InputError(ascii(place)[:80], "unknown name", "lower-case letters, digits and _")
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise InputError(place, "a link to another place", "the data itself")
-        yield place, group[name]
+        yield place, member(group, name, place)
 
 
 def _check_plain(name: str, dataset: Any) -> None:
-    """The layout before shape or type: asking a virtual dataset for its shape may open other files."""
     if not isinstance(dataset, h5py.Dataset):
         raise InputError(name, f"a {type(dataset).__name__.lower()}", "a dataset")
-    properties = dataset.id.get_create_plist()
-    if properties.get_layout() != h5py.h5d.CONTIGUOUS or properties.get_external_count():
-        raise InputError(name, "chunked, compressed, virtual or external data", "contiguous data within the file")
+    if dataset.id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS:
+        raise InputError(name, "chunked or compressed data", "contiguous data")
     if dataset.shape is None or dataset.dtype.kind not in "uifS" or dataset.dtype.subdtype is not None:
         raise InputError(name, f"values of type {dataset.dtype}", "plain numbers")

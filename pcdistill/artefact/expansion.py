@@ -78,6 +78,10 @@ class Expansion(Options):
         """Whether clouds stay as they are."""
         return self.times == 1 and self.densify == 0
 
+    def nbytes(self, clouds: int, points: int) -> int:
+        """Bytes of the coordinates that `clouds` clouds of `points` points become."""
+        return 0 if self.nothing else 4 * 3 * clouds * self.times * max(points, self.densify)
+
     def check(self, clouds: int, points: int, classes: int, place: object = "expansion") -> None:
         """Raise `InputError` unless `clouds` clouds of `points` points can be expanded, in bounded memory."""
         if 0 < self.densify < points:

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialised
 from torch import Tensor
 
 from pcdistill.clouds import CloudSource
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_writable
 from pcdistill.core.options import Options
+from pcdistill.core.sealed import KEY, sealed, unsealed
 from pcdistill.matching import Objective
 from pcdistill.matching.draws import step_generator
 from pcdistill.storage import Storage
@@ -117,7 +116,7 @@ def distill(
         objective.prepare(real)
         run = _Run(storage, objective, settings, identity)
         if saved_run is not None:
-            run.restore(*saved_run)
+            _restore(run, *saved_run, Path(str(checkpoint)))
         try:
             saved = time.monotonic()
             while run.step < settings.steps:
@@ -182,7 +181,7 @@ class _Run:
         self.averaged = {name: value.detach().clone() for name, value in storage.learned().items() if settings.ema}
         self.moments = {name: torch.zeros(2, *value.shape) for name, value in self.learned.items()}
         self.snapshots: dict[int, Tensor] = {}  # by step: an interrupted step takes its own again
-        count = settings.snapshots
+        count = min(settings.snapshots, 2 * settings.steps + 1)  # so many and more are all steps
         self.snapshot_steps = {round(settings.steps * i / (count + 1)) for i in range(count + 1)} if count else set()
 
     def advance(self) -> float:
@@ -257,19 +256,30 @@ class _Run:
         change = (m / (1 - 0.9**count)) / ((v / (1 - 0.99**count)).sqrt() + 1e-12)
         parameter[touched] -= lr * change
 
-    def save(self, path: Path) -> None:
+    def _state(self) -> dict[str, Tensor]:
+        """What every checkpoint of this run has, in shapes that do not change."""
         tensors = {f"learned/{name}": value.detach() for name, value in self.learned.items()}
         tensors |= {f"moments/{name}": value for name, value in self.moments.items()}
-        tensors |= {f"averaged/{name}": value for name, value in self.averaged.items()}
+        return tensors | {f"averaged/{name}": value for name, value in self.averaged.items()}
+
+    def save(self, path: Path) -> None:
+        tensors = self._state()
         tensors |= {f"state/{name}": value for name, value in self.objective.state().items()}
         tensors |= {f"snapshots/{step}": value for step, value in self.snapshots.items()}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         state = {"identity": self.identity, "step": str(self.step), "seconds": repr(self.seconds)}
-        content = serialised({name: value.contiguous() for name, value in tensors.items()}, state)
+        content = sealed(tensors, state)
         with atomic(path) as temporary:
             temporary.write_bytes(content)
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, str]) -> None:
+        """Go on from what `save` wrote; `KeyError` or `ValueError` where it is not that."""
+        for name, wanted in self._state().items():
+            if (found := tensors[name]).shape != wanted.shape or found.dtype != wanted.dtype:
+                raise ValueError(f"{name} of shape {tuple(found.shape)}, {found.dtype}")
+        self.step, self.losses = int(state["step"]), tensors["losses"].flatten().tolist()
+        if not 0 <= self.step <= self.settings.steps or len(self.losses) != self.step:
+            raise ValueError(f"{len(self.losses)} losses of {self.step} steps")
         for name, value in self.learned.items():
             with torch.no_grad():
                 value.copy_(tensors[f"learned/{name}"])
@@ -277,8 +287,6 @@ class _Run:
         self.averaged = _under("averaged/", tensors)
         self.snapshots = {int(step): value for step, value in _under("snapshots/", tensors).items()}
         self.objective.restore(_under("state/", tensors))
-        self.losses = tensors["losses"].tolist()
-        self.step = int(state["step"])
         self.seconds = float(state["seconds"])
 
 
@@ -289,14 +297,25 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _read(path: Path, identity: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and facts of a checkpoint of the run called `identity`."""
     try:
-        with safe_open(path, "pt") as stored:
-            state = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise InputError(path, f"not a readable checkpoint ({error})") from None
+    tensors, state = unsealed(content, path, "a readable checkpoint")
     if state.get("identity") != identity:
         raise InputError(path, "checkpoint of a run with other data or settings", "one of the same run")
+    # Those of release 0.1 have no digest, and no other key: one that is misspelt is damage.
+    if state.keys() - {KEY} != {"identity", "step", "seconds"}:
+        raise InputError(path, f"not a readable checkpoint (facts {sorted(state)!s:.200})")
     return tensors, state
+
+
+def _restore(run: _Run, tensors: dict[str, Tensor], state: dict[str, str], path: Path) -> None:
+    """Go on from what was read; `InputError` where it is not what such a run writes."""
+    try:
+        run.restore(tensors, state)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(path, f"not a readable checkpoint ({reason})") from None
 
 
 @contextmanager

@@ -8,15 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialised
 from torch import Tensor
 
 from pcdistill.core.files import atomic, cache_root
+from pcdistill.core.sealed import KEY, sealed, unsealed
 
 T = TypeVar("T")
 Tensors = dict[str, Tensor]
-DAMAGED = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError)  # a file that is made again
+DAMAGED = (KeyError, TypeError, ValueError, RuntimeError, OSError)  # a file that is made again
 
 
 def cached(kind: str, facts: str, make: Callable[[], Tensors], from_tensors: Callable[[Tensors], T]) -> tuple[T, float]:
@@ -30,15 +29,16 @@ def cached(kind: str, facts: str, make: Callable[[], Tensors], from_tensors: Cal
     """
     path = _path(kind, facts)
     if path.exists():
-        with suppress(*DAMAGED), safe_open(path, "pt") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            return from_tensors(tensors), float(json.loads(stored.metadata()["seconds"]))
+        with suppress(*DAMAGED):
+            tensors, facts_of_file = unsealed(path.read_bytes(), path, "what was kept")
+            _ = facts_of_file[KEY]  # files of release 0.1 have none: they may be damaged without a sign of it
+            return from_tensors(tensors), float(json.loads(facts_of_file["seconds"]))
     start = time.perf_counter()
-    tensors = {name: value.contiguous() for name, value in make().items()}
+    tensors = make()
     seconds = time.perf_counter() - start
     # A read-only or full disk costs time on the next run, nothing else.
     with suppress(OSError), atomic(path) as temporary:
-        temporary.write_bytes(serialised(tensors, {"seconds": json.dumps(seconds)}))
+        temporary.write_bytes(sealed(tensors, {"seconds": json.dumps(seconds)}))
     return from_tensors(tensors), seconds
 
 

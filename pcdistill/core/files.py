@@ -7,7 +7,8 @@ import shutil
 import tempfile
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 
 from pcdistill.core.errors import InputError
@@ -66,6 +67,33 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def alone_in(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Wait until no other process is in such a block for `folder`, which is made; no file of its own is left behind.
+
+    Where the system has no such locks (Windows, some network drives), nothing is waited for.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    try:
+        fcntl = import_module("fcntl")
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def visible(folder: Path, suffix: str) -> list[Path]:
+    """Files below `folder` of such a suffix, in order, but hidden ones: what `atomic` leaves when it is killed is."""
+    found = folder.rglob(f"*{suffix}")
+    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
 
 
 def safe_name(text: str) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic.fields import FieldInfo
 
 from pcdistill.core.errors import InputError
+from pcdistill.core.limits import MOST_TEXT, read_whole
 from pcdistill.core.registry import nearest
 
 SHOWN = 80  # characters of a value that a refusal repeats: it may come from a file that is not trusted
@@ -108,6 +109,9 @@ def unknown(kind: str, name: str, known: Iterable[str], renamed: Mapping[str, st
     return f"'{name}' is called '{renamed[name]}' now" if name in renamed else f"unknown {kind} {nearest(name, known)}"
 
 
+NO_TOML = (ValueError, RecursionError)  # ValueError: no UTF-8, another syntax, or integers of thousands of digits
+
+
 def read_toml(path: Path, kind: type[Options]) -> dict[str, Any]:
     """The values of a TOML file for options of this kind; types are taken strictly: 400 is no text.
 
@@ -116,10 +120,11 @@ def read_toml(path: Path, kind: type[Options]) -> dict[str, Any]:
         OSError: unreadable.
     """
     try:
-        with path.open("rb") as stream:
-            values = tomllib.load(stream)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(path, f"not TOML ({error})") from None
+        values = tomllib.loads(read_whole(path, MOST_TEXT).decode())
+    except InputError:
+        raise
+    except NO_TOML as error:
+        raise InputError(path, f"not TOML ({str(error)[:200]})") from None
     fields = kind.by_key()
     for key, value in values.items():
         if key not in fields:
@@ -141,7 +146,7 @@ def nested(words: Sequence[str], place: str = "--options") -> dict[str, Any]:
             raise InputError(place, f"'{word}'", "name=value")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except NO_TOML:
             value = text
         *outer, last = key.split(".")
         table = options

@@ -1,6 +1,7 @@
 """Opening HDF5 files without trusting them."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
+from pcdistill.core.hdf5 import member
+from pcdistill.core.limits import PACKED, check_room
 from pcdistill.data.prepare import Floats, Wanted, check_set, enough
 
 
@@ -33,14 +36,26 @@ def reading(path: Path) -> Iterator[None]:
         raise InputError(path, f"damaged ({problem})", "a whole HDF5 file") from problem
 
 
+def group(file: h5py.File, name: str, path: Path) -> h5py.Group:
+    """Group `name` in the root of the same file, or InputError naming it."""
+    found = member(file, name, f"{path} {name}")
+    if not isinstance(found, h5py.Group):
+        raise InputError(f"{path} {name}", "no such group", f"one of {', '.join(file) or 'none'}")
+    return found
+
+
 def dataset(group: h5py.Group, name: str, path: Path, kinds: str) -> h5py.Dataset:
-    """Dataset `name` of `group` whose type is of one of NumPy's `kinds`, or InputError naming it."""
+    """Dataset `name` of `group` in the same file, whose type is of one of NumPy's `kinds`, or InputError naming it."""
     place = f"{path} {group.name.strip('/')}/{name}".replace(" /", " ")
-    found = group.get(name)
+    found = member(group, name, place)
     if not isinstance(found, h5py.Dataset):
         raise InputError(place, "no such dataset", f"one beside {', '.join(group) or 'nothing'}")
+    if found.shape is None or not found.shape:
+        raise InputError(place, "no array", "one")
     if found.dtype.kind not in kinds:
         raise InputError(place, f"values of type {found.dtype}", "floating point" if "f" in kinds else "integers")
+    # Values that were never written take no room, and repeated ones little when compressed.
+    check_room(math.prod(found.shape or ()) * max(4, found.dtype.itemsize), found.id.get_storage_size(), place, PACKED)
     return found
 
 

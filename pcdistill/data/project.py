@@ -22,7 +22,8 @@ from torch import Tensor
 from pcdistill.clouds import PointClouds, Provenance
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
-from pcdistill.data.hdf5 import dataset, open_hdf5, reading
+from pcdistill.core.hdf5 import member
+from pcdistill.data.hdf5 import dataset, group, open_hdf5, reading
 from pcdistill.data.layouts.layout import Layout
 from pcdistill.data.prepare import (
     CHUNK,
@@ -67,11 +68,11 @@ class H5Clouds:
         self._file = open_hdf5(path)
         with reading(path):
             self.class_names = class_names_of(self._file, path)
-            group = self._file.get(split)
-            if not isinstance(group, h5py.Group):
+            clouds = member(self._file, split, f"{path} {split}")
+            if not isinstance(clouds, h5py.Group):
                 raise MissingSplit(f"{path} {split}", "no such group", f"one of {', '.join(self._file) or 'none'}")
-            self._points = dataset(group, "points", path, "f")
-            labels = dataset(group, "labels", path, "iu")[()]
+            self._points = dataset(clouds, "points", path, "f")
+            labels = dataset(clouds, "labels", path, "iu")[()]
             attributes = {name: _plain(value) for name, value in self._file.attrs.items()}
         check_set(self._points.shape, labels, self.class_names, f"{path} {split}")
         self.labels = torch.from_numpy(labels.astype(np.int64))
@@ -151,16 +152,16 @@ def read_counted(path: Path, split: str, wanted: Wanted) -> Counted:
     """`read`, with the dataset `true_points` where the file has one."""
     clouds = read(path, split, wanted)
     with open_hdf5(path) as file, reading(path):
-        stored = file.get(f"{split}/true_points")
+        stored = member(group(file, split, path), "true_points", f"{path} {split}/true_points")
         fits = isinstance(stored, h5py.Dataset) and stored.shape == (len(clouds),) and stored.dtype.kind in "iu"
         return Counted(clouds, stored[()].astype(np.int32) if fits else None)
 
 
-def load_exact(path: Path, group: str) -> PointClouds:
-    """The clouds of `group` bit for bit as `write_splits` stored them in float32, without provenance."""
+def load_exact(path: Path, name: str) -> PointClouds:
+    """The clouds of group `name` bit for bit as `write_splits` stored them in float32, without provenance."""
     with open_hdf5(path) as file, reading(path):
-        points = dataset(file[group], "points", path, "f")[()]
-        labels = dataset(file[group], "labels", path, "iu")[()]
+        points = dataset(group(file, name, path), "points", path, "f")[()]
+        labels = dataset(group(file, name, path), "labels", path, "iu")[()]
         return PointClouds(torch.from_numpy(points), torch.from_numpy(labels), class_names_of(file, path))
 
 
@@ -172,7 +173,7 @@ def recognises(path: Path) -> bool:
         with h5py.File(path, "r") as file:
             own = {"train", "test"} & set(file) or "class_names" in file.attrs
             return bool(own) and not {"data", "label"} & set(file)
-    except OSError:
+    except (OSError, RuntimeError, KeyError, ValueError):
         return True  # so that the reader says what is wrong with the file
 
 

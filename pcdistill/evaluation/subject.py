@@ -239,10 +239,8 @@ def open_subject(spec: SubjectSpec, *, real: bool = False) -> Subject:
     training = open_training(spec)
     opened = {one.name: getattr(training, one.name) for one in fields(Training)} | {"test_data": spec.test_data}
     dataset, protocol = spec.test_data or training.dataset, training.protocol
-    if spec.test_data is None and not _is_here(dataset):
-        raise InputError(
-            spec.source, f"made from '{dataset}', which is not here", "--test-data with the set to test on"
-        )
+    if spec.test_data is None and not isinstance(training.made, PointClouds):
+        check_told(dataset, spec.source, "--test-data with the set to test on")
     test = _test_set(spec, dataset)
     opened["protocol"] = protocol = _tested_at(protocol, test, spec.test_points)
     if isinstance(training.made, Trained):
@@ -308,8 +306,8 @@ def made_from(artefact: Artefact, place: str, root: Path | None, data: str | Non
         InputError: the set is not here, or no protocol of this release.
     """
     facts, protocol = artefact.metadata, stored_protocol(artefact, place)
-    if data is None and not _is_here(facts.dataset):
-        raise InputError(place, f"made from '{facts.dataset}', which is not here", "--real with the training set")
+    if data is None:
+        check_told(facts.dataset, place, "--real with the training set")
     whole = load(data or facts.dataset, "train", root=root)
     sizes = [None, *([protocol.test_points] if protocol.test_points < whole.points_per_cloud else [])]
     for size in sizes:
@@ -397,6 +395,19 @@ def _among(test: PointClouds, class_names: Sequence[str]) -> PointClouds:
     return test.with_classes(class_names) if set(test.class_names) <= set(class_names) else test
 
 
-def _is_here(dataset: str) -> bool:
-    """Whether a name means a data set: one of the catalog, wherever it is, or a path that is there."""
-    return dataset in CATALOG or Path(dataset).exists()
+def check_told(dataset: str, place: object, wanted: str) -> None:
+    """Refuse to open the set that a file says it was made from, unless that is one of the catalog or lies beside.
+
+    A name with folders in it is no name that this package writes: a stranger's file does not choose what is opened.
+
+    Args:
+        dataset: what the file says.
+        place: the file.
+        wanted: the flag that names the set instead.
+
+    Raises:
+        InputError: no name of the catalog, nor that of something in the current folder.
+    """
+    bare = dataset not in ("", ".", "..") and not any(mark in dataset for mark in "/\\:\0")
+    if dataset not in CATALOG and not (bare and Path(dataset).exists()):
+        raise InputError(place, f"made from {dataset[:80]!r}, which is not here", wanted)

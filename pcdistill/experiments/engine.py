@@ -123,10 +123,15 @@ class Processes:
     def begin(self, job: Job) -> None:
         ours, theirs = self.context.Pipe(duplex=False)
         process = self.context.Process(target=_in_process, args=(theirs, job, self.threads), daemon=True)
+        try:
+            with _ctrl_c_ignored():
+                process.start()
+        except OSError as error:
+            ours.close()
+            raise InputError("workers", f"no process for another one ({error.strerror})", "fewer --workers") from None
+        finally:
+            theirs.close()
         self.at_work[ours] = (job, process)
-        with _ctrl_c_ignored():
-            process.start()
-        theirs.close()
 
     def ended(self) -> list[tuple[Job, str]]:
         if not self.at_work:

@@ -13,7 +13,7 @@ from pcdistill.core.environment import versions
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_writable
 from pcdistill.data import last_split, load
-from pcdistill.evaluation.subject import TrainingSpec, open_training
+from pcdistill.evaluation.subject import TrainingSpec, check_told, open_training
 from pcdistill.experiments.search import COPIES, Task, TeachersSpec
 from pcdistill.experiments.sources import thinned_whole
 from pcdistill.models import networks
@@ -39,6 +39,8 @@ def prepared(spec: TeachersSpec) -> Task:
     swept = protocol.grid is not None  # a recipe of its own is wanted
     if swept:
         protocol = protocol_named("tuned", protocol.network)
+    if spec.data is None and source.artefact is not None:
+        check_told(source.dataset, spec.source, "--data with the set that teachers are trained on")
     whole = load(spec.data or source.dataset, "train", root=spec.root, points=protocol.test_points, at_most=True)
     if whole.class_names != source.clouds.class_names:
         expected = f"those of {spec.source}: {', '.join(source.clouds.class_names)}"

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
+from pcdistill.core.limits import read_whole
 from pcdistill.export.card import KEY, Card, card_of, read_card
+from pcdistill.export.running import check_operators, run
 from pcdistill.models import Network, Output
 from pcdistill.training.loop import predict
 from pcdistill.training.trained import Trained, load_network
@@ -50,7 +52,8 @@ class OnnxNetwork(Network):
 
     def forward(self, points: Tensor) -> Output:
         try:
-            (values,) = self.session.run(["logits"], {"points": points.detach().numpy()})
+            options = _library("onnxruntime").RunOptions()
+            (values,) = run(self.session, options, ["logits"], {"points": points.detach().numpy()})
         except Exception as error:  # onnxruntime raises classes of its own
             raise InputError(self.place, f"does not run ({_short(error)})", "a model that does") from None
         logits = torch.from_numpy(values)
@@ -179,7 +182,7 @@ def _library(name: str) -> Any:
 def _content(path: Path) -> bytes:
     if not path.is_file():
         raise InputError(path, "no such file", "an exported network")
-    return path.read_bytes()
+    return read_whole(path)
 
 
 def _opened(content: bytes, path: Path) -> tuple[Any, Card]:
@@ -199,7 +202,8 @@ def _opened(content: bytes, path: Path) -> tuple[Any, Card]:
 def _session(content: bytes, place: object) -> Any:
     """A model as the runtime carries it out.
 
-    The runtime would read tensors from whatever files below the current folder a model names: such are refused before.
+    The runtime would read tensors from whatever files below the current folder a model names, and go on for as long as
+    a model's loops do: such are refused before.
     """
     onnx, runtime = _library("onnx"), _library("onnxruntime")
     try:
@@ -208,6 +212,7 @@ def _session(content: bytes, place: object) -> Any:
         raise InputError(place, f"not an ONNX model ({_short(error)})") from None
     if any(tensor.external_data or tensor.data_location for tensor in _tensors(model, onnx.TensorProto)):
         raise InputError(place, "weights in another file", "a file written by pcdistill export")
+    check_operators(model, place)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # what is wrong is raised

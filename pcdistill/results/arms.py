@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from pcdistill.core.errors import InputError
+from pcdistill.core.files import visible
 from pcdistill.core.registry import nearest
 from pcdistill.evaluation import mean_std
 from pcdistill.evaluation.ranking import recovery
@@ -102,7 +103,7 @@ def gathered(results: Sequence[Path]) -> tuple[list[Placed], list[str]]:
     for path in results:
         if not path.exists():
             raise InputError(path, "no such file or folder", "records (.jsonl)")
-        for file in sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]:
+        for file in visible(path, ".jsonl") if path.is_dir() else [path]:
             if path.is_dir() and not begins_with_record(file):
                 skipped.append(str(file))
                 continue

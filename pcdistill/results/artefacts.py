@@ -8,6 +8,7 @@ from PIL import Image
 
 from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import PointClouds
+from pcdistill.core.files import visible
 from pcdistill.results.document import Markup, element, picture
 from pcdistill.results.figures import Folder, Plot
 from pcdistill.results.plots import loss_plot, wrapped
@@ -29,7 +30,7 @@ class Shown(NamedTuple):
 
 def among(results: Sequence[Path]) -> list[Path]:
     """All artefacts among files and in folders, each once."""
-    files = [file for path in results for file in (sorted(path.rglob("*.h5")) if path.is_dir() else [path])]
+    files = [file for path in results for file in (visible(path, ".h5") if path.is_dir() else [path])]
     return list({file.resolve(): file for file in reversed(files) if Artefact.is_one(file)}.values())[::-1]
 
 

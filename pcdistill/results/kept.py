@@ -14,7 +14,7 @@ from typing import Any
 from pcdistill.artefact.artefact import set_name
 from pcdistill.clouds import PointClouds
 from pcdistill.core.environment import versions
-from pcdistill.core.files import atomic, check_writable
+from pcdistill.core.files import alone_in, atomic, check_writable
 from pcdistill.core.progress import Say
 from pcdistill.evaluation.conditions import CONDITION_SEED, Condition
 from pcdistill.evaluation.evaluate import Evaluation
@@ -56,10 +56,20 @@ class Kept:
                 check_writable(self.folder / name)
 
     def add(self, record: Record) -> None:
-        """Keep a record, in place of those of its column that were trained otherwise; written at once."""
-        self.records = [*(one for one in self.records if _stays(one, record)), record]
-        if self.folder is not None:
-            write_records(self.folder / "records.jsonl", self.records)
+        """Keep a record, in place of those of its column that were trained otherwise; written at once.
+
+        Records that another process has added meanwhile stay.
+
+        Raises:
+            InputError: the file holds something else by now.
+        """
+        if self.folder is None:
+            self.records = _with(self.records, record)
+            return
+        file = self.folder / "records.jsonl"
+        with alone_in(self.folder):
+            self.records = _with(read_records(file), record)
+            write_records(file, self.records)
 
     def summed_up(self, say: Say) -> None:
         """Say the table of all records of evaluations, and write it and the plots beside them."""
@@ -70,6 +80,10 @@ class Kept:
             with atomic(self.folder / "table.md") as temporary:
                 temporary.write_text(text)
             draw(records, self.folder, say)
+
+
+def _with(records: Sequence[Record], record: Record) -> list[Record]:
+    return [*(one for one in records if _stays(one, record)), record]
 
 
 def _stays(one: Record, new: Record) -> bool:

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from pcdistill.core.errors import InputError
-from pcdistill.core.files import atomic
+from pcdistill.core.files import alone_in, atomic
 from pcdistill.core.options import Options
 
 WHOLE = "whole"
@@ -225,14 +225,15 @@ def begins_with_record(path: Path) -> bool:
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Add `record` to the file, in place of the one about the same arm, if there is one."""
-    records = read_records(path)
-    places = [i for i, old in enumerate(records) if old.key() == record.key()]
-    if places:
-        records[places[0]] = record
-    else:
-        records.append(record)
-    write_records(path, records)
+    """Add `record` to the file, in place of the one about the same arm, if there is one; others may do so meanwhile."""
+    with alone_in(path.parent):
+        records = read_records(path)
+        places = [i for i, old in enumerate(records) if old.key() == record.key()]
+        if places:
+            records[places[0]] = record
+        else:
+            records.append(record)
+        write_records(path, records)
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:

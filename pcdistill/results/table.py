@@ -3,15 +3,19 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Self
 
 from pcdistill.artefact.metadata import Metadata
+from pcdistill.core.errors import harmless
 from pcdistill.evaluation import mean_std
 from pcdistill.results.document import Markup, element, region
 from pcdistill.results.record import Record
 
 DASH = "–"
+FORMULA = ("=", "+", "-", "@")  # what one begins with, in spreadsheets
+NUMBER = re.compile(r"[-+]\d+(\.\d+)?( %)?( ± \d+(\.\d+)?)?")
 
 
 def number(value: float | None, form: str) -> str:
@@ -64,7 +68,7 @@ class Table(NamedTuple):
     def csv(self) -> str:
         """Comma-separated values; None is nothing."""
         stream = io.StringIO()
-        csv.writer(stream, lineterminator="\n").writerows([self.header, *map(_flat, self.rows)])
+        csv.writer(stream, lineterminator="\n").writerows(map(_flat, (self.header, *self.rows)))
         return stream.getvalue()
 
     def html(self, name: str, caption: str, long: Collection[str] = ()) -> Markup:
@@ -96,12 +100,18 @@ def _shown(cell: object) -> object:
 
 
 def _in_line(cell: object) -> str:
-    """A cell that no line break and no bar breaks."""
-    return " ".join(str(_shown(cell)).split("\n")).replace("|", "\\|")
+    """A cell that no line break and no bar breaks, and that no page takes for HTML."""
+    text = harmless(" ".join(str(_shown(cell)).split("\n")))
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def _flat(row: Iterable[object]) -> list[object]:
-    return [str(cell) if isinstance(cell, Cell) else cell for cell in row]
+    return [_no_formula(str(cell)) if isinstance(cell, Cell | str) else cell for cell in row]
+
+
+def _no_formula(text: str) -> str:
+    """A text that spreadsheets take for one: names come from files."""
+    return f"'{text}" if text.lstrip().startswith(FORMULA) and not NUMBER.fullmatch(text) else text
 
 
 def mean_per_cent(fractions: Sequence[float]) -> str:

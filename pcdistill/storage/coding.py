@@ -36,6 +36,7 @@ CUBE_PRIOR = 4.0  # points that the uniform density counts for in that of all cl
 BLOCK = 8  # clouds of every class, at most, that are coded before the density learns from them
 POINTS_PER_BYTE = 64  # no stream holds more: its size bounds what a reader allocates
 ENTRIES = 2**20  # of a table of weights: bounds memory
+FREE_ENTRIES, ENTRIES_PER_BYTE = 2**24, 2**12  # of all tables of a stream: its size bounds the time that reading takes
 
 
 def encode_sets(codes: Ints, classes: Ints, bits: int) -> Bytes:
@@ -65,8 +66,9 @@ def encode_sets(codes: Ints, classes: Ints, bits: int) -> Bytes:
 
         return split
 
-    _walk(classes, points, bits, reader)
-    return written(coder, clouds * points)
+    work = _Work()
+    _walk(classes, points, bits, reader, work.add)
+    return written(coder, clouds * points, -(-(work.entries - FREE_ENTRIES) // ENTRIES_PER_BYTE))
 
 
 def decode_sets(stream: Bytes, classes: Ints, points: int, bits: int) -> Ints:
@@ -75,7 +77,8 @@ def decode_sets(stream: Bytes, classes: Ints, points: int, bits: int) -> Ints:
     Any bytes are read without harm: work and memory grow with the length of the stream.
 
     Raises:
-        InputError: more points than `POINTS_PER_BYTE` allows, no whole words, or a stream that no encoder writes.
+        InputError: more points than `POINTS_PER_BYTE` allows, tables of more entries than `ENTRIES_PER_BYTE` does, no
+            whole words, or a stream that no encoder writes.
     """
     read = reading(stream, "codes", len(classes) * points, f"{len(classes)} clouds of {points} points")
 
@@ -85,7 +88,21 @@ def decode_sets(stream: Bytes, classes: Ints, points: int, bits: int) -> Ints:
             raise InputError("codes", "a damaged stream", "one that an encoder wrote")
         return upper
 
-    return _separated(_walk(classes, points, bits, lambda block: split), bits)
+    work = _Work(FREE_ENTRIES + ENTRIES_PER_BYTE * len(stream))
+    return _separated(_walk(classes, points, bits, lambda block: split, work.add), bits)
+
+
+class _Work:
+    """Entries of the tables that were made for a stream, which is what its reading takes time for."""
+
+    def __init__(self, most: float = float("inf")) -> None:
+        self.entries, self.most = 0, most
+
+    def add(self, entries: int) -> None:
+        """Before they are made; `InputError` where there are too many for the stream."""
+        self.entries += entries
+        if self.entries > self.most:
+            raise InputError("codes", f"{self.entries} entries of tables", f"at most {self.most:.0f} for its bytes")
 
 
 def canonical_order(codes: Ints, bits: int) -> Ints:
@@ -96,10 +113,10 @@ def canonical_order(codes: Ints, bits: int) -> Ints:
 MODEL = constriction.stream.model.Categorical(perfect=False)
 
 
-def written(coder: constriction.stream.queue.RangeEncoder, symbols: int) -> Bytes:
-    """The stream of a coder that has coded `symbols`, or points: no shorter than `POINTS_PER_BYTE` allows."""
+def written(coder: constriction.stream.queue.RangeEncoder, symbols: int, least: int = 0) -> Bytes:
+    """A stream of coded `symbols`, or points: `least` bytes, and as many as `POINTS_PER_BYTE` asks for."""
     stream: Bytes = np.frombuffer(coder.get_compressed().astype("<u4").tobytes(), np.uint8)
-    least = -(-symbols // (4 * POINTS_PER_BYTE)) * 4
+    least = -(-max(least, -(-symbols // POINTS_PER_BYTE)) // 4) * 4
     return np.pad(stream, (0, max(0, least - len(stream))))
 
 
@@ -129,8 +146,13 @@ def reading(stream: Bytes, place: str, symbols: int, content: str) -> Callable[[
     return read
 
 
-def _walk(classes: Ints, points: int, bits: int, splitter: Callable[[Ints], Split]) -> Ints:
-    """Go through the boxes of all clouds as coder and reader do; sorted keys `(N, points)`."""
+def _walk(
+    classes: Ints, points: int, bits: int, splitter: Callable[[Ints], Split], work: Callable[[int], None]
+) -> Ints:
+    """Go through the boxes of all clouds as coder and reader do; sorted keys `(N, points)`.
+
+    `work` is told the entries of the tables of a depth before they are made: boxes times the most points, and 1.
+    """
     keys = np.empty((len(classes), points), np.int64)
     density = _Density(int(classes.max()) + 1)
     for block in blocks(classes):
@@ -138,6 +160,7 @@ def _walk(classes: Ints, points: int, bits: int, splitter: Callable[[Ints], Spli
         boxes, counts = np.arange(len(block)), np.full(len(block), points)
         for depth in range(3 * bits):
             owners, places = classes[block][boxes >> depth], boxes & ((1 << depth) - 1)
+            work(len(boxes) * (int(counts.max()) + 1))
             shares = density.shares(depth, owners, places)
             parts = [
                 split(boxes[part], counts[part], depth, _weights(counts[part], shares[part]))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
+from pcdistill.core.limits import check_room
 from pcdistill.storage.base import Arrays, Budget, check_bits, check_counts
 from pcdistill.storage.labels import LABEL_PACE, SoftStorage
 from pcdistill.storage.points import FLOATS
@@ -186,6 +187,7 @@ class PartedStorage(SoftStorage):
         numbers = len(class_names) * sizes["clouds"] * sizes["points"] * max(3, sizes.get("width", 0))
         if numbers > MOST_NUMBERS:  # a few parts may make many clouds
             raise InputError("layout", f"{numbers} numbers when decoded", f"at most {MOST_NUMBERS}")
+        check_room(4 * numbers, sum(array.nbytes for array in arrays.values()), "layout")
         cls.check(sizes)
         parts = cls.stored_parts(sizes, len(class_names))
         values = {name: part.read(name, arrays.get(name), sizes["bits"]) for name, part in parts.items()}

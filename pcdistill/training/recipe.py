@@ -11,6 +11,8 @@ from pcdistill.models import networks
 from pcdistill.training.augment import Augmentation
 from pcdistill.training.losses import SoftLoss
 
+MOST_POINTS = 2**20  # of a test cloud: what a file may ask for, which is not trusted
+
 
 class Recipe(Options):
     """How a network is trained; stored whole in every artefact and result.
@@ -142,7 +144,7 @@ class EvaluationProtocol(Options):
     version: int = 1
     recipe: Recipe
     network: str = "pointnet"
-    test_points: int = Field(default=1024, ge=1)
+    test_points: int = Field(default=1024, ge=1, le=MOST_POINTS)
     thin: bool = False
     grid: Grid | None = None
 

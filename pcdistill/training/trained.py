@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+import torch
 from pydantic import ConfigDict, Field, JsonValue, field_validator
-from safetensors import SafetensorError
-from safetensors.torch import load as deserialised
-from safetensors.torch import save as serialised
 from torch import Tensor
 
 from pcdistill.core.environment import hardware, versions
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
+from pcdistill.core.limits import read_whole
 from pcdistill.core.options import Options
+from pcdistill.core.sealed import sealed, unsealed
 from pcdistill.geometry import normalise
 from pcdistill.models import Network, build
 from pcdistill.training.recipe import EvaluationProtocol
@@ -82,27 +82,28 @@ def save_network(path: Path, trained: Trained) -> None:
         "versions": json.dumps(versions()),
         "hardware": hardware(),
     }
-    weights = {name: value.contiguous() for name, value in trained.network.state_dict().items()}
     with atomic(path) as temporary:
-        temporary.write_bytes(serialised(weights, facts))
+        temporary.write_bytes(sealed(trained.network.state_dict(), facts))
 
 
 def load_network(path: Path) -> Trained:
     """A network written by `save_network`.
 
+    What is allocated is at most as large as the file: the network is built when its weights are known to fit it.
+
     Raises:
-        InputError: not such a file, or its weights do not fit its network.
+        InputError: not such a file, a damaged one, or weights that do not fit its network or are not finite.
     """
     if not path.is_file():
         raise InputError(path, "no such file", "a trained network")
-    content = path.read_bytes()
+    content = read_whole(path)
     try:
-        tensors = deserialised(content)
-        texts = _metadata(content)
+        tensors, texts = unsealed(content, path, "a network of this package")
         if texts.get("format") != FORMAT:
             raise InputError(path, f"format {texts.get('format')!r:.80}", f"'{FORMAT}'")
         protocol = EvaluationProtocol.from_json(texts["protocol"], f"{path}: protocol")
         facts = _Facts.checked({key: json.loads(texts[key]) for key in _Facts.model_fields if key in texts}, path)
+        _check_weights(protocol.network, len(facts.class_names), tensors, path)
         network = build(protocol.network, len(facts.class_names), 0)
         network.load_state_dict(tensors)
         network.bf16 = protocol.recipe.bf16  # as it was trained, so that it is tested as `evaluate` tests it
@@ -112,12 +113,25 @@ def load_network(path: Path) -> Trained:
         )  # fmt: skip
     except InputError:
         raise
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (KeyError, RecursionError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(path, f"not a network of this package ({' '.join(str(error).split())[:120]})") from None
 
 
-def _metadata(content: bytes) -> dict[str, str]:
-    """The texts in the header of a safetensors file that was found to be one."""
-    size = int.from_bytes(content[:8], "little")
-    texts: dict[str, str] = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
-    return texts
+def _check_weights(name: str, classes: int, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Before the network is built: it may be much larger than a file that only says its name and classes.
+
+    Raises:
+        InputError: tensors of other names or shapes than the network's, or with values that are not finite.
+    """
+    with torch.device("meta"):
+        wanted = {key: value.shape for key, value in build(name, classes, 0).state_dict().items()}
+    found = {key: value.shape for key, value in tensors.items()}
+    if found != wanted:
+        key = min(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+        shapes = [str(tuple(shape[key])) if key in shape else "none" for shape in (found, wanted)]
+        raise InputError(
+            path, f"weights {key!r:.80} of shape {shapes[0]}", f"{shapes[1]} for {name} of {classes} classes"
+        )
+    for key, value in tensors.items():
+        if not value.isfinite().all():
+            raise InputError(path, f"weights {key} with NaN or infinity", "finite ones")

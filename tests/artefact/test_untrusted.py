@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from pcdistill.artefact.artefact import Artefact
 from pcdistill.core.errors import InputError
+from pcdistill.storage import storages
 
 Make = Callable[..., Artefact]
 Rewritten = Callable[..., Path]
@@ -296,7 +297,7 @@ def test_data_in_other_files(rewritten: Rewritten, tmp_path: Path) -> None:
         file.create_virtual_dataset("arrays/codes", layout)
 
     for change in (external, virtual):
-        refuses(rewritten(change), "arrays/codes: chunked, compressed, virtual or external data")
+        refuses(rewritten(change), "arrays/codes: virtual or external data, expected data within the file")
 
 
 @pytest.mark.parametrize(
@@ -306,7 +307,7 @@ def test_chunks_and_filters(rewritten: Rewritten, options: dict[str, Any]) -> No
     def change(file: h5py.File) -> None:
         replaced(file, "arrays/codes", file["arrays/codes"][()], **options)
 
-    refuses(rewritten(change), "arrays/codes: chunked, compressed")
+    refuses(rewritten(change), "arrays/codes: chunked or compressed")
 
 
 # --- claims larger than the file
@@ -330,7 +331,7 @@ def test_a_compressed_bomb_takes_no_memory(rewritten: Rewritten) -> None:
 
     path = rewritten(change)
     tracemalloc.start()
-    refuses(path, "arrays/codes: chunked, compressed")
+    refuses(path, "arrays/codes: chunked or compressed")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10 * path.stat().st_size + 1_000_000
@@ -345,6 +346,46 @@ def test_many_names_for_the_same_bytes(rewritten: Rewritten) -> None:
             file[f"arrays/again{number}"] = file["arrays/codes"]
 
     refuses(rewritten(change, points=1000), "bytes, expected no more than the file holds")
+
+
+@pytest.mark.parametrize("shape", [(2**31, 0, 8, 3), (2**24, 0, 8, 3), (2, 6, 0, 3)])
+def test_snapshots_without_values(rewritten: Rewritten, shape: tuple[int, ...]) -> None:
+    """They take no bytes, however many they are."""
+
+    def change(file: h5py.File) -> None:
+        if "snapshots" in file:
+            del file["snapshots"]
+        file.create_dataset("snapshots", shape, "f2")
+
+    refuses(rewritten(change), f"snapshots: shape {shape}, expected some values")
+
+
+def test_clouds_that_take_more_than_the_file_may(rewritten: Rewritten) -> None:
+    def change(text: str) -> str:
+        return text.replace('"clouds_per_class":2', '"clouds_per_class":10000000')
+
+    refuses(rewritten(lambda file: with_metadata(file, change)), "metadata 'clouds_per_class' and 'points': 3600000000")
+
+
+def test_parts_that_make_more_than_the_file_may() -> None:
+    """A network of one number a layer, and a number a cloud."""
+    sizes = {"bits": 8, "points": 4096, "clouds": 10_000, "width": 1, "code": 1}
+    shapes = {"layer1": (1, 4), "layer2": (1, 2), "layer3": (3, 2), "gates": (2, 1), "codes": (10_000, 1)}
+    arrays = {name: np.ones(shape, np.float16) for name, shape in shapes.items()}
+    with pytest.raises(InputError, match=r"layout: 491520000 bytes when read, of 20028 in the file, expected at most"):
+        storages["implicit"].from_arrays(arrays, sizes, ("a",))
+
+
+def test_an_expansion_that_makes_more_than_the_file_may(rewritten: Rewritten) -> None:
+    def change(text: str) -> str:
+        return text[:-1] + ',"expansion":{"jitter":31,"densify":4096}}'
+
+    def many(file: h5py.File) -> None:
+        del file["snapshots"]
+        replaced(file, "arrays/codes", np.tile(file["arrays/codes"][()], (30, 1)))
+        with_metadata(file, lambda text: change(text).replace('"clouds_per_class":2', '"clouds_per_class":60'))
+
+    refuses(rewritten(many), "metadata 'expansion': 283115520 bytes when read")
 
 
 # --- metadata
@@ -378,7 +419,7 @@ def test_many_names_for_the_same_bytes(rewritten: Rewritten) -> None:
         ('"layout":{"bits":8,', '"layout":{', "layout 'bits': None, expected an integer"),
         ('"layout":{"bits":8,', '"layout":{"bits":8,"more":1,', "metadata 'layout'"),
         ('"clouds_per_class":2', '"clouds_per_class":1', "metadata 'clouds_per_class': 1, expected 2.0"),
-        ('"points":10,"bits"', '"points":11,"bits"', "metadata 'points': 11, expected 10 as in the storage"),
+        ('"points":10,"bits"', '"points":11,"bits"', "layout 'points': 10, expected 11 as in"),
         ('"bits":8,"selection"', '"bits":7,"selection"', "metadata 'bits': 7, expected 8 as in the storage"),
         ('"created":"2026-01-31"', '"created":"today"', "metadata: created = 'today', expected pattern"),
     ],

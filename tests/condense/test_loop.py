@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.condense.loop import Distilled, DistillSettings, Follower, Interrupted, distill
 from pcdistill.core.errors import InputError
+from pcdistill.core.sealed import sealed, unsealed
 from pcdistill.matching import BankConfig, Objective
 from pcdistill.matching.quantile import QuantileMatching
 from pcdistill.storage import Budget
@@ -592,6 +593,44 @@ def test_damaged_checkpoint_is_one_line(damage: str, tiny_clouds: PointClouds, c
     assert objective.prepared == 0
 
 
+def resumes(clouds: PointClouds, checkpoint: Path, found: str) -> None:
+    """Resuming fails in one line that says `found`."""
+    with pytest.raises(InputError, match=rf"checkpoint: not a readable checkpoint \(.*{found}"):
+        distill(clouds, stored(), Pull(), settings(), checkpoint=checkpoint, resume=True)
+
+
+def test_a_bit_of_a_checkpoint_counts(tiny_clouds: PointClouds, checkpoint: Path) -> None:
+    content = checkpoint.read_bytes()
+    for at in range(0, len(content), 97):
+        checkpoint.write_bytes(content[:at] + bytes([content[at] ^ 2]) + content[at + 1 :])
+        resumes(tiny_clouds, checkpoint, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda tensors, facts: facts.update(step="4"), "3 losses of 4 steps"),
+        (lambda tensors, facts: facts.update(step="x"), "invalid literal"),
+        (lambda tensors, facts: facts.update(stap=facts.pop("step")), "facts"),
+        (lambda tensors, facts: tensors.pop("learned/points"), "learned/points"),
+        (lambda tensors, facts: tensors.update({"learned/points": torch.zeros(2, 3)}), "learned/points of shape"),
+        (lambda tensors, facts: tensors.update({"moments/points": tensors["moments/points"].half()}), "float16"),
+        (lambda tensors, facts: tensors.update({"snapshots/x": torch.zeros(2)}), "invalid literal"),
+        (lambda tensors, facts: tensors.update(losses=torch.tensor(1.0)), "losses"),
+    ],
+)
+def test_a_checkpoint_that_no_run_writes_is_one_line(
+    change: Callable[[dict[str, Tensor], dict[str, str]], None], found: str, tiny_clouds: PointClouds, checkpoint: Path
+) -> None:
+    """Its digest is right, or, as in release 0.1, there is none."""
+    tensors, facts = unsealed(checkpoint.read_bytes(), checkpoint, "one")
+    facts.pop("sha256")
+    change(tensors, facts)
+    for content in (sealed(tensors, facts), save(tensors, facts)):
+        checkpoint.write_bytes(content)
+        resumes(tiny_clouds, checkpoint, found)
+
+
 def test_unwritable_checkpoint_is_found_before_the_work(tiny_clouds: PointClouds, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     for path in (tmp_path, tmp_path / "file" / "checkpoint"):
@@ -646,6 +685,14 @@ def test_snapshots_are_evenly_spread_from_start_to_end(count: int, tiny_clouds: 
     assert len(done.snapshots) == len(expected)
     assert all(torch.equal(one, two) for one, two in zip(done.snapshots, expected, strict=True))
     assert not any(snapshot.requires_grad for snapshot in done.snapshots)
+
+
+def test_as_many_snapshots_as_anybody_asks_for_are_those_of_all_steps(tiny_clouds: PointClouds) -> None:
+    found = [
+        distill(tiny_clouds, stored(), Pull(), settings(steps=5, snapshots=count)).snapshots
+        for count in (11, 40, 10**9)
+    ]
+    assert [len(snapshots) for snapshots in found] == [6, 6, 6]
 
 
 def test_snapshots_keep_the_order_of_points(tiny_clouds: PointClouds) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from pcdistill.core.cache import Tensors, cached, is_cached
@@ -37,7 +38,7 @@ def test_other_facts_and_kinds_are_made_anew(own_cache: Path) -> None:
     assert make.calls == 3
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "folder", "no seconds"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "folder", "no seconds", "a bit", "no digest"])
 def test_damaged_is_made_again(damage: str, own_cache: Path) -> None:
     make = Maker()
     expected, _ = cached("things", "facts", make, dict)
@@ -48,7 +49,9 @@ def test_damaged_is_made_again(damage: str, own_cache: Path) -> None:
         path.mkdir()
     else:
         path.write_bytes({"truncated": content[:-5], "empty": b"", "text": b"not tensors" * 9,
-                          "no seconds": content.replace(b"seconds", b"minutes")}[damage])  # fmt: skip
+                          "no seconds": content.replace(b"seconds", b"minutes"),
+                          "a bit": content[:-1] + bytes([content[-1] ^ 1]),
+                          "no digest": save(load(content), {"seconds": "1.0"})}[damage])  # fmt: skip
     found, _ = cached("things", "facts", make, dict)
     assert make.calls == 2
     assert torch.equal(found["a"], expected["a"])

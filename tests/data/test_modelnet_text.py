@@ -69,3 +69,11 @@ def test_a_short_file_without_a_number_of_points(folder):
     np.savetxt(folder / "bed" / "bed_0002.txt", rows[:30], fmt="%.6f", delimiter=",")
     with pytest.raises(InputError, match=r"bed_0002\.txt: 30 points, expected 50 as in .*bed_0001\.txt"):
         load(folder)
+
+
+@pytest.mark.parametrize("name", ["/etc", "..", "a\0b", "../up"])
+def test_names_do_not_lead_out_of_the_folder(folder, name):
+    (folder / "modelnet40_shape_names.txt").write_text("\n".join([*CLASSES, name]))
+    (folder / "modelnet40_train.txt").write_text(f"bed_0001\n{name}_0001\n")
+    with pytest.raises(InputError, match=r"modelnet40_train\.txt: object '.*', expected a name within the folder"):
+        load(folder)

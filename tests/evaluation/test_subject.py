@@ -15,6 +15,7 @@ from pcdistill.evaluation.subject import (
     SubjectSpec,
     SupervisionSpec,
     TrainingSpec,
+    check_told,
     open_set,
     open_subject,
     open_training,
@@ -122,3 +123,20 @@ def test_an_artefact_or_a_data_set() -> None:
     clouds = open_set("set.h5", None, "test", 50)
     assert not isinstance(clouds, Artefact)
     assert torch.equal(clouds.points, load("set.h5", "test", points=50).points)
+
+
+@pytest.mark.parametrize(
+    "dataset", ["/etc/passwd", "../tiny.h5", "sub/tiny.h5", r"\\host\share", "C:set", "", ".", "..", "a\0"]
+)
+def test_a_file_does_not_choose_what_is_opened(dataset: str) -> None:
+    with pytest.raises(InputError, match=r"^art\.h5: made from '.*', which is not here, expected --real"):
+        check_told(dataset, "art.h5", "--real")
+
+
+def test_names_of_the_catalog_and_of_the_folder_are_what_a_file_may_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.h5").touch()
+    for dataset in ("shapes", "scanobjectnn:OBJ_BG", "tiny.h5"):
+        check_told(dataset, "art.h5", "--real")

@@ -290,3 +290,12 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setitem(sys.modules, "ray", None)  # an import of it fails
     with pytest.raises(InputError, match=r"ray, which is not installed, expected pip install 'pcdistill\[ray\]'"):
         next(carried_out([Job("a", draw, (tmp_path, 0))], "ray"))
+
+
+def test_a_process_that_cannot_be_started_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(process: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", refused)
+    with pytest.raises(InputError, match=r"^workers: no process for another one \(Resource temporarily unavailable\)"):
+        list(carried_out([Job("one", print, ())]))

@@ -1,6 +1,7 @@
 """Records: what is written is read, newer ones take the place of older ones, damage is named."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,12 @@ def test_no_committed_record_has_a_field_that_is_not_declared() -> None:
         assert json.loads(json.dumps(one.model_dump())) == line
     names = {name for line in said for name in line}
     assert names <= set(Record.model_fields)
+
+
+def test_records_of_others_that_are_written_meanwhile_stay(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    arms = [f"arm {number}" for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda arm: write_record(path, record(arm=arm)), arms))
+    assert sorted(one.arm for one in read_records(path)) == sorted(arms)
+    assert list(tmp_path.iterdir()) == [path]

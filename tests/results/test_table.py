@@ -79,3 +79,11 @@ def test_html_of_a_table_of_text() -> None:
     made = Table(["a", "command"], [["e", "f"]]).html("name", "caption", long=("command",))
     assert '<table class="words">' in made
     assert '<td class="long">f</td>' in made
+
+
+def test_no_name_is_a_formula_or_html() -> None:
+    table = Table(["=1", "b"], [['=HYPERLINK("http://127.0.0.1/")', "<script>\x1b[31m"], ["-0.5", "@SUM(1)"]])
+    assert table.csv() == (
+        "'=1,b\n" + """"'=HYPERLINK(""http://127.0.0.1/"")",<script>\x1b[31m\n""" + "-0.5,'@SUM(1)\n"
+    )
+    assert table.markdown().splitlines()[2] == r'| =HYPERLINK("http://127.0.0.1/") | &lt;script>\x1b[31m |'

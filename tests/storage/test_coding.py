@@ -196,3 +196,21 @@ def test_a_stream_bounds_what_a_reader_allocates() -> None:
         decode_sets(stream, np.zeros(10, np.int64), 10**7, 4)
     with pytest.raises(InputError, match="whole words"):
         decode_sets(stream[:-1], labels, 1000, 4)
+
+
+def test_what_takes_long_to_read_is_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few places with very many points among many with one make every table wide."""
+    random = np.random.default_rng(0)
+    crowded = np.repeat(random.integers(0, 256, (2, 3)), 500, 0)
+    codes = np.concatenate([random.integers(0, 256, (100, 3)), crowded])[None]
+    classes = np.zeros(1, np.int64)
+    short = encode_sets(codes, classes, 8)
+    monkeypatch.setattr(coding, "FREE_ENTRIES", 1000)
+    monkeypatch.setattr(coding, "ENTRIES_PER_BYTE", 500)
+    long = encode_sets(codes, classes, 8)
+    assert len(long) > 2 * len(short)
+    assert not long[len(short) :].any()
+    assert as_sets(decode_sets(long, classes, 1100, 8)) == as_sets(codes)
+    for stream in (short, long[:-4]):
+        with pytest.raises(InputError, match=r"codes: \d+ entries of tables, expected at most \d+ for its bytes"):
+            decode_sets(stream, classes, 1100, 8)

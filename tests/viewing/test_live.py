@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -235,3 +236,17 @@ def test_a_run_can_be_watched_from_where_it_was_stopped(
     assert [ended for *_, ended in shown].index(True) == len(shown) - 1
     whole = distill(real, resolve(config))
     assert torch.equal(resumed.clouds.points, whole.clouds.points)
+
+
+def test_silent_connections_are_few_and_closed(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a descriptor of the run: without them it cannot write its result."""
+    monkeypatch.setattr("pcdistill.viewing.browser.live._Handler.timeout", 0.5)
+    where = urlsplit(live.address)
+    silent = [socket.create_connection((where.hostname, where.port), timeout=10) for _ in range(40)]
+    for one in silent:
+        one.sendall(b"GET / HTTP/1.1\r\nHost: 127")
+    for one in silent:
+        with suppress(ConnectionResetError):
+            assert one.recv(1) == b""  # closed
+        one.close()
+    assert ask(live, "/state?after=0") == (204, b"")

@@ -55,6 +55,8 @@ def _label(entry: str, names: list[str], listing: Path) -> int:
     name = entry.rpartition("_")[0]
     if name not in names:
         raise InputError(listing, f"object '{entry}' of no known class", "<class>_<number>")
+    if any(mark in entry for mark in "/\\\0") or name in ("", ".", ".."):
+        raise InputError(listing, f"object {entry[:80]!r}", "a name within the folder")
     return names.index(name)
 
 

@@ -15,6 +15,8 @@ from pcdistill.viewing.exhibit import Exhibit
 
 HOST = "127.0.0.1"
 EVERY = 1.0  # seconds between a page's questions
+MOST = 16  # connections at a time
+PATIENCE = 5.0  # seconds that a connection may be silent
 
 
 class Live:
@@ -90,6 +92,27 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     live: Live
 
+    def __init__(self, *arguments: Any) -> None:
+        self.free = threading.BoundedSemaphore(MOST)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread of its own, as long as there are not too many: each takes one of the run's descriptors."""
+        if not self.free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self.free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.free.release()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that hangs up is nothing to be told of."""
 
@@ -98,6 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     server_version = "pcdistill"
     sys_version = ""
+    timeout = PATIENCE
 
     def do_GET(self) -> None:
         name, _, port = self.headers.get("Host", "").partition(":")

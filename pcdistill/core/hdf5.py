@@ -1,0 +1,35 @@
+"""What an HDF5 file may be made of: everything that is read lies in the file itself.
+
+HDF5 can take values from elsewhere: external storage reads any file that the reader may read, external links open
+one, virtual datasets do both. Whoever publishes what was made of such a set publishes bytes of that file.
+"""
+
+from typing import Any
+
+import h5py
+
+from pcdistill.core.errors import InputError
+
+
+def member(group: h5py.Group, name: str, place: object) -> Any:
+    """Group, dataset or named type `name` of `group`; None if there is none. It is in the file, not linked to.
+
+    Raises:
+        InputError: a soft or external link, which is not followed, or a dataset with values outside the file.
+    """
+    link = group.get(name, getlink=True)
+    if link is None:
+        return None
+    if not isinstance(link, h5py.HardLink):
+        raise InputError(place, "a link to another place", "the data itself")
+    found = group[name]
+    if isinstance(found, h5py.Dataset):
+        _check_inside(found, place)
+    return found
+
+
+def _check_inside(dataset: h5py.Dataset, place: object) -> None:
+    """Before shape or type: asking a virtual dataset for its shape may open other files."""
+    properties = dataset.id.get_create_plist()
+    if properties.get_layout() == h5py.h5d.VIRTUAL or properties.get_external_count():
+        raise InputError(place, "virtual or external data", "data within the file")

@@ -1,0 +1,63 @@
+"""Carrying out an ONNX file that is not trusted: of operators that end, and so that Ctrl-C ends it."""
+
+import threading
+from typing import Any
+
+from pcdistill.core.errors import InputError
+
+# What the exporter and the quantiser write of networks of this package, and functions of single values that other
+# networks may have. None of them holds a graph that is run again and again (Loop, Scan), calls another (If) or asks for
+# another's code.
+_NAMES = """
+    Abs Add ArgMax ArgMin AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv
+    CumSum DequantizeLinear Div Dropout Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND
+    Gelu Gemm GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity
+    InstanceNormalization LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax MatMul Max MaxPool Mean Min Mish
+    Mod Mul Neg Not OneHot PRelu Pad Pow QuantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceMax ReduceMean
+    ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Selu Shape Sigmoid Sign
+    Sin Cos Size Slice Softmax Softplus Softsign Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze
+    Where Xor And Or
+"""
+OPERATORS = frozenset(_NAMES.split())
+
+
+def check_operators(model: Any, place: object) -> None:
+    """Refuse a model whose nodes are not all of `OPERATORS`.
+
+    Raises:
+        InputError: naming the operator.
+    """
+    if len(model.functions) or len(model.training_info):
+        raise InputError(place, "functions of its own", "a file written by pcdistill export")
+    for node in model.graph.node:
+        name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+        if name not in OPERATORS or any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+            raise InputError(place, f"operator {name!r:.80}", "those that pcdistill export writes")
+
+
+def run(session: Any, run_options: Any, wanted: list[str], given: dict[str, Any]) -> list[Any]:
+    """`session.run` in a thread of its own, as the runtime does not look at signals; Ctrl-C asks it to stop.
+
+    Raises:
+        Exception: whatever the session raises.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    found: list[Any] = []
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            found.extend(session.run(wanted, given, run_options))
+        except BaseException as error:  # raised again where it is waited for
+            raised.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:
+        run_options.terminate = True
+        raise
+    if raised:
+        raise raised[0]
+    return found

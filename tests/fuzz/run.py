@@ -1,0 +1,116 @@
+"""Mutated files, seeded: whatever reads them gives a result or an `InputError`, soon. `python -m tests.fuzz.run N`."""
+
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from pcdistill.artefact.artefact import Artefact
+from pcdistill.artefact.container import HEADER_BYTES, _header
+from pcdistill.condense.spec import DistillSpec
+from pcdistill.core.errors import InputError
+from pcdistill.core.options import read_toml
+from pcdistill.data import load
+from pcdistill.results.record import read_records
+from pcdistill.training.trained import load_network
+
+HERE = Path(__file__).parent
+WRITTEN = HERE.parent / "written_before"
+SECONDS = 10.0  # of one file, on a busy machine
+TOML = b'data = "shapes"\noutput = "a.h5"\nobjective = "krr"\nsteps = 3\n[options]\nridge = 0.1\n'
+# What parsers trip over, besides bytes of any kind.
+SPLICES = (
+    b"\0",
+    b"\xff" * 8,
+    b"[" * 3000,
+    b"1" * 5000,
+    b'"',
+    b"NaN",
+    b"-1",
+    b"9" * 19,
+    b"\x1b[31m",
+    b"{}",
+    b"\n",
+    b"null",
+)
+
+
+class Target(NamedTuple):
+    """A kind of file."""
+
+    name: str
+    sources: tuple[Path, ...]
+    read: Callable[[Path], object]
+    sealed: bool = False  # under a checksum, which is made right again, as a stranger can
+
+
+def targets(folder: Path) -> list[Target]:
+    """All kinds, with good files of them; those that are made are written to `folder`."""
+    (folder / "good.toml").write_bytes(TOML)
+    artefacts = (*sorted(WRITTEN.glob("storage-*.h5")), WRITTEN / "labels-teacher-coded.h5")
+    return [
+        Target("artefact", artefacts, Artefact.load, sealed=True),
+        Target("network", (WRITTEN / "nano.safetensors",), load_network),
+        Target("settings", (folder / "good.toml",), lambda path: read_toml(path, DistillSpec)),
+        Target("records", (WRITTEN / "records.jsonl",), read_records),
+        Target("set", (WRITTEN / "set.h5",), lambda path: load(path, "train")),
+    ]
+
+
+def mutated(content: bytes, draw: random.Random) -> bytes:
+    """A few edits: bits, cuts, repeats and splices."""
+    for _ in range(draw.randint(1, 4)):
+        at, kind = draw.randrange(len(content) + 1), draw.randrange(5)
+        length = min(len(content) - at, draw.choice((1, 2, 8, 64, 1000)))
+        if kind == 0 and at < len(content):
+            content = content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)]) + content[at + 1 :]
+        elif kind == 1:
+            content = content[:at] + content[at + length :]
+        elif kind == 2:
+            content = content[:at] + content[at : at + length] + content[at:]
+        elif kind == 3:
+            content = content[:at] + draw.choice(SPLICES) + content[at:]
+        else:
+            content = content[:at] + draw.randbytes(length) + content[at + length :]
+    return content
+
+
+def tried(target: Target, seed: int, folder: Path) -> str:
+    """What is wrong with how a mutated file is read; empty if nothing is."""
+    draw = random.Random(f"{target.name} {seed}")
+    source = draw.choice(target.sources)
+    content = source.read_bytes()
+    if target.sealed:
+        body = mutated(content[HEADER_BYTES:], draw)
+        content = _header(body) + body
+    else:
+        content = mutated(content, draw)
+    path = folder / f"mutated{source.suffix}"
+    path.write_bytes(content)
+    start = time.perf_counter()
+    try:
+        target.read(path)
+    except InputError as error:
+        if "\n" in str(error):
+            return f"{target.name} {seed}: several lines: {error}"
+    except Exception as error:
+        return f"{target.name} {seed}: {type(error).__name__}: {str(error)[:200]}"
+    taken = time.perf_counter() - start
+    return f"{target.name} {seed}: {taken:.1f} s" if taken > SECONDS else ""
+
+
+def faults(count: int, first: int = 0) -> list[str]:
+    """What is wrong among `count` mutated files of every kind, from number `first` on."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        kinds = targets(folder)
+        return [found for seed in range(first, first + count) for kind in kinds if (found := tried(kind, seed, folder))]
+
+
+if __name__ == "__main__":
+    found = faults(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    sys.stdout.write("\n".join([*found, f"{len(found)} faults\n"]))
+    sys.exit(bool(found))
