@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
+from pcdistill.core.hdf5 import member
 from pcdistill.data.catalog import load_counted, locate
 from pcdistill.data.gathering import remarks
 from pcdistill.data.hdf5 import open_hdf5, reading
@@ -166,7 +167,8 @@ def _broken_clouds(path: Path, split: str) -> Iterator[str]:
         return
     try:
         with open_hdf5(path) as file, reading(path):
-            stored = file.get(f"{split}/points")
+            clouds = member(file, split, path)
+            stored = member(clouds, "points", path) if isinstance(clouds, h5py.Group) else None
             if not isinstance(stored, h5py.Dataset) or stored.ndim != 3 or stored.dtype.kind != "f":
                 return
             for low in range(0, len(stored), CHUNK):

@@ -1,5 +1,7 @@
 """HDF5 files of points and labels, as other tools write them."""
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -90,3 +92,25 @@ def test_other_files_are_described(write):
         load(write(what=None, colour=LABELS))
     with pytest.raises(InputError, match=r"own\.h5 label: labels of shape \(11,\), expected one for each of 12"):
         load(write(data=None, label=LABELS[:11]))
+
+
+@pytest.mark.parametrize("kind", ["external storage", "external link", "soft link", "virtual"])
+def test_values_of_other_files_are_never_read(kind: str, tmp_path: Path) -> None:
+    secret, path = tmp_path / "secret.bin", tmp_path / "own.h5"
+    secret.write_bytes(np.arange(4 * 8 * 3, dtype=np.float32).tobytes())
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["data"] = np.ones((4, 8, 3), np.float32)
+    with h5py.File(path, "w") as file:
+        file["label"] = np.arange(4) % 2
+        if kind == "external storage":
+            file.create_dataset("data", (4, 8, 3), "f4", external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+        elif kind == "external link":
+            file["data"] = h5py.ExternalLink("other.h5", "data")
+        elif kind == "soft link":
+            file["data"] = h5py.SoftLink("/label")
+        else:
+            layout = h5py.VirtualLayout((4, 8, 3), "f4")
+            layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "data", (4, 8, 3))
+            file.create_virtual_dataset("data", layout)
+    with pytest.raises(InputError, match=r"(a link to another place|virtual or external data), expected"):
+        load(str(path), "train")

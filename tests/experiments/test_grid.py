@@ -441,7 +441,7 @@ def test_sets_may_be_shared_and_committed_records_renewed(grid: Compare, here: l
     more = ("--sets", "shared", "--records", "kept.jsonl")
     assert grid("random", "1x16@8 200B", *more).code == 0
     old = read_records(Path("kept.jsonl"))
-    assert [record.storage for record in old] == ["points", "coded"]
+    assert [record.storage for record in old] == ["points", "voxels"]
     assert old[1].bytes_per_class <= 200
     here.clear()
     spec = short(str(tiny_file), sets="shared", output="elsewhere", arms={"mine": {"method": "random"}}, train_seeds=1,

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.data.hdf5 import open_hdf5, reading, up_axis_of
+from pcdistill.core.hdf5 import member
+from pcdistill.data.hdf5 import dataset, group, open_hdf5, reading, up_axis_of
 from pcdistill.data.layouts import modelnet_hdf5
 from pcdistill.data.layouts.folders import WORDS
 from pcdistill.data.layouts.layout import Layout
@@ -56,7 +57,9 @@ def recognises(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return bool(_pairs(file, path)) and not any(f"{split}/points" in file for split in ("train", "test"))
-    except (OSError, RuntimeError):
+    except InputError:
+        return True  # so that the reader says what is wrong with the file
+    except (OSError, RuntimeError, KeyError, ValueError):
         return False
 
 
@@ -100,12 +103,12 @@ def described(path: Path) -> str:
 
     def note(name: str, one: object) -> None:
         if isinstance(one, h5py.Dataset) and len(found) < 8:
-            found.append(f"{name} {one.shape}")
+            found.append(f"{name} {member(file, name, path).shape}")
 
     try:
         with h5py.File(path, "r") as file:
             file.visititems(note)
-    except (OSError, RuntimeError):
+    except (InputError, OSError, RuntimeError, KeyError, ValueError):
         return ""
     return ", ".join(found) or "no datasets"
 
@@ -138,19 +141,21 @@ def _sibling(path: Path, split: str, other: str) -> Path | None:
 def _pairs(file: h5py.File, path: Path) -> dict[str, Pair]:
     """Pairs of datasets by split: "all" for those that say none."""
     found = _pairs_in(file, "", path)
-    for name, group in file.items():
-        if isinstance(group, h5py.Group) and (split := WORDS.get(name.lower())) is not None:
-            inner = _pairs_in(group, f"{name}/", path).get("all")
+    for name in file:
+        part = member(file, name, f"{path} {name}")
+        if isinstance(part, h5py.Group) and (split := WORDS.get(name.lower())) is not None:
+            inner = _pairs_in(part, f"{name}/", path).get("all")
             found |= {} if inner is None else {split: inner}
     if "val" in found and "test" not in found:
         found["test"] = found.pop("val")
     return found if len(found) == 1 else {split: pair for split, pair in found.items() if split != "all"}
 
 
-def _pairs_in(group: h5py.Group, prefix: str, path: Path) -> dict[str, Pair]:
+def _pairs_in(holder: h5py.Group, prefix: str, path: Path) -> dict[str, Pair]:
     """Pairs at one level, whose names may have a split's word before or behind."""
     kinds: dict[str, dict[str, str]] = {}
-    for name, one in group.items():
+    for name in holder:
+        one = member(holder, name, f"{path} {prefix}{name}")
         if not isinstance(one, h5py.Dataset):
             continue
         words = re.split(r"[_\-. ]", name.lower())
@@ -167,16 +172,20 @@ def _pairs_in(group: h5py.Group, prefix: str, path: Path) -> dict[str, Pair]:
 def _arrays(pair: Pair, wanted: Wanted) -> tuple[Floats, NDArray[np.generic], str | None]:
     """Points `(N, P, 3)` and labels `(N,)` as stored, and the file's `up_axis`."""
     with open_hdf5(pair.file) as file, reading(pair.file):
-        place, stored = f"{pair.file} {pair.points}", file[pair.points]
-        if not isinstance(stored, h5py.Dataset) or stored.ndim != 3 or stored.shape[2] < 3:
-            raise InputError(place, f"shape {getattr(stored, 'shape', None)}", "(clouds, points, 3 or more)")
-        if stored.dtype.kind not in "fiu":
-            raise InputError(place, f"values of type {stored.dtype}", "numbers")
+        place, stored = f"{pair.file} {pair.points}", _dataset(file, pair.points, pair.file, "fiu")
+        if stored.ndim != 3 or stored.shape[2] < 3:
+            raise InputError(place, f"shape {stored.shape}", "(clouds, points, 3 or more)")
         count = enough(stored.shape[1], wanted, place)
         data = stored[:, :, :3].astype(np.float64 if stored.dtype.itemsize > 4 else np.float32)
         if count < data.shape[1]:
             data = data[:, generator_for("arrays", wanted.seed).permutation(data.shape[1])[:count]]
         return data, _stored_labels(file, pair, len(data)), up_axis_of(file)
+
+
+def _dataset(file: h5py.File, name: str, path: Path, kinds: str) -> h5py.Dataset:
+    """A dataset of the root or of a group in it, whose values lie in the file and whose type is of these kinds."""
+    *above, last = name.split("/")
+    return dataset(group(file, above[0], path) if above else file, last, path, kinds)
 
 
 def _labels(pair: Pair) -> NDArray[np.generic]:
@@ -187,7 +196,7 @@ def _labels(pair: Pair) -> NDArray[np.generic]:
 def _stored_labels(file: h5py.File, pair: Pair, clouds: int | None) -> NDArray[np.generic]:
     """Labels `(N,)`: integers (also as floats without a fraction), or texts."""
     place = f"{pair.file} {pair.labels}"
-    values = np.asarray(file[pair.labels][()])
+    values = np.asarray(_dataset(file, pair.labels, pair.file, "fiuOSU")[()])
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if values.ndim != 1 or (clouds is not None and len(values) != clouds):
         raise InputError(place, f"labels of shape {values.shape}", f"one for each of {clouds or 'the'} clouds")
@@ -214,7 +223,7 @@ def _named(
 def _names(path: Path) -> list[str]:
     with open_hdf5(path) as file, reading(path):
         stored = file.attrs.get("class_names")
-        listed = next((file[name] for name in ("class_names", "shape_names") if name in file), None)
+        listed = next((member(file, name, path) for name in ("class_names", "shape_names") if name in file), None)
         if stored is None and isinstance(listed, h5py.Dataset) and listed.dtype.kind in "OS":
             stored = listed[()]
     if stored is not None and np.ndim(stored) == 1:
