@@ -3,7 +3,7 @@
 >>> import pcdistill as pcd
 >>> real = pcd.load("shapes", "train", points=64)[::10]
 >>> pcd.select(real, method="random", bytes_per_class=200).clouds
-PointClouds(shapes random: 40 clouds x 64 points, 10 classes)
+PointClouds(shapes random: 100 clouds x 256 points, 10 classes)
 """
 
 from collections.abc import Sequence

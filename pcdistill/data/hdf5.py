@@ -59,6 +59,11 @@ def dataset(group: h5py.Group, name: str, path: Path, kinds: str) -> h5py.Datase
     return found
 
 
+def is_own(file: h5py.File) -> bool:
+    """Whether a file looks like one of this project's sets, by its names alone."""
+    return bool({"train", "test"} & set(file)) or "class_names" in file.attrs
+
+
 def up_axis_of(file: h5py.File) -> str | None:
     """The attribute `up_axis`, if a file has one."""
     value = file.attrs.get("up_axis")

@@ -23,7 +23,7 @@ from pcdistill.clouds import PointClouds, Provenance
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
 from pcdistill.core.hdf5 import member
-from pcdistill.data.hdf5 import dataset, group, open_hdf5, reading
+from pcdistill.data.hdf5 import dataset, group, is_own, open_hdf5, reading
 from pcdistill.data.layouts.layout import Layout
 from pcdistill.data.prepare import (
     CHUNK,
@@ -171,8 +171,7 @@ def recognises(path: Path) -> bool:
         return False
     try:
         with h5py.File(path, "r") as file:
-            own = {"train", "test"} & set(file) or "class_names" in file.attrs
-            return bool(own) and not {"data", "label"} & set(file)
+            return is_own(file) and not {"data", "label"} & set(file)
     except (OSError, RuntimeError, KeyError, ValueError):
         return True  # so that the reader says what is wrong with the file
 

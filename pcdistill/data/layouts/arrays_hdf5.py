@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.hdf5 import member
-from pcdistill.data.hdf5 import dataset, group, open_hdf5, reading, up_axis_of
+from pcdistill.data.hdf5 import dataset, group, is_own, open_hdf5, reading, up_axis_of
 from pcdistill.data.layouts import modelnet_hdf5
 from pcdistill.data.layouts.folders import WORDS
 from pcdistill.data.layouts.layout import Layout
@@ -56,9 +56,10 @@ def recognises(path: Path) -> bool:
         return False  # of PointNet's release a file is a part only
     try:
         with h5py.File(path, "r") as file:
-            return bool(_pairs(file, path)) and not any(f"{split}/points" in file for split in ("train", "test"))
-    except InputError:
-        return True  # so that the reader says what is wrong with the file
+            try:
+                return bool(_pairs(file, path)) and not any(f"{split}/points" in file for split in ("train", "test"))
+            except InputError:
+                return not is_own(file)  # whose reader says what is wrong
     except (OSError, RuntimeError, KeyError, ValueError):
         return False
 
