@@ -14,7 +14,7 @@ SHARES = (0.90, 0.95, 0.99)  # of the accuracy of the whole set
 
 
 def by_bytes(records: Sequence[Record], arms: Sequence[str], *, alone: bool = False) -> str:
-    """Rows of the budgets at which these arms were measured (`alone`: no others): clouds, accuracies, the whole set's."""
+    """Rows of the budgets at which these arms were measured, and, `alone`, no others: clouds, accuracies, whole set."""
     rows = []
     for dataset, size, cells in _budgets(records):
         if set(cells) == {*arms, WHOLE} or (not alone and set(cells) > {*arms, WHOLE}):
