@@ -32,13 +32,13 @@ def draw(dataset: str, records: Sequence[Record], float32: Sequence[Record], pat
     for arm, name in METHODS.items():
         line = sorted((record for record in own if record.arm == arm), key=lambda record: record.bytes_per_class)
         if line:
-            curves.append(_curve(name, line))
+            curves.append(curve(name, line))
     plain = [record for record in float32 if record.dataset == dataset and _plain(record)]
     if plain:
-        curves.append(_curve("random, float32", plain))
+        curves.append(curve("random, float32", plain))
     for record in own:
         if record.arm == "whole":
-            levels.append(_curve(f"whole set\n{record.bytes_per_class:,.0f} bytes", [record]))
+            levels.append(curve(f"whole set\n{record.bytes_per_class:,.0f} bytes", [record]))
     points = [
         Point(one["method"], one["bytes_per_class"], one["accuracy"])
         for one in json.loads((HERE.parent / "published.json").read_text())["points"]
@@ -53,7 +53,8 @@ def _plain(record: Record) -> bool:
     return (record.arm, record.points, record.bits) == ("random", 1024, 32) and record.protocol.startswith("tuned")
 
 
-def _curve(label: str, line: Sequence[Record]) -> Curve:
+def curve(label: str, line: Sequence[Record]) -> Curve:
+    """The records of a method as a line of the plot, in their order."""
     return Curve(
         label,
         [record.bytes_per_class for record in line],

@@ -7,8 +7,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.frontier.plot import curve
 from benchmarks.wording import NAMES
-from pcdistill.results.plots import Curve, Point, accuracy_plot
+from pcdistill.results.plots import Point, accuracy_plot
 from pcdistill.results.record import WHOLE, Record, read_records
 
 HERE = Path(__file__).parent
@@ -18,12 +19,15 @@ CODED = {"random": "coded, random", "krr": "coded, distilled"}
 
 def draw(dataset: str, voxels: Sequence[Record], coded: Sequence[Record], path: Path) -> None:
     """One picture: `voxels` are the records of this folder, `coded` those of `frontier`; path is a .png or .svg."""
-    own, other = ([one for one in part if one.dataset == dataset and one.protocol.startswith("tuned")]
-                  for part in (voxels, coded))  # fmt: skip
-    curves = [_curve(name, line) for arm, name in VOXELS.items() if (line := [one for one in own if one.arm == arm])]
-    curves += [_curve(name, line) for arm, name in CODED.items() if (line := [one for one in other if one.arm == arm])]
+    own, other = (_tuned(records, dataset) for records in (voxels, coded))
+    curves = [
+        curve(name, line)
+        for names, records in ((VOXELS, own), (CODED, other))
+        for arm, name in names.items()
+        if (line := [one for one in records if one.arm == arm])
+    ]
     wholes = [one for one in other if one.arm == WHOLE]
-    levels = [_curve(f"whole set\n{one.bytes_per_class:,.0f} bytes", [one]) for one in wholes]
+    levels = [curve(f"whole set\n{one.bytes_per_class:,.0f} bytes", [one]) for one in wholes]
     printed = json.loads((HERE.parent / "published.json").read_text())["points"]
     points = [
         Point(one["method"], one["bytes_per_class"], one["accuracy"]) for one in printed if one["dataset"] == dataset
@@ -32,14 +36,9 @@ def draw(dataset: str, voxels: Sequence[Record], coded: Sequence[Record], path: 
     accuracy_plot(curves, levels, path, f"{NAMES[dataset]}: accuracy against bytes per class", note, points)
 
 
-def _curve(label: str, line: Sequence[Record]) -> Curve:
-    line = sorted(line, key=lambda record: record.bytes_per_class)
-    return Curve(
-        label,
-        [record.bytes_per_class for record in line],
-        [record.accuracy_mean for record in line],
-        [record.accuracy_std for record in line],
-    )
+def _tuned(records: Sequence[Record], dataset: str) -> list[Record]:
+    own = [one for one in records if one.dataset == dataset and one.protocol.startswith("tuned")]
+    return sorted(own, key=lambda record: record.bytes_per_class)
 
 
 def main() -> None:
