@@ -68,7 +68,8 @@ class Data(Command):
         for line in found.faults:
             say(f"wrong: {line}")
         if found.faults:
-            raise InputError(name, f"{len(found.faults)} faults, as listed", "none")
+            count = len(found.faults)
+            raise InputError(name, f"{count} {'fault' if count == 1 else 'faults'}, as listed", "none")
         say("nothing wrong")
 
     def _convert(self, name: str, output: Path, say: Say) -> None:

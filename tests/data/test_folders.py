@@ -1,6 +1,8 @@
 """What folders mean: words for splits, depth, names of files, and what is no class."""
 
+import os
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,3 +160,13 @@ def test_composed_and_decomposed_letters_are_one_name(root):
     twice = root(f"more/{composed}/0", f"more/{decomposed}/0", "more/b/0") / "more"
     with pytest.raises(InputError, match="two folders 'Stühle'"):
         survey(twice)
+
+
+def test_names_that_are_no_text_are_refused_in_one_line(tmp_path: Path) -> None:
+    for name in ("ball", os.fsdecode(b"st\xfchle")):
+        folder = tmp_path / "set" / name
+        folder.mkdir(parents=True)
+        for number in range(2):
+            np.save(folder / f"{number}.npy", np.random.default_rng(number).random((9, 3)))
+    with pytest.raises(InputError, match=r"a name that is not UTF-8, expected one that is: rename it$"):
+        load(str(tmp_path / "set"), "train")

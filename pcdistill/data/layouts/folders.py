@@ -142,6 +142,18 @@ def _split_inside(path: Path, seen: "_Seen", tops: list[Path], inner: dict[str, 
     return seen.survey(path, found, [name for name, own in inner.items() if not own], inside=True)
 
 
+def check_text(path: Path) -> None:
+    """Names are kept as text in files and seeds are made of them.
+
+    Raises:
+        InputError: a name that is none, as of an archive that was unpacked in another encoding.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(ascii(str(path)), "a name that is not UTF-8", "one that is: rename it") from None
+
+
 def _split_folders(folders: Iterable[Path]) -> dict[str, Path]:
     """The folders that splits are in; none if their names are those of classes.
 
@@ -253,6 +265,8 @@ class _Seen:
         names = {name for part in parts.values() for name in part}
         empty = {name for name in names if not any(part.get(name) for part in parts.values())}
         kept = {split: {name: own for name, own in part.items() if name not in empty} for split, part in parts.items()}
+        for file in (file for part in kept.values() for own in part.values() for file in own):
+            check_text(file)
         over = [*self.passed_over, *beside, *sorted(empty)]
         if "val" in kept and "test" not in kept:
             self.remarks["the validation part is taken for the test part, of which there is none"] = None
