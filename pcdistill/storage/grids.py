@@ -11,10 +11,8 @@ from pcdistill.storage.coding import Bytes, Ints, Reals
 Cells = np.ndarray[Any, np.dtype[np.int8]]
 
 # What a wrong cell is worth: numbers from a validation split (docs/notebook/14-voxels.md).
-SHARE_BITS = (
-    2048.0  # bits saved for which an occupied cell is given up, for each share of the cloud's points in it, ...
-)
-MEAN_BITS = 6.0  # ... and at least so many for a cell of as many points as the cloud's cells have on average
+SHARE_BITS = 2048.0  # bits saved for which a cell is given up that has all points of a cloud, else its share of them
+MEAN_BITS = 6.0  # at least so many for a cell of as many points as the cloud's cells have on average
 FILL_BITS = 1.0  # and for which an empty one is filled, no further from a point than ...
 FILL_REACH = 0.15  # ... so much, in units of the unit sphere's radius, and ...
 FILL_CELLS = 0.8  # ... so many cells
@@ -46,6 +44,10 @@ class Packed:
 
     def __setitem__(self, index: Ints, grids: Cells) -> None:
         self.bits[index] = np.packbits(grids.reshape(len(grids), -1).view(np.uint8), axis=1)
+
+    def cells(self, cloud: int) -> Tensor:
+        """`(V, 3)` occupied cells of one cloud, ascending."""
+        return torch.from_numpy(np.argwhere(self[slice(cloud, cloud + 1)][0]))
 
     def counts(self) -> Ints:
         """`(N,)` occupied cells of every cloud."""

@@ -133,8 +133,7 @@ class VoxelClouds(SoftStorage):
     @property
     def points(self) -> Tensor:
         if self._points is None:
-            grids = [self._grids[slice(place, place + 1)][0] for place in range(len(self))]
-            centres = [_centres(torch.from_numpy(np.argwhere(grid)), self.side).float() for grid in grids]
+            centres = [_centres(self._grids.cells(cloud), self.side).float() for cloud in range(len(self))]
             self._points = _padded(centres).requires_grad_()
         return self._points
 
@@ -167,8 +166,8 @@ class VoxelClouds(SoftStorage):
         chosen = torch.arange(len(self)) if index is None else index
         if not torch.is_grad_enabled():
             grids = self.grids
-            cells = (torch.from_numpy(np.argwhere(grids[slice(place, place + 1)][0])) for place in chosen.tolist())
-            return self.labelled(torch.stack([self._drawn(cloud) for cloud in cells]), chosen)
+            clouds = [self._drawn(grids.cells(cloud)) for cloud in chosen.tolist()]
+            return self.labelled(torch.stack(clouds), chosen)
         points = self.points[chosen]
         exact = points.detach()
         noise = torch.stack([_noise(_random(cloud), len(cloud)) for cloud in exact])
