@@ -1,8 +1,8 @@
 """Recipes and protocols: how networks are trained and tested."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Options
@@ -24,6 +24,8 @@ class Recipe(Options):
         batch: clouds per step. A set is passed through in a fresh random order each time; with `fill`
             the passes are joined so that every batch is full (small sets repeat within a batch), else
             the last batch of a pass may be smaller (one left-over cloud joins the batch before).
+        balanced: draw classes equally often, whatever their sizes: a pass is as many draws as there are clouds, in
+            rounds of every class that has clouds once, of which each goes through its own in fresh random orders.
         optimizer, lr, momentum, weight_decay: AdamW or SGD.
         schedule: `onecycle` (Smith & Topin 2018: rises from lr / 25 to lr over 30 % of the steps, then
             falls to zero, cosine) or `halfway` (one tenth of lr from the middle on).
@@ -45,6 +47,7 @@ class Recipe(Options):
     most_steps: int | None = Field(default=None, ge=1)
     batch: int = Field(default=32, ge=2)
     fill: bool = True
+    balanced: bool = False
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(default=2e-3, gt=0)
     momentum: float = 0.9
@@ -58,6 +61,11 @@ class Recipe(Options):
     normalise: bool = False
     ema: float = Field(default=0.0, ge=0, lt=1)
     bf16: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Unbalanced drawing is not mentioned: what was written, and named by a digest, before there was any other."""
+        return {name: value for name, value in write(self).items() if name != "balanced" or value}
 
     def total_steps(self, clouds: int) -> int:
         """Optimiser steps on a set of `clouds` clouds."""
