@@ -1,8 +1,8 @@
 """Recipes and protocols: how networks are trained and tested."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Options
@@ -39,6 +39,8 @@ class Recipe(Options):
         bf16: multiply the widest layers in bfloat16 on a processor that can; not on other devices.
     """
 
+    unsaid: ClassVar[tuple[str, ...]] = ("balanced",)
+
     name: str
     version: int = 1
     steps: int | None = Field(default=None, ge=1)
@@ -61,11 +63,6 @@ class Recipe(Options):
     normalise: bool = False
     ema: float = Field(default=0.0, ge=0, lt=1)
     bf16: bool = False
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Unbalanced drawing is not mentioned: what was written, and named by a digest, before there was any other."""
-        return {name: value for name, value in write(self).items() if name != "balanced" or value}
 
     def total_steps(self, clouds: int) -> int:
         """Optimiser steps on a set of `clouds` clouds."""
