@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource
+from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_writable
 from pcdistill.core.options import Options
@@ -53,15 +54,19 @@ class DistillSettings(Options):
         ema: decay per step of the averaged storage that is the result (FTD, Du et al. 2023; at step s at most
             s / (9 + s)); 0 gives the last one.
         rate: weight in the loss of a bit per point, as `Storage.rate` expects it; 0 leaves size out of account.
+        freeze: share of every class that does not change: the first clouds (`frozen`).
         snapshots: decoded clouds are kept this many times, evenly spread, besides start and end.
         seed: of the draws.
     """
+
+    unsaid: ClassVar[tuple[str, ...]] = ("freeze",)
 
     steps: int = Field(ge=0)
     lr: float = Field(gt=0)
     batch: int = Field(default=64, ge=1)
     ema: float = Field(default=0.0, ge=0, lt=1)
     rate: float = Field(default=0.0, ge=0)
+    freeze: float = Field(default=0.0, ge=0, lt=1)
     snapshots: int = Field(default=0, ge=0)
     seed: int = 0
 
@@ -158,6 +163,13 @@ def _following(followers: Sequence[Follower], storage: Storage, steps: int) -> I
             follower.end(finished)
 
 
+def frozen(labels: Tensor, share: float) -> Tensor:
+    """`(N,)` bool: which clouds of ascending `labels` stay as they are, the first of every class, and never all."""
+    counts = torch.bincount(labels)
+    rank = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels]
+    return rank < (share * counts + 1e-9).long()[labels]
+
+
 def learned_points(storage: Storage) -> Tensor:
     """Decoded points in the order in which they are learned: point j of a cloud is the same one at every step."""
     with torch.enable_grad():  # without, storages may decode in the order of a file
@@ -177,6 +189,12 @@ class _Run:
         self.seconds = 0.0
         own = {f"objective/{name}": value for name, value in objective.learned().items()}
         self.learned = storage.learned() | own
+        self.frozen = frozen(storage.labels, settings.freeze)
+        self.shown = torch.arange(len(storage))  # clouds that a step may show to the objective
+        if self.frozen.any():
+            with torch.no_grad():
+                held = objective.hold(storage.decode(self.frozen.nonzero()[:, 0]))
+            self.shown = self.shown[~self.frozen] if held else self.shown
         self.pace = {**storage.pace, **{f"objective/{name}": value for name, value in objective.pace.items()}}
         self.averaged = {name: value.detach().clone() for name, value in storage.learned().items() if settings.ema}
         self.moments = {name: torch.zeros(2, *value.shape) for name, value in self.learned.items()}
@@ -190,6 +208,8 @@ class _Run:
             self.snapshot()
         index = self._clouds(self.objective.minibatch)
         decoded = self.storage.decode(index)
+        if self.frozen.any():
+            decoded = _without_gradient(decoded, self.frozen if index is None else self.frozen[index])
         loss = self.objective.loss(decoded, self.step)
         if self.settings.rate:
             loss = loss + self.settings.rate * self.storage.rate(decoded)
@@ -227,13 +247,13 @@ class _Run:
     def _clouds(self, kind: str) -> Tensor | None:
         """Ascending indices of the clouds of this step; None for all."""
         batch, classes = self.settings.batch, len(self.storage.class_names)
-        if len(self.storage) <= batch:
-            return None
+        if len(self.shown) <= batch:
+            return None if len(self.shown) == len(self.storage) else self.shown
         generator = step_generator("clouds", self.settings.seed, self.step)
         most = batch if kind == "classes" else max(1, batch // classes)
         chosen: list[Tensor] = []
         for label in torch.randperm(classes, generator=generator):
-            own = (self.storage.labels == label).nonzero()[:, 0]
+            own = self.shown[self.storage.labels[self.shown] == label]
             chosen.append(own[torch.randperm(len(own), generator=generator)[:most]])
             if kind == "classes" and sum(map(len, chosen)) + len(own) > batch:
                 break
@@ -288,6 +308,15 @@ class _Run:
         self.snapshots = {int(step): value for step, value in _under("snapshots/", tensors).items()}
         self.objective.restore(_under("state/", tensors))
         self.seconds = float(state["seconds"])
+
+
+def _without_gradient(clouds: PointClouds, frozen: Tensor) -> PointClouds:
+    """The same clouds; those that are `frozen (B,)` have no gradient, nor have their labels."""
+    points = torch.where(frozen[:, None, None], clouds.points.detach(), clouds.points)
+    labels = clouds.labels
+    if labels.ndim == 2:
+        labels = torch.where(frozen[:, None], labels.detach(), labels)
+    return PointClouds(points, labels, clouds.class_names, clouds.provenance, clouds.classes)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

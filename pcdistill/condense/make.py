@@ -104,6 +104,9 @@ def distill(
     storage = plan.storage.from_clouds(start.clouds, start.budget)
     labels = label(storage, plan)
     settings = schedule(spec, objective, storage)
+    if spec.freeze and not loop.frozen(storage.labels, spec.freeze).any():
+        most = int(torch.bincount(storage.labels).max())
+        raise InputError("freeze", f"{spec.freeze} of at most {most} clouds of a class", "a share that is one of them")
     done = loop.distill(
         seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers
     )  # fmt: skip

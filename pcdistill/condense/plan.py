@@ -74,6 +74,10 @@ def resolve(spec: SelectSpec | DistillSpec) -> SelectPlan | DistillPlan:
     selectors[spec.init]
     if spec.rate and storage.rate is Storage.rate:
         raise InputError("rate", f"of storage {storage.name}", "storage coded: its size depends on its points")
+    if spec.freeze and storage.kept is Storage.kept:
+        raise InputError(
+            "freeze", f"in storage {storage.name}, whose clouds share numbers", "one that stores each alone"
+        )
     return DistillPlan(
         spec, protocol(spec.protocol), storage, spec.init, "raw", teacher, expansion, objective_of(spec), focus_of(spec)
     )
@@ -145,6 +149,7 @@ def objective_of(spec: DistillSpec) -> Objective:
         )
     given = {"networks": spec.members, "network": spec.surrogate, "seed": spec.seed}
     bank = {key: value for key, value in given.items() if value is not None}
-    made = kind(seed=spec.seed, **merged({"bank": bank}, spec.options))
+    usual = {**(kind.partial if spec.freeze else {}), "bank": bank}
+    made = kind(seed=spec.seed, **merged(usual, spec.options))
     check_networks(made.options.bank.network)
     return made

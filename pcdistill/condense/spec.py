@@ -172,6 +172,7 @@ class DistillSpec(SetSpec):
     """Condense a data set into synthetic clouds."""
 
     renamed: ClassVar[Mapping[str, str]] = {"networks": "members"}
+    unsaid: ClassVar[tuple[str, ...]] = ("freeze",)
 
     init: Annotated[str, Field(description="selection that the clouds start from")] = "medoid"
     focus: Annotated[
@@ -209,6 +210,9 @@ class DistillSpec(SetSpec):
     ema: Annotated[float, Field(ge=0, lt=1, description="decay per step of the averaged clouds; 0: the last")] = 0.0
     rate: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="weight in the loss of a bit per point (storage coded)")
+    ] = 0.0
+    freeze: Annotated[
+        float, Field(ge=0, lt=1, description="share of every class that stays real: the clouds that --init ranks first")
     ] = 0.0
     snapshots: Annotated[int, Field(ge=0, description="clouds kept from along the way, for pictures")] = 0
 

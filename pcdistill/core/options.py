@@ -7,7 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+)
 from pydantic.fields import FieldInfo
 
 from pcdistill.core.errors import InputError
@@ -23,6 +32,16 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     renamed: ClassVar[Mapping[str, str]] = {}
     """Names that fields had in an earlier release, and those that they have now: who uses an old one is told."""
+    unsaid: ClassVar[tuple[str, ...]] = ()
+    """Fields that came later, not written at their defaults: what was written before, and digests of it, stay."""
+
+    @model_serializer(mode="wrap")
+    def _without_unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        same = {
+            name for name in self.unsaid if getattr(self, name) == fields[name].get_default(call_default_factory=True)
+        }
+        return {name: value for name, value in write(self).items() if name not in same}
 
     @classmethod
     def by_key(cls) -> dict[str, FieldInfo]:

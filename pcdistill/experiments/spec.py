@@ -109,7 +109,7 @@ class Product(Options):
     networks: Annotated[
         tuple[str, ...], Field(description="networks, each trained on every set (default: the protocol's)")
     ] = ()
-    distill_seeds: Annotated[int, Field(ge=1, description="sets made by every method at every budget")] = 1
+    distill_seeds: Annotated[int, Field(ge=1, description="sets made by every method at every budget")] = 3
     train_seeds: Annotated[int, Field(ge=1, description="networks trained on every set")] = 3
     protocol: Annotated[str, Field(description="how networks are trained: tuned, published or sweep")] = "tuned"
     steps: Annotated[int | None, Field(ge=0, description="of every distillation (default: as the method likes)")] = None

@@ -41,7 +41,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "root": "data", "stream": True, "init": "random", "storage": "other", "objective": "dm", "steps": 5, "lr": 0.5,
         "batch": 2, "focus": "net.safetensors",
         "members": 3, "surrogate": "pointnet", "snapshots": 2, "live": 8765, "protocol": "published", "seed": 7,
-        "resume": True,
+        "resume": True, "freeze": 0.5,
         "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
         "labels": "learned", "teacher": ["net.safetensors"], "temperature": 2.0, "expand": {"densify": 64, "jitter": 1},
         "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured", "rate": 0.5, "side": 7,

@@ -19,7 +19,8 @@ DIGESTS = Digests("real", "test", None)
 
 
 def spec_of(**values: Any) -> GridSpec:
-    return GridSpec.checked({"data": ["shapes"], "output": "g", "methods": ["krr"], "budgets": ["1x8@8"]} | values)
+    given = {"data": ["shapes"], "output": "g", "methods": ["krr"], "budgets": ["1x8@8"], "distill_seeds": 1}
+    return GridSpec.checked(given | values)
 
 
 def task(digests: Digests = DIGESTS, number: int = 0, **values: Any) -> CellTask:
@@ -151,7 +152,9 @@ def test_the_command_of_a_record_measures_it_and_names_no_folders(tmp_path: Path
         assert task_of(cell, spec, DIGESTS).key in found
         assert len(found) == 2  # both seeds, and nothing else
     plain = spec_of()
-    assert command(cells(plain)[0], plain) == "pcdistill compare --data shapes --methods krr --budgets 1x8@8 --output g"
+    assert command(cells(plain)[0], plain) == (
+        "pcdistill compare --data shapes --methods krr --budgets 1x8@8 --distill-seeds 1 --output g"
+    )
 
 
 @pytest.mark.parametrize(

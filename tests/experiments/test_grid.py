@@ -34,7 +34,18 @@ from pcdistill.results.table import accuracy_cell
 from pcdistill.training.recipe import protocol
 from pcdistill.training.trained import load_network
 
-SHORT = ("--networks", "pointnet-small", "--train-steps", "2", "--steps", "1", "--train-seeds", "2")
+SHORT = (
+    "--networks",
+    "pointnet-small",
+    "--train-steps",
+    "2",
+    "--steps",
+    "1",
+    "--distill-seeds",
+    "1",
+    "--train-seeds",
+    "2",
+)
 
 
 class Ran(NamedTuple):
