@@ -185,14 +185,18 @@ def _point_shapes(real: CloudSource, spec: SetSpec, kind: type[Storage], nbytes:
     return ranked(nbytes / len(sizes), sizes, kind.name == "coded", points, bits)
 
 
-def selection_facts(chosen: PointClouds) -> dict[str, JsonValue]:
+def selection_facts(chosen: PointClouds, plan: SelectPlan) -> dict[str, JsonValue]:
     """What an artefact says of how its clouds, or the first guess at them, were chosen."""
+    asked: dict[str, JsonValue] = {} if plan.spec.quota == "even" else {"quota": plan.spec.quota}
+    if plan.skip is not None:
+        asked["skip"] = plan.skip
     names = {"method": "", "features": "_features", "seed": "_seed", "candidates": "_candidates"}
-    return {
+    found = {
         name: chosen.provenance[f"selection{key}"]
         for name, key in names.items()
         if f"selection{key}" in chosen.provenance
     }
+    return {**found, **asked}
 
 
 def label(storage: Storage, plan: SelectPlan) -> dict[str, JsonValue]:

@@ -60,7 +60,7 @@ def counts_at(level: float, sizes: Sequence[int], quota: Quota = "even") -> tupl
 
 
 def counts_within(clouds: int, sizes: Sequence[int], share: Share) -> tuple[int, ...]:
-    """Clouds of every class, together as many of `clouds` as the shares allow.
+    """Clouds of every class, together at most `clouds`: fewer by some where classes have equal claims to the last ones.
 
     Args:
         clouds: of all classes together, one of every class at least.
@@ -72,8 +72,8 @@ def counts_within(clouds: int, sizes: Sequence[int], share: Share) -> tuple[int,
     """
     if clouds > sum(sizes):
         raise InputError("clouds per class", f"{clouds / len(sizes):g}", f"at most {sum(sizes) / len(sizes):g}")
-    low, high = 1.0, float(clouds)
-    for _ in range(64):  # until neighbours are equal
+    low, high = 0.0, clouds + 1.0
+    while high - low > 1e-7 * high:  # more than what `counts_at` takes for rounding
         middle = (low + high) / 2
         low, high = (middle, high) if sum(share(middle)) <= clouds else (low, middle)
     return share(low)
