@@ -12,7 +12,7 @@ from pcdistill.core.errors import InputError
 from pcdistill.core.options import merged
 from pcdistill.matching import Objective, objectives
 from pcdistill.matching.surrogates import check_networks
-from pcdistill.selection import check_features, selectors
+from pcdistill.selection import check_features, check_skip, selectors, usual_features
 from pcdistill.storage import Storage, storages
 from pcdistill.teaching import Focus, Teacher, read_teacher
 from pcdistill.training.recipe import EvaluationProtocol, protocol
@@ -26,7 +26,9 @@ class SelectPlan:
         spec: the numbers that were asked for.
         protocol: how networks trained on the set are to be evaluated.
         storage: the parameterisation.
-        method, features: how clouds are chosen, of `selectors`, and what they are compared by: `raw`, or a network.
+        method, features: how clouds are chosen, of `selectors`, and what they are compared by: `raw`, `trained`, or a
+            network.
+        skip: of every class, the share of the hardest clouds that is left out; None: as the method likes.
         teacher: who gives soft labels; None for hard ones, or learned ones that start from their class.
         expansion: what networks are trained on besides; None for nothing.
     """
@@ -36,6 +38,7 @@ class SelectPlan:
     storage: type[Storage]
     method: str
     features: str
+    skip: float | None
     teacher: Teacher | None
     expansion: Expansion | None
 
@@ -68,10 +71,13 @@ def resolve(spec: SelectSpec | DistillSpec) -> SelectPlan | DistillPlan:
     spec.check_budget()
     storage, teacher, expansion = storage_of(spec), teacher_of(spec), spec.expansion()
     if isinstance(spec, SelectSpec):
-        selectors[spec.method]
-        check_features(spec.features)
-        return SelectPlan(spec, protocol(spec.protocol), storage, spec.method, spec.features, teacher, expansion)
-    selectors[spec.init]
+        features = spec.features or usual_features(selectors[spec.method])
+        check_features(features)
+        check_skip(spec.method, spec.skip)
+        return SelectPlan(
+            spec, protocol(spec.protocol), storage, spec.method, features, spec.skip, teacher, expansion
+        )  # fmt: skip
+    features = usual_features(selectors[spec.init])
     if spec.rate and storage.rate is Storage.rate:
         raise InputError("rate", f"of storage {storage.name}", "storage coded: its size depends on its points")
     if spec.freeze and storage.kept is Storage.kept:
@@ -79,17 +85,21 @@ def resolve(spec: SelectSpec | DistillSpec) -> SelectPlan | DistillPlan:
             "freeze", f"in storage {storage.name}, whose clouds share numbers", "one that stores each alone"
         )
     return DistillPlan(
-        spec, protocol(spec.protocol), storage, spec.init, "raw", teacher, expansion, objective_of(spec), focus_of(spec)
-    )
+        spec, protocol(spec.protocol), storage, spec.init, features, None, teacher, expansion, objective_of(spec),
+        focus_of(spec),
+    )  # fmt: skip
 
 
 def storage_of(spec: BudgetSpec) -> type[Storage]:
     """The storage that is named, or the one that serves the budget.
 
     Raises:
-        InputError: an unknown name; bits of a storage of grids, or cells of one of points.
+        InputError: an unknown name; bits of a storage of grids, or cells of one of points; classes of unequal
+            numbers of clouds in one whose clouds share numbers.
     """
     found = storages[spec.storage or _serving(spec)]
+    if spec.quota != "even" and found.kept is Storage.kept:
+        raise InputError("quota", f"{spec.quota} in storage {found.name!r}", "even")
     if found.dense and spec.bits is not None:
         raise InputError("bits", f"{spec.bits} in storage {found.name!r}", "--side: how fine a grid is")
     if not found.dense and spec.side is not None:

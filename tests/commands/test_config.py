@@ -28,8 +28,9 @@ EVERY: dict[str, dict[str, Any]] = {
     "select": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "stream": True, "method": "random", "features": "pointnet", "protocol": "published", "seed": 7,
+        "skip": 0.25,
         "labels": "teacher", "teacher": ["net.safetensors"], "temperature": 2.0, "expand": {"mirror": True, "mixup": 2},
-        "storage": "other", "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured", "side": 7,
+        "storage": "other", "bytes": 5, "ppc": 0.5, "ratio": 0.25, "quota": "root", "auto": "measured", "side": 7,
         "up_axis": "y",
     },
     "pack": {
@@ -44,7 +45,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "resume": True, "freeze": 0.5,
         "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
         "labels": "learned", "teacher": ["net.safetensors"], "temperature": 2.0, "expand": {"densify": 64, "jitter": 1},
-        "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured", "rate": 0.5, "side": 7,
+        "bytes": 5, "ppc": 0.5, "ratio": 0.25, "quota": "root", "auto": "measured", "rate": 0.5, "side": 7,
         "up_axis": "y",
     },
     "experts": {
@@ -301,7 +302,6 @@ def test_sizes_in_bytes() -> None:
         ({"clouds_per_class": 1, "bytes": 384}, "budget: clouds_per_class and bytes given"),
         ({"clouds_per_class": 1, "bits": 13}, "bits: 13, expected 2 to 12"),
         ({"bytes_per_class": 384, "bits": 1}, "bits: 1, expected 2 to 12"),
-        ({"clouds_per_class": 1, "sharing": "root"}, "sharing: root of clouds_per_class, expected a budget in bytes"),
         ({"ppc": 1, "auto": "measured", "bits": 5}, "auto: measured, with clouds, points, bits or side given"),
     ],
 )
