@@ -70,13 +70,23 @@ def resolve(spec: SelectSpec | DistillSpec) -> SelectPlan | DistillPlan:
     if isinstance(spec, SelectSpec):
         selectors[spec.method]
         check_features(spec.features)
-        return SelectPlan(spec, protocol(spec.protocol), storage, spec.method, spec.features, teacher, expansion)
+        return SelectPlan(spec, protocol_of(spec), storage, spec.method, spec.features, teacher, expansion)
     selectors[spec.init]
     if spec.rate and storage.rate is Storage.rate:
         raise InputError("rate", f"of storage {storage.name}", "storage coded: its size depends on its points")
     return DistillPlan(
-        spec, protocol(spec.protocol), storage, spec.init, "raw", teacher, expansion, objective_of(spec), focus_of(spec)
+        spec, protocol_of(spec), storage, spec.init, "raw", teacher, expansion, objective_of(spec), focus_of(spec)
     )
+
+
+def protocol_of(spec: SetSpec) -> EvaluationProtocol:
+    """The protocol that is named, in the poses that are asked for.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    named = protocol(spec.protocol)
+    return named.changed(augmentation=spec.shown(named.recipe.augmentation))
 
 
 def storage_of(spec: BudgetSpec) -> type[Storage]:
@@ -145,6 +155,9 @@ def objective_of(spec: DistillSpec) -> Objective:
         )
     given = {"networks": spec.members, "network": spec.surrogate, "seed": spec.seed}
     bank = {key: value for key, value in given.items() if value is not None}
-    made = kind(seed=spec.seed, **merged({"bank": bank}, spec.options))
+    if poses := spec.asked():  # networks that see the real set see it so, too
+        bank["augmentation"] = poses
+    turned = {"augmentation": poses} if poses and "augmentation" in kind.Options.model_fields else {}
+    made = kind(seed=spec.seed, **merged({"bank": bank, **turned}, spec.options))
     check_networks(made.options.bank.network)
     return made

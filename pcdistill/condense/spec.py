@@ -14,6 +14,7 @@ from pcdistill.core.registry import nearest
 from pcdistill.matching import objectives
 from pcdistill.storage.base import check_bits
 from pcdistill.storage.budget import FLOAT32_CLOUD, Sharing
+from pcdistill.training.augment import Poses
 
 
 def presets() -> dict[str, Path]:
@@ -116,7 +117,7 @@ POINTS, BITS, SIDE = 128, 8, 10
 SIZES = ("clouds_per_class", "bytes_per_class", "bytes", "ppc", "ratio")
 
 
-class SetSpec(BudgetSpec):
+class SetSpec(BudgetSpec, Poses):
     """How the clouds of a set are labelled; soft labels take a byte per cloud and class, or are coded."""
 
     labels: Annotated[
