@@ -8,12 +8,13 @@ from pydantic import Field
 
 from pcdistill.artefact.artefact import Artefact, set_name
 from pcdistill.clouds import PointClouds
-from pcdistill.commands.base import Command
+from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_writable
-from pcdistill.core.options import Paths, Positional, Root, Seed
+from pcdistill.core.options import Paths, Positional, Seed
 from pcdistill.core.progress import Say, progress
 from pcdistill.core.registry import nearest
+from pcdistill.data import Reading
 from pcdistill.evaluation import of_classes
 from pcdistill.evaluation.subject import open_set
 from pcdistill.selection import select
@@ -24,7 +25,7 @@ from pcdistill.training.trained import Trained, load_network, save_network
 RANK = 4
 
 
-class Adapt(Command):
+class Adapt(Reading, Command):
     """Teach a trained network new classes, or a new domain, from few clouds and a memory of what it knows."""
 
     source: Annotated[Path, Positional, Field(description="trained network (.safetensors)")]
@@ -33,7 +34,6 @@ class Adapt(Command):
     ] = ()
     new: Annotated[str, Field(description="artefact or data set of new classes, or of known ones in a new domain")]
     output: Annotated[Path, Field(description="network to write (.safetensors)")]
-    root: Root = None
     how: Annotated[
         How, Field(description="train the whole network, its head alone, or low-rank updates of its weights (lora)")
     ] = "whole"
@@ -89,7 +89,8 @@ class Adapt(Command):
     def _learned(self, trained: Trained, points: int | None) -> tuple[PointClouds, str]:
         """The new clouds, of as many points as the memory's or the network's, and the name of their data set."""
         points = points or trained.points
-        made = open_set(self.new, self.root, points=trained.protocol.test_points)
+        made = open_set(self.new, self, points=trained.protocol.test_points)
+        tell(made)
         if isinstance(made, Artefact):
             clouds, dataset = made.training_clouds, made.metadata.dataset
             if points is not None and clouds.points_per_cloud != points:

@@ -75,7 +75,7 @@ def resolve(spec: SelectSpec | DistillSpec) -> SelectPlan | DistillPlan:
         check_features(features)
         check_skip(spec.method, spec.skip)
         return SelectPlan(
-            spec, protocol(spec.protocol), storage, spec.method, features, spec.skip, teacher, expansion
+            spec, protocol_of(spec), storage, spec.method, features, spec.skip, teacher, expansion
         )  # fmt: skip
     features = usual_features(selectors[spec.init])
     if spec.rate and storage.rate is Storage.rate:
@@ -85,9 +85,19 @@ def resolve(spec: SelectSpec | DistillSpec) -> SelectPlan | DistillPlan:
             "freeze", f"in storage {storage.name}, whose clouds share numbers", "one that stores each alone"
         )
     return DistillPlan(
-        spec, protocol(spec.protocol), storage, spec.init, features, None, teacher, expansion, objective_of(spec),
+        spec, protocol_of(spec), storage, spec.init, features, None, teacher, expansion, objective_of(spec),
         focus_of(spec),
     )  # fmt: skip
+
+
+def protocol_of(spec: SetSpec) -> EvaluationProtocol:
+    """The protocol that is named, in the poses that are asked for.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    named = protocol(spec.protocol)
+    return named.changed(augmentation=spec.shown(named.recipe.augmentation))
 
 
 def storage_of(spec: BudgetSpec) -> type[Storage]:
@@ -159,7 +169,10 @@ def objective_of(spec: DistillSpec) -> Objective:
         )
     given = {"networks": spec.members, "network": spec.surrogate, "seed": spec.seed}
     bank = {key: value for key, value in given.items() if value is not None}
-    usual = {**(kind.partial if spec.freeze else {}), "bank": bank}
+    if poses := spec.asked():  # networks that see the real set see it so, too
+        bank["augmentation"] = poses
+    turned = {"augmentation": poses} if poses and "augmentation" in kind.Options.model_fields else {}
+    usual = {**(kind.partial if spec.freeze else {}), "bank": bank, **turned}
     made = kind(seed=spec.seed, **merged(usual, spec.options))
     check_networks(made.options.bank.network)
     return made

@@ -15,6 +15,7 @@ from pcdistill.matching import objectives
 from pcdistill.selection import selectors
 from pcdistill.storage.base import check_bits
 from pcdistill.storage.budget import FLOAT32_CLOUD, Quota
+from pcdistill.training.augment import Poses
 
 
 def presets() -> dict[str, Path]:
@@ -121,7 +122,7 @@ POINTS, BITS, SIDE = 128, 8, 10
 SIZES = ("clouds_per_class", "bytes_per_class", "bytes", "ppc", "ratio")
 
 
-class SetSpec(BudgetSpec):
+class SetSpec(BudgetSpec, Poses):
     """How the clouds of a set are labelled; soft labels take a byte per cloud and class, or are coded."""
 
     labels: Annotated[

@@ -75,6 +75,21 @@ class Options(BaseModel):
             raise refusal(error, place, _dotted(cls), renamed=cls.renamed, kind="field") from None
 
 
+class Grown(Options):
+    """Options that got fields after what they are written into was first told apart by them."""
+
+    later: ClassVar[tuple[str, ...]] = ()
+    """These fields. At their defaults they are not written, so that digests of recipes, banks and records stay."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = write(self)
+        for name in self.later:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                values.pop(name, None)
+        return values
+
+
 def refusal(
     error: ValidationError,
     place: object,
@@ -193,6 +208,10 @@ Root = Annotated[Path | None, Field(description="folder of data sets (default: P
 UpAxis = Annotated[
     Literal["y", "z"] | None,
     Field(description="up axis of the data set's files (default: what they say, or what is usual in their layout)"),
+]
+LeastPoints = Annotated[int, Field(ge=1, description="points that a cloud must have where it is stored")]
+SkipBad = Annotated[
+    bool, Field(description="go on without clouds that cannot be read or have too few points, and list them")
 ]
 Streamed = Annotated[bool, Field(description="read the set batch by batch: for sets larger than memory")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="of everything random")]

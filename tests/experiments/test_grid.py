@@ -520,7 +520,7 @@ def test_a_set_beside_another_and_one_that_complements_it(
 
 def test_conditions_are_records_of_one_training(grid: Compare, here: list[str], tiny_file: Path) -> None:
     plain = short(str(tiny_file), methods=["random"])
-    spec = short(str(tiny_file), methods=["random", "whole"], conditions=["z", "64"], train_rotation="z", thin=True)
+    spec = short(str(tiny_file), methods=["random", "whole"], conditions=["z", "64"], rotate="z", thin=True)
     found = run_grid(spec)
     facts = [record.model_dump() for record in found]
     assert [(one["arm"], one["condition"]) for one in facts] == [
