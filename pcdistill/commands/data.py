@@ -9,8 +9,8 @@ from pydantic import Field
 
 from pcdistill.commands.base import Command, tell, warn
 from pcdistill.core.errors import InputError
-from pcdistill.core.files import check_writable
-from pcdistill.core.options import Positional, Root, Seed, UpAxis
+from pcdistill.core.files import check_output
+from pcdistill.core.options import Force, Positional, Root, Seed, UpAxis
 from pcdistill.core.progress import Say
 from pcdistill.data import any_number, catalog, info, write_hdf5
 from pcdistill.data.catalog import load_counted
@@ -35,6 +35,7 @@ class Data(Command):
     ] = None
     skip_bad: Annotated[bool, Field(description="leave out files that cannot be read, and say which (convert)")] = False
     seed: Seed = 0
+    force: Force = False
 
     def run(self, say: Say) -> None:
         if self.action == "list":
@@ -53,7 +54,7 @@ class Data(Command):
             return
         if self.output is None:
             raise InputError("data convert", "no --output", "the HDF5 file to write")
-        check_writable(self.output)
+        check_output(self.output, self.force)
         self._convert(self.name, self.output, say)
 
     def _check(self, name: str, say: Say) -> None:

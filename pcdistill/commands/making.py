@@ -11,7 +11,7 @@ from pcdistill.artefact.artefact import Artefact, finesse
 from pcdistill.clouds import CloudSource
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Root, Streamed, UpAxis
+from pcdistill.core.options import Force, Root, Streamed, UpAxis
 from pcdistill.data import any_number, load, open_streamed
 from pcdistill.evaluation import split
 from pcdistill.training.recipe import EvaluationProtocol
@@ -25,6 +25,7 @@ class Making(Command):
     root: Root = None
     stream: Streamed = False
     up_axis: UpAxis = None
+    force: Force = False
 
     @contextmanager
     def real(self, protocol: EvaluationProtocol, points: int | None = None) -> Iterator[CloudSource]:
@@ -43,6 +44,12 @@ class Making(Command):
             raise InputError("protocol", f"{protocol.name}, which holds clouds out, with --stream", "a set in memory")
         with open_streamed(self.data, "train", root=self.root, up_axis=self.up_axis) as real:
             yield real
+
+
+def prepared(artefact: Artefact, kept: bool) -> str:
+    """What the networks or experts took that a set was distilled with."""
+    seconds = f"{artefact.metadata.prepare_seconds:.0f} s"
+    return f"from the cache; {seconds} when made" if kept else f"{seconds}, kept for next time"
 
 
 def summary(artefact: Artefact) -> str:
