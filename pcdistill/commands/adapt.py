@@ -10,8 +10,8 @@ from pcdistill.artefact.artefact import Artefact, set_name
 from pcdistill.clouds import PointClouds
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
-from pcdistill.core.files import check_writable
-from pcdistill.core.options import Paths, Positional, Seed
+from pcdistill.core.files import check_output
+from pcdistill.core.options import Force, Paths, Positional, Seed
 from pcdistill.core.progress import Say, progress
 from pcdistill.core.registry import nearest
 from pcdistill.data import Reading
@@ -45,6 +45,7 @@ class Adapt(Reading, Command):
     ] = None
     classes: Annotated[tuple[str, ...], Field(description="of the new set that are learned (default: all)")] = ()
     seed: Seed = 0
+    force: Force = False
 
     renamed: ClassVar[Mapping[str, str]] = {"steps": "train_steps"}
 
@@ -53,7 +54,7 @@ class Adapt(Reading, Command):
             raise InputError("output", str(self.output), "a name that ends in .safetensors")
         if self.rank is not None and self.how != "lora":
             raise InputError("rank", f"with --how {self.how}", "--how lora")
-        check_writable(self.output)
+        check_output(self.output, self.force)
         trained = load_network(self.source)
         memory = self._remembered(trained)
         new, dataset = self._learned(trained, None if memory is None else memory.points_per_cloud)
@@ -69,7 +70,7 @@ class Adapt(Reading, Command):
         say(f"wrote {self.output}: {len(adapted.class_names)} classes, {added} of them new")
         for name, clouds in (("memory", memory), ("new", new)):
             if clouds is not None:
-                say(f"  {name:7} {_reached(adapted, clouds)}")
+                say(f"  {name:7} {_reached(adapted, clouds)}, of those that it was trained on")
 
     def _remembered(self, trained: Trained) -> PointClouds | None:
         """The clouds of all artefacts that the network is reminded by, among its classes."""

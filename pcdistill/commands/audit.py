@@ -10,8 +10,8 @@ from torch import Tensor
 from pcdistill.artefact.artefact import Artefact
 from pcdistill.commands.base import Command, tell, warn
 from pcdistill.core.errors import InputError
-from pcdistill.core.files import atomic, check_writable
-from pcdistill.core.options import Positional
+from pcdistill.core.files import atomic, check_output
+from pcdistill.core.options import Force, Positional
 from pcdistill.core.progress import Say, progress
 from pcdistill.data import Reading
 from pcdistill.evaluation.audit import CHANCE, Findings, audit, rounding
@@ -44,13 +44,14 @@ class Audit(Reading, Command):
     ] = None
     per_class: Annotated[bool, Field(description="print every class")] = False
     output: Annotated[Path | None, Field(description="file to write, with every cloud's distances (.json)")] = None
+    force: Force = False
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
 
     def run(self, say: Say) -> None:
         if self.output is not None:
             if self.output.suffix != ".json":
                 raise InputError("output", str(self.output), "a name that ends in .json")
-            check_writable(self.output)
+            check_output(self.output, self.force)
         audited = self._audited()
         if not audited.same:
             warn(f"{self.source} was not made from '{audited.real}' as it is here")

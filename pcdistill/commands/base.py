@@ -1,10 +1,9 @@
 """What a command is."""
 
-import sys
 from abc import abstractmethod
 
 from pcdistill.clouds import PointClouds
-from pcdistill.core.errors import harmless
+from pcdistill.core.log import LOG
 from pcdistill.core.options import Options
 from pcdistill.core.progress import Say
 from pcdistill.data import StreamedClouds, remarks, skipped
@@ -34,4 +33,4 @@ def tell(*sets: object) -> None:
 
 def warn(text: str) -> None:
     """A line for people that is no part of the output."""
-    sys.stderr.write(f"pcdistill: {harmless(text)}\n")
+    LOG.warning("%s", text)

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from pcdistill.commands.base import Command, tell, warn
 from pcdistill.core.errors import InputError
-from pcdistill.core.files import check_writable
-from pcdistill.core.options import Positional, Seed
+from pcdistill.core.files import check_output
+from pcdistill.core.options import Force, Positional, Seed
 from pcdistill.core.progress import Say
 from pcdistill.data import Reading, catalog, info, write_hdf5
 from pcdistill.data.catalog import load_counted
@@ -32,6 +32,7 @@ class Data(Reading, Command):
         Field(ge=1, description="points per cloud (default: as stored, or 1024 where clouds have unequal numbers)"),
     ] = None
     seed: Seed = 0
+    force: Force = False
 
     def run(self, say: Say) -> None:
         if self.action == "list":
@@ -50,7 +51,7 @@ class Data(Reading, Command):
             return
         if self.output is None:
             raise InputError("data convert", "no --output", "the HDF5 file to write")
-        check_writable(self.output)
+        check_output(self.output, self.force)
         self._convert(self.name, self.output, say)
 
     def _check(self, name: str, say: Say) -> None:

@@ -10,8 +10,8 @@ from pcdistill.artefact.artefact import Artefact, set_name
 from pcdistill.clouds import PointClouds
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
-from pcdistill.core.files import check_other, check_writable
-from pcdistill.core.options import Positional, Seed
+from pcdistill.core.files import check_other, check_output
+from pcdistill.core.options import Force, Positional, Seed
 from pcdistill.core.progress import Say, progress
 from pcdistill.data import Reading
 from pcdistill.evaluation.subject import open_set
@@ -55,6 +55,7 @@ class Export(Reading, Command):
     format: Annotated[Literal["ply", "pcd", "xyz"] | None, Field(description="of clouds, in a folder")] = None
     colour: Annotated[Literal["height", "none"], Field(description="of the points of clouds")] = "height"
     seed: Seed = 0
+    force: Force = False
 
     renamed: ClassVar[Mapping[str, str]] = {"clouds": "training_set"}
 
@@ -76,7 +77,7 @@ class Export(Reading, Command):
         if artefact is not None and self.split != "train":
             raise InputError("split", f"of an artefact ({self.source})", "a data set")
         if not self.output.is_dir():
-            check_writable(self.output)
+            check_output(self.output, self.force)
         clouds = self.load(self.source, self.split, seed=self.seed) if artefact is None else artefact.clouds
         if artefact is None:
             tell(clouds)
@@ -96,7 +97,7 @@ class Export(Reading, Command):
             raise InputError("int8", "and no --training-set", "the set that the network was trained on")
         if self.training_set is not None and not rounds:
             raise InputError("training_set", f"{self.training_set} and no --int8", "both or neither")
-        check_writable(self.output)
+        check_output(self.output, self.force)
         trained = load_network(Path(self.source))
         clouds, facts = None, dict[str, JsonValue]()
         if self.training_set is not None:

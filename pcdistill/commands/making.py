@@ -11,7 +11,7 @@ from pcdistill.artefact.artefact import Artefact, finesse
 from pcdistill.clouds import CloudSource
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Streamed
+from pcdistill.core.options import Force, Streamed
 from pcdistill.data import Reading, any_number
 from pcdistill.data.places import remember
 from pcdistill.evaluation import split
@@ -24,6 +24,7 @@ class Making(Reading, Command):
     data: Annotated[str, Field(description="catalog name, HDF5 file or folder")]
     output: Annotated[Path, Field(description="artefact to write (.h5)")]
     stream: Streamed = False
+    force: Force = False
 
     @contextmanager
     def real(self, protocol: EvaluationProtocol, points: int | None = None) -> Iterator[CloudSource]:
@@ -46,6 +47,12 @@ class Making(Reading, Command):
             tell(real)
             yield real
             remember(real.fingerprint(), self.data)  # which takes a pass over the file, unless it was asked for
+
+
+def prepared(artefact: Artefact, kept: bool) -> str:
+    """What the networks or experts took that a set was distilled with."""
+    seconds = f"{artefact.metadata.prepare_seconds:.0f} s"
+    return f"from the cache; {seconds} when made" if kept else f"{seconds}, kept for next time"
 
 
 def summary(artefact: Artefact) -> str:

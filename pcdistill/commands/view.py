@@ -10,8 +10,8 @@ from pydantic import Field
 from pcdistill.artefact.artefact import Artefact, exhibit_of
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
-from pcdistill.core.files import check_other, check_writable
-from pcdistill.core.options import Positional
+from pcdistill.core.files import check_other, check_output
+from pcdistill.core.options import Force, Positional
 from pcdistill.core.progress import Say
 from pcdistill.data import Reading
 from pcdistill.evaluation.subject import open_set
@@ -79,6 +79,7 @@ class View(Reading, Command):
         int | None, Field(ge=32, le=2048, description="pixels of a cloud's side (default: 220; animation 160)")
     ] = None
     initial: Annotated[bool, Field(description="show where each distilled cloud started (needs snapshots)")] = False
+    force: Force = False
 
     def run(self, say: Say) -> None:
         films = [(path, film) for path, film in ((self.turntable, turntable), (self.evolution, evolution)) if path]
@@ -112,7 +113,7 @@ class View(Reading, Command):
                 raise InputError(ending[1:], str(path), f"a name that ends in {ending}")
         for number, path in enumerate(outputs):
             check_other(path, self.source, *outputs[:number])
-            check_writable(path)
+            check_output(path, self.force)
         for film in (self.turntable, self.evolution):
             if film is not None:
                 check_animation(film, self.background, self.renderer)

@@ -214,6 +214,7 @@ SkipBad = Annotated[
     bool, Field(description="go on without clouds that cannot be read or have too few points, and list them")
 ]
 Streamed = Annotated[bool, Field(description="read the set batch by batch: for sets larger than memory")]
+Force = Annotated[bool, Field(description="replace an output that is there")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="of everything random")]
 Workers = Annotated[int, Field(ge=1, description="jobs at work on a machine, which share its threads")]
 Engine = Annotated[

@@ -40,7 +40,7 @@ def run_grid(spec: GridSpec, say: Say = lambda _: None) -> list[Record]:
 
     Raises:
         InputError, OSError: before any work if the grid is at fault; after all of it if a cell failed.
-        KeyboardInterrupt: after Ctrl-C; finished cells are kept.
+        KeyboardInterrupt: after Ctrl-C; finished cells are kept, and what they add up to is in `records.jsonl`.
     """
     listed = cells(spec)
     for cell in listed:
@@ -51,8 +51,13 @@ def run_grid(spec: GridSpec, say: Say = lambda _: None) -> list[Record]:
     tasks, left = _planned(listed, spec, say)
     if done := len(tasks) - sum(job.work is carry_out for job in left):
         say(f"{done} of {len(tasks)} cells are there already")
-    reasons = _worked_off(left, done, len(tasks), spec)
-    results = {task.key: result for task in tasks if (result := finished(task, spec)) is not None}
+    try:
+        reasons = _worked_off(left, done, len(tasks), spec)
+    except KeyboardInterrupt:
+        if lines := _lines(tasks, _results(tasks, spec), spec):
+            write_records(spec.output / "records.jsonl", [line.record for line in lines])
+        raise
+    results = _results(tasks, spec)
     lines = _lines(tasks, results, spec)
     if lines:
         _write(lines, spec, say)
@@ -62,6 +67,11 @@ def run_grid(spec: GridSpec, say: Say = lambda _: None) -> list[Record]:
         first = f"{failed[0]}: {reasons.get(failed[0].key, 'left no result')}"
         raise InputError("compare", f"{len(failed)} of {len(tasks)} cells failed, as {first}")
     return [line.record for line in lines]
+
+
+def _results(tasks: Sequence[CellTask], spec: GridSpec) -> dict[str, Result]:
+    """What is there of the cells, by their keys."""
+    return {task.key: result for task in tasks if (result := finished(task, spec)) is not None}
 
 
 def _planned(listed: Sequence[Cell], spec: GridSpec, say: Say) -> tuple[list[CellTask], list[Job]]:

@@ -26,7 +26,7 @@ Run = Callable[..., tuple[str, str]]
 
 def selected(data: Path, output: Path, **given: Any) -> Artefact:
     """Random clouds of a set, in a file."""
-    Select(data=str(data), output=output, method="random", **given).run([].append)
+    Select(data=str(data), output=output, method="random", force=True, **given).run([].append)
     return Artefact.load(output)
 
 

@@ -22,10 +22,12 @@ from pcdistill.core.options import read_toml
 
 # Every field of every command at a value that is not its default.
 EVERY: dict[str, dict[str, Any]] = {
-    "data": {"action": "convert", "name": "set", "output": "out.h5", "root": "data", "points": 32, "seed": 7,
+    "data": {
+        "force": True, "action": "convert", "name": "set", "output": "out.h5", "root": "data", "points": 32, "seed": 7,
         "up_axis": "y", "least_points": 9, "skip_bad": True,
     },
     "select": {
+        "force": True,
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "stream": True, "method": "random", "features": "pointnet", "protocol": "published", "seed": 7,
         "skip": 0.25,
@@ -34,11 +36,13 @@ EVERY: dict[str, dict[str, Any]] = {
         "up_axis": "y", "least_points": 9, "skip_bad": True, "rotate": "so3", "partial": 0.25,
     },
     "pack": {
+        "force": True,
         "data": "set", "output": "all.h5", "root": "data", "side": 7, "points": 16, "protocol": "published",
         "stream": True,
         "up_axis": "y", "least_points": 9, "skip_bad": True,
     },
     "distill": {
+        "force": True,
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "stream": True, "init": "random", "storage": "other", "objective": "dm", "steps": 5, "lr": 0.5,
         "batch": 2, "focus": "net.safetensors",
@@ -55,6 +59,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "up_axis": "y", "least_points": 9, "skip_bad": True,
     },
     "train": {
+        "force": True,
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
         "protocol": "published", "seed": 7, "teacher": ["a.safetensors", "b.safetensors"], "temperature": 3.0,
         "soft_loss": "mse", "hard": 0.5, "train_steps": 9, "student": "tiny", "policy": {"kind": "move", "warm": 0.5},
@@ -68,6 +73,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "up_axis": "y", "least_points": 9, "skip_bad": True, "rotate": "so3", "partial": 0.25,
     },
     "adapt": {
+        "force": True,
         "source": "net.safetensors", "memory": ["a.h5", "b.h5"], "new": "set", "output": "new.safetensors",
         "root": "data", "how": "lora", "rank": 2, "train_steps": 9, "lr": 0.5, "shots": 3, "classes": ["bed", "sofa"],
         "seed": 7,
@@ -88,10 +94,12 @@ EVERY: dict[str, dict[str, Any]] = {
         "up_axis": "y", "least_points": 9, "skip_bad": True, "partial": 0.25,
     },
     "audit": {
+        "force": True,
         "source": "a.h5", "real": "set", "root": "data", "per_class": True, "output": "a.json", "json": True,
         "up_axis": "y", "least_points": 9, "skip_bad": True,
     },
     "export": {
+        "force": True,
         "source": "net.safetensors", "output": "net.onnx", "int8": True, "tune": True, "training_set": "a.h5",
         "root": "data", "seed": 7, "split": "test", "format": "pcd", "colour": "none",
         "up_axis": "y", "least_points": 9, "skip_bad": True,
@@ -102,6 +110,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "least_points": 9, "skip_bad": True,
     },
     "view": {
+        "force": True,
         "source": "a.h5", "png": "a.png", "html": "a.html", "window": True, "root": "data", "split": "test",
         "class": ["chair", "sofa"], "columns": 2, "colour": "moved", "real": "set", "model": "net.safetensors",
         "records": "r.jsonl", "renderer": "builtin", "background": "dark", "initial": True,
@@ -122,11 +131,12 @@ EVERY: dict[str, dict[str, Any]] = {
         "up_axis": "y", "least_points": 9, "skip_bad": True, "partial": 0.25,
     },
     "report": {
+        "force": True,
         "results": ["a.jsonl", "grid"], "output": "table.md", "csv": True, "against": "medoid",
         "by": ["network", "dataset"], "per_class": True, "html": "out.html",
     },
     "cite": {"source": "a.h5"},
-    "demo": {"output": "there", "seed": 7},
+    "demo": {"force": True, "output": "there", "seed": 7},
 }  # fmt: skip
 KINDS = {name: command(name) for name in COMMANDS}
 FIELDS = [

@@ -151,7 +151,8 @@ def test_an_output_is_gone_on_with(
     assert read_records(output / "records.jsonl")[1:] == second
     assert list(cells(again))[2:] == ["clean", "none/z", "none/SO3", "cutout"]
     assert (output / "table.md").read_text().rstrip("\n") in "\n".join(again)
-    save = Select(data=str(tiny_file), output=artefact, clouds_per_class=2, points=16, method="random", seed=4)
+    save = Select(data=str(tiny_file), output=artefact, clouds_per_class=2, points=16, method="random", seed=4,
+                  force=True)  # fmt: skip
     save.run([].append)  # another set under the same name: no record of the old one stays in its column
     lines(*words, "--conditions", "z")
     assert trained[2:] == [["clean", "z"]]

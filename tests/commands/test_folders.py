@@ -40,7 +40,9 @@ def run(*words: object) -> int:
 
 
 def selected(data: object, *more: object) -> int:
-    return run("select", "--data", data, "--clouds-per-class", 1, "--method", "random", "--output", "s.h5", *more)
+    return run(
+        "select", "--data", data, "--clouds-per-class", 1, "--method", "random", "--force", "--output", "s.h5", *more
+    )
 
 
 def test_unequal_clouds_go_through(unequal, capsys):
