@@ -14,7 +14,7 @@ from pcdistill.core.registry import nearest
 from pcdistill.matching import objectives
 from pcdistill.selection import selectors
 from pcdistill.storage.base import check_bits
-from pcdistill.storage.budget import FLOAT32_CLOUD, Quota
+from pcdistill.storage.budget import FLOAT32_CLOUD
 from pcdistill.training.augment import Poses
 
 
@@ -74,7 +74,7 @@ class BudgetSpec(Options):
         Field(description="parameterisation (default: of bytes voxels, coded if bits are given; of clouds points)"),
     ] = None
     quota: Annotated[
-        Quota | Literal["gain"],
+        Literal["even", "root", "proportional", "gain"],
         Field(
             description="shares of the classes: even, by their sizes, by the root of these, or by what one more cloud "
             "gains"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from pydantic import JsonValue
@@ -16,14 +16,12 @@ from pcdistill.condense.shape import POINTS as SHAPE_POINTS
 from pcdistill.condense.shape import measured, ranked, sides
 from pcdistill.condense.spec import BITS, POINTS, SIDE, SetSpec
 from pcdistill.core.errors import InputError
-from pcdistill.selection import class_gains, counts_by_gain, describer, select, watch
+from pcdistill.selection import class_gains, counts_by_gain, describer, remembered, select, watch
 from pcdistill.storage import Budget, Storage
 from pcdistill.storage.budget import Choose, Filled, Shape, Share, Soften, counts_at, counts_within, fill
 from pcdistill.storage.labels import smoothed, soften_by
 from pcdistill.storage.voxels import POINTS as GRID_POINTS
 from pcdistill.storage.voxels import SIDES, axis_bits
-
-T = TypeVar("T")
 
 # Probability of the own class that learned labels start from without a teacher, before it is rounded to a byte.
 OWN = 0.9
@@ -50,9 +48,9 @@ def chooser(
     skip: float | None = None,
 ) -> Choose:
     """A function that selects from `real`; `costs` says what storing clouds takes, for methods that ask."""
-    watched = _remembered(partial(watch, seed=seed))
+    watched = remembered(partial(watch, seed=seed))
     describe, name = describer(features, len(real.class_names), seed, watched)
-    described, costs = _remembered(describe), None if costs is None else _remembered(costs)
+    described, costs = remembered(describe), None if costs is None else remembered(costs)
 
     def choose(counts: tuple[int, ...], points: int) -> PointClouds:
         return select(
@@ -61,19 +59,6 @@ def chooser(
         )  # fmt: skip
 
     return choose
-
-
-def _remembered(describe: Callable[[CloudSource], T]) -> Callable[[CloudSource], T]:
-    """What is chosen from depends on labels and seed alone, so that it need not be described again for other counts."""
-    memo: dict[int, T] = {}
-
-    def described(part: CloudSource) -> T:
-        key = len(part.labels)
-        if key not in memo:
-            memo[key] = describe(part)
-        return memo[key]
-
-    return described
 
 
 def begin(real: CloudSource, plan: SelectPlan) -> Start:
