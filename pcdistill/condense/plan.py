@@ -14,7 +14,7 @@ from pcdistill.matching import Objective, objectives
 from pcdistill.matching.surrogates import check_networks
 from pcdistill.selection import check_features, selectors
 from pcdistill.storage import Storage, storages
-from pcdistill.teaching import Focus, Teacher, read_teacher
+from pcdistill.teaching import Focus, KeptTeacher, Teacher, read_teacher
 from pcdistill.training.recipe import EvaluationProtocol, protocol
 
 
@@ -29,6 +29,7 @@ class SelectPlan:
         method, features: how clouds are chosen, of `selectors`, and what they are compared by: `raw`, or a network.
         teacher: who gives soft labels; None for hard ones, or learned ones that start from their class.
         expansion: what networks are trained on besides; None for nothing.
+        kept: the teacher as the file will hold it; None for none.
     """
 
     spec: SetSpec
@@ -38,6 +39,7 @@ class SelectPlan:
     features: str
     teacher: Teacher | None
     expansion: Expansion | None
+    kept: KeptTeacher | None
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,11 @@ def resolve(spec: SelectSpec | DistillSpec) -> SelectPlan | DistillPlan:
     """
     spec.check_budget()
     storage, teacher, expansion = storage_of(spec), teacher_of(spec), spec.expansion()
+    kept = KeptTeacher.of(teacher) if teacher is not None and spec.labels == "network" else None
     if isinstance(spec, SelectSpec):
         selectors[spec.method]
         check_features(spec.features)
-        return SelectPlan(spec, protocol(spec.protocol), storage, spec.method, spec.features, teacher, expansion)
+        return SelectPlan(spec, protocol(spec.protocol), storage, spec.method, spec.features, teacher, expansion, kept)
     selectors[spec.init]
     if spec.rate and storage.rate is Storage.rate:
         raise InputError("rate", f"of storage {storage.name}", "storage coded: its size depends on its points")
@@ -79,8 +82,9 @@ def resolve(spec: SelectSpec | DistillSpec) -> SelectPlan | DistillPlan:
             "freeze", f"in storage {storage.name}, whose clouds share numbers", "one that stores each alone"
         )
     return DistillPlan(
-        spec, protocol(spec.protocol), storage, spec.init, "raw", teacher, expansion, objective_of(spec), focus_of(spec)
-    )
+        spec, protocol(spec.protocol), storage, spec.init, "raw", teacher, expansion, kept, objective_of(spec),
+        focus_of(spec),
+    )  # fmt: skip
 
 
 def storage_of(spec: BudgetSpec) -> type[Storage]:
@@ -113,14 +117,14 @@ def teacher_of(spec: SetSpec) -> Teacher | None:
         InputError: one that is missing, not wanted or not readable; a temperature without one.
     """
     if not spec.teacher:
-        if spec.labels == "teacher":
+        if spec.labels in ("teacher", "network"):
             raise InputError("labels", f"{spec.labels!r} and no --teacher", "a network written by pcdistill train")
         if spec.temperature != 1:
             raise InputError("temperature", f"{spec.temperature} and no --teacher", "both or neither")
         return None
     if spec.labels == "hard":
         found = f"{', '.join(map(str, spec.teacher))} with hard labels"
-        raise InputError("teacher", found, "--labels teacher (or, distilling, learned)")
+        raise InputError("teacher", found, "--labels teacher or network (or, distilling, learned)")
     return read_teacher(spec.teacher, spec.temperature)
 
 
