@@ -135,7 +135,7 @@ class Training:
         dataset: name of the data set that it was made from, or is.
         source_fingerprint: of the training clouds of that set, as far as it is known.
         protocol: how networks are trained on it, or were.
-        supervision: the teacher that is asked for, if any.
+        supervision: the teacher that is asked for, or is in the file, if any.
     """
 
     source: str
@@ -215,7 +215,10 @@ def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
         named = stored if spec.protocol in (None, stored.name) else protocol_called(str(spec.protocol))
         protocol = _protocol(spec, named, temperature)
         made, clouds, fingerprint = artefact, artefact.training_clouds, artefact.metadata.source_fingerprint
-    supervision = _supervision(spec, clouds, temperature, protocol) if isinstance(spec, SupervisionSpec) else None
+    supervision = None
+    if isinstance(spec, SupervisionSpec):
+        kept = None if artefact is None else _kept(artefact, protocol)
+        supervision = _supervision(spec, clouds, temperature, protocol, kept)
     return Training(
         source=spec.source, made=made, training_clouds=clouds, dataset=dataset, source_fingerprint=fingerprint,
         protocol=protocol, supervision=supervision,
@@ -343,7 +346,11 @@ def _protocol(spec: TrainingSpec, protocol: EvaluationProtocol, temperature: flo
 
 
 def _supervision(
-    spec: SupervisionSpec, clouds: PointClouds, temperature: float | None, protocol: EvaluationProtocol
+    spec: SupervisionSpec,
+    clouds: PointClouds,
+    temperature: float | None,
+    protocol: EvaluationProtocol,
+    kept: Online | None,
 ) -> Online | OnPolicy | None:
     """The teacher that is asked for; settings of soft labels are refused where there are none.
 
@@ -352,14 +359,15 @@ def _supervision(
         clouds: the training set.
         temperature: of its labels, where they are another teacher's.
         protocol: of the student.
+        kept: the teacher in the set's file, if there is one: who is asked for takes its place.
     """
     soft = clouds.labels.ndim == 2
     if not spec.teacher:
-        if spec.loss() and not soft:
+        if spec.loss() and not soft and kept is None:
             raise InputError(
                 " and ".join(spec.loss()), "given, but labels are hard", "--teacher, or a set with soft labels"
             )
-        return None
+        return kept
     teacher = read_teacher(spec.teacher, protocol.recipe.temperature)
     teacher.check(clouds.class_names)
     options = spec.on_policy()
@@ -370,6 +378,12 @@ def _supervision(
         reason = f"{protocol.recipe.temperature:g} with --policy"
         raise InputError("temperature", reason, f"{temperature:g}, that of the set's labels")
     return OnPolicy(teacher, options)
+
+
+def _kept(artefact: Artefact, protocol: EvaluationProtocol) -> Online | None:
+    """The teacher in an artefact's file, at the temperature of its students."""
+    kept = artefact.supervision
+    return None if kept is None else Online(kept.teacher._replace(temperature=protocol.recipe.temperature))
 
 
 def _held_out(artefact: Artefact, whole: PointClouds, protocol: EvaluationProtocol, place: str) -> PointClouds | None:

@@ -290,9 +290,9 @@ def set_task(cell: Cell, spec: GridSpec, digests: Digests) -> SetTask:
     if arm.focus is not None:
         focus = set_task(_other(cell, arm.focus, spec), spec, digests)
         settings["focus"] = [focus.settings, cell.protocol(spec).model_dump(mode="json")]
-    if labels is not None and labels.by == "stored":
+    if labels is not None and labels.by != "online":
         teacher = _teacher(cell, spec, digests)
-        settings["teacher"] = [teacher.settings, labels.temperature]
+        settings["teacher"] = [teacher.settings, labels.temperature, *(["file"] if labels.by == "file" else [])]
     return SetTask(cell, given, settings, focus, teacher)
 
 
