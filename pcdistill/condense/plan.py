@@ -4,7 +4,7 @@ This is the only place of `condense` that looks names up; below it nothing is lo
 """
 
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 from pcdistill.artefact.expansion import Expansion
 from pcdistill.condense.spec import BudgetSpec, DistillSpec, SelectSpec, SetSpec
@@ -154,10 +154,12 @@ def objective_of(spec: DistillSpec) -> Objective:
             "labels", f"learned with objective {spec.objective}, which sees classes only", f"one of {able}"
         )
     given = {"networks": spec.members, "network": spec.surrogate, "seed": spec.seed}
-    bank = {key: value for key, value in given.items() if value is not None}
-    if poses := spec.asked():  # networks that see the real set see it so, too
+    bank: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    usual: Any = kind.Options()
+    poses = spec.asked()
+    if poses and hasattr(usual.bank, "augmentation"):  # networks that see the real set see it so, too
         bank["augmentation"] = poses
-    turned = {"augmentation": poses} if poses and "augmentation" in kind.Options.model_fields else {}
+    turned = {"augmentation": poses} if poses and hasattr(usual, "augmentation") else {}
     made = kind(seed=spec.seed, **merged({"bank": bank, **turned}, spec.options))
     check_networks(made.options.bank.network)
     return made
