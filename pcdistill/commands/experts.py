@@ -11,9 +11,9 @@ from pcdistill.condense.plan import objective_of
 from pcdistill.condense.spec import DistillSpec
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import cache_root
-from pcdistill.core.options import Engine, Seed, Workers
+from pcdistill.core.options import Engine, Reading, Seed, Workers
 from pcdistill.core.progress import Say, progress
-from pcdistill.data import Reading
+from pcdistill.data.reading import read
 from pcdistill.experiments.engine import Job, carried_out
 from pcdistill.matching.experts import ExpertConfig, estimate, missing_experts, record_expert, record_experts
 
@@ -50,7 +50,7 @@ class Experts(Reading, Command):
 
     def run(self, say: Say) -> None:
         config = self.config()
-        real = self.load(self.data)
+        real = read(self, self.data)
         tell(real)
         cost = estimate(real, config)
         say(
@@ -74,4 +74,4 @@ class Experts(Reading, Command):
 
 
 def _expert(asked: Experts, config: ExpertConfig, k: int) -> None:
-    record_expert(asked.load(asked.data), config, k)
+    record_expert(read(asked, asked.data), config, k)

@@ -172,10 +172,12 @@ def objective_of(spec: DistillSpec) -> Objective:
         )
     given = {"networks": spec.members, "network": spec.surrogate, "seed": spec.seed}
     bank: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    if poses := spec.asked():  # networks that see the real set see it so, too
+    usual: Any = kind.Options()
+    poses = spec.asked()
+    if poses and hasattr(usual.bank, "augmentation"):  # networks that see the real set see it so, too
         bank["augmentation"] = poses
-    turned = {"augmentation": poses} if poses and "augmentation" in kind.Options.model_fields else {}
-    usual = {**(kind.partial if spec.freeze else {}), "bank": bank, **turned}
-    made = kind(seed=spec.seed, **merged(usual, spec.options))
+    turned = {"augmentation": poses} if poses and hasattr(usual, "augmentation") else {}
+    own = kind.partial if spec.freeze else {}
+    made = kind(seed=spec.seed, **merged({**own, "bank": bank, **turned}, spec.options))
     check_networks(made.options.bank.network)
     return made

@@ -14,10 +14,11 @@ from pydantic import Field, model_validator
 from pcdistill.artefact.artefact import Artefact, stored_protocol
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Options, Paths, Positional
-from pcdistill.data import Reading, any_number
+from pcdistill.core.options import Options, Paths, Positional, Reading
+from pcdistill.data import any_number
 from pcdistill.data.catalog import CATALOG
 from pcdistill.data.places import remember, remembered
+from pcdistill.data.reading import read
 from pcdistill.evaluation.conditions import TestSets
 from pcdistill.evaluation.evaluate import check_device
 from pcdistill.evaluation.sweep import split
@@ -204,7 +205,7 @@ def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
     if artefact is None:
         temperature, dataset = None, spec.source
         protocol = _protocol(spec, protocol_called(spec.protocol or "tuned"), None)
-        made = clouds = spec.load(spec.source, points=points or protocol.test_points, at_most=points is None)
+        made = clouds = read(spec, spec.source, points=points or protocol.test_points, at_most=points is None)
         fingerprint = clouds.fingerprint()
         remember(fingerprint, spec.source)
     else:
@@ -252,17 +253,17 @@ def open_subject(spec: SubjectSpec, *, real: bool = False) -> Subject:
         return Subject(**opened, test=test, validation=validation, real=training.made)
     if protocol.grid is None and not real:
         return Subject(**opened, test=test)
-    whole = spec.load(dataset, points=training.protocol.test_points, at_most=True)
+    whole = read(spec, dataset, points=training.protocol.test_points, at_most=True)
     return Subject(**opened, test=test, validation=_held_out(training.made, whole, protocol, spec.source), real=whole)
 
 
 def _test_set(spec: SubjectSpec, dataset: str) -> PointClouds:
     """The test split, all stored points of its clouds; of a folder at least those that are asked for."""
-    test = spec.load(dataset, "test")
+    test = read(spec, dataset, "test")
     if spec.test_points is not None and spec.test_points > test.points_per_cloud:
         if not any_number(test):
             raise InputError("test_points", f"{spec.test_points} of {test.points_per_cloud} stored", "at most as many")
-        return spec.load(dataset, "test", points=spec.test_points)
+        return read(spec, dataset, "test", points=spec.test_points)
     return test
 
 
@@ -283,7 +284,7 @@ def open_set(name: str, reading: Reading, split: str = "train", points: int | No
     Raises:
         InputError: neither, or a file that cannot be read.
     """
-    return Artefact.load_if_one(name) or reading.load(name, split, points=points)
+    return Artefact.load_if_one(name) or read(reading, name, split, points=points)
 
 
 def open_test_sets(names: Iterable[str], reading: Reading) -> TestSets:
@@ -292,7 +293,7 @@ def open_test_sets(names: Iterable[str], reading: Reading) -> TestSets:
     Raises:
         InputError: one that is not there.
     """
-    return {name: reading.load(name, "test") for name in names}
+    return {name: read(reading, name, "test") for name in names}
 
 
 def made_from(artefact: Artefact, place: str, reading: Reading, data: str | None = None) -> tuple[PointClouds, bool]:
@@ -306,10 +307,10 @@ def made_from(artefact: Artefact, place: str, reading: Reading, data: str | None
     """
     facts, protocol = artefact.metadata, stored_protocol(artefact, place)
     data = data or told(facts.dataset, facts.source_fingerprint, place, "--real with the training set")
-    whole = reading.load(data)
+    whole = read(reading, data)
     sizes = [None, *([protocol.test_points] if protocol.test_points < whole.points_per_cloud else [])]
     for size in sizes:
-        clouds = whole if size is None else reading.load(data, points=size)
+        clouds = whole if size is None else read(reading, data, points=size)
         if (part := split(clouds, protocol)[0]).fingerprint() == facts.source_fingerprint:
             return part, True
     return whole, False

@@ -8,9 +8,8 @@ from pydantic import Field, model_validator
 
 from pcdistill.condense.spec import presets
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Engine, Options, Workers, merged
+from pcdistill.core.options import Engine, Options, Reading, Workers, merged
 from pcdistill.core.registry import nearest
-from pcdistill.data import Reading
 from pcdistill.experiments.budgets import budget_text, parse_budget
 from pcdistill.matching import objectives
 from pcdistill.results.record import PRESET, WHOLE, Record
@@ -19,6 +18,8 @@ from pcdistill.teaching import OnPolicyOptions
 from pcdistill.training.augment import Poses
 from pcdistill.training.losses import SoftLoss
 
+READING = tuple(name for name in Reading.model_fields if name != "root")
+"""What decides over the clouds that are read, besides where they lie."""
 HARD = "hard"
 """Labels of one class a cloud, which need no table of their own."""
 
