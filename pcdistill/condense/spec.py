@@ -150,7 +150,9 @@ class SetSpec(BudgetSpec, Poses):
         ),
     ] = Field(default_factory=dict)
 
-    protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned, published or sweep")] = "tuned"
+    protocol: Annotated[
+        str, Field(description="how it is meant to be evaluated: tuned, converged, published or sweep")
+    ] = "tuned"
     seed: Seed = 0
 
     @model_validator(mode="after")

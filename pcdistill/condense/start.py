@@ -80,7 +80,7 @@ def begin(real: CloudSource, plan: SelectPlan) -> Start:
     if nbytes is None:
         shape = Shape(spec.points or POINTS, spec.bits or BITS)
         if kind.dense:
-            shape = _grid(spec, spec.side or SIDE)
+            shape = _grid(plan, spec.side or SIDE)
         extra = kind.side_bytes + (0 if soften is None else classes)
         counts: int | tuple[int, ...] = spec.clouds_per_class or 0
         if (share := _share(real, plan, shape)) is not None:
@@ -141,8 +141,10 @@ def _finer(filled: Filled, kind: type[Storage], nbytes: int, soften: Soften | No
     return filled
 
 
-def _grid(spec: SetSpec, side: int) -> Shape:
-    return Shape(spec.points or GRID_POINTS, axis_bits(side), side)
+def _grid(plan: SelectPlan, side: int) -> Shape:
+    """Decoded, where a step of training draws from a cloud's points, to four times as many as it draws."""
+    drawn = plan.protocol.recipe.points
+    return Shape(plan.spec.points or (4 * drawn if drawn else GRID_POINTS), axis_bits(side), side)
 
 
 def _shapes(real: CloudSource, plan: SelectPlan, nbytes: int, soften: Soften | None) -> list[Shape]:
@@ -152,7 +154,7 @@ def _shapes(real: CloudSource, plan: SelectPlan, nbytes: int, soften: Soften | N
         likely = sides(nbytes / len(real.class_names))
         if spec.auto == "measured":
             likely = [side for side in range(likely[0] + 2, 3, -2)]
-        shapes = [_grid(spec, side) for side in ((spec.side,) if spec.side else likely)]
+        shapes = [_grid(plan, side) for side in ((spec.side,) if spec.side else likely)]
     else:
         shapes = _point_shapes(real, spec, kind, nbytes)
     if len(shapes) == 1 or spec.auto == "fitted":

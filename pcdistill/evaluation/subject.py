@@ -41,9 +41,9 @@ class TrainingSpec(Reading, Poses):
 
     source: Annotated[str, Positional, Field(description="artefact, or data set to train on whole")]
     network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
-    protocol: Annotated[str | None, Field(description="tuned or published (default: the artefact's, else tuned)")] = (
-        None
-    )
+    protocol: Annotated[
+        str | None, Field(description="tuned, converged or published (default: the artefact's, else tuned)")
+    ] = None
     train_steps: Annotated[int | None, Field(ge=1, description="of training, in place of the recipe's")] = None
 
 
@@ -104,7 +104,7 @@ class SubjectSpec(TrainingSpec):
         str, Positional, Field(description="artefact, data set, or trained network (.safetensors, .onnx)")
     ]
     protocol: Annotated[
-        str | None, Field(description="tuned, published or sweep (default: the artefact's, else tuned)")
+        str | None, Field(description="tuned, converged, published or sweep (default: the artefact's, else tuned)")
     ] = None
     test_data: Annotated[str | None, Field(description="data set to test on (default: the one it was made from)")] = (
         None

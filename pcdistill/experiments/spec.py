@@ -114,7 +114,9 @@ class Product(Poses):
     ] = ()
     distill_seeds: Annotated[int, Field(ge=1, description="sets made by every method at every budget")] = 3
     train_seeds: Annotated[int, Field(ge=1, description="networks trained on every set")] = 3
-    protocol: Annotated[str, Field(description="how networks are trained: tuned, published or sweep")] = "tuned"
+    protocol: Annotated[str, Field(description="how networks are trained: tuned, converged, published or sweep")] = (
+        "tuned"
+    )
     steps: Annotated[int | None, Field(ge=0, description="of every distillation (default: as the method likes)")] = None
     train_steps: Annotated[
         int | None, Field(ge=1, description="of every training, in place of the recipe's, then called NAME*")
