@@ -11,7 +11,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.commands.base import Command
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_writable
-from pcdistill.core.options import Paths, Positional, Root, Seed
+from pcdistill.core.options import Device, Paths, Positional, Root, Seed
 from pcdistill.core.progress import Say, progress
 from pcdistill.core.registry import nearest
 from pcdistill.evaluation import of_classes
@@ -44,6 +44,7 @@ class Adapt(Command):
         int | None, Field(ge=1, description="new clouds of every class, drawn by the seed (default: all)")
     ] = None
     classes: Annotated[tuple[str, ...], Field(description="of the new set that are learned (default: all)")] = ()
+    device: Device = "cpu"
     seed: Seed = 0
 
     renamed: ClassVar[Mapping[str, str]] = {"steps": "train_steps"}
@@ -55,6 +56,7 @@ class Adapt(Command):
             raise InputError("rank", f"with --how {self.how}", "--how lora")
         check_writable(self.output)
         trained = load_network(self.source)
+        trained.network.to(self.device)
         memory = self._remembered(trained)
         new, dataset = self._learned(trained, None if memory is None else memory.points_per_cloud)
         recipe = trained.protocol.changed(steps=self.train_steps, lr=self.lr).recipe

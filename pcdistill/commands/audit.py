@@ -11,7 +11,7 @@ from pcdistill.artefact.artefact import Artefact
 from pcdistill.commands.base import Command, warn
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_writable
-from pcdistill.core.options import Positional, Root
+from pcdistill.core.options import Device, Positional, Root
 from pcdistill.core.progress import Say, progress
 from pcdistill.data import load
 from pcdistill.evaluation.audit import CHANCE, Findings, audit, rounding
@@ -44,6 +44,7 @@ class Audit(Command):
     ] = None
     root: Root = None
     per_class: Annotated[bool, Field(description="print every class")] = False
+    device: Device = "cpu"
     output: Annotated[Path | None, Field(description="file to write, with every cloud's distances (.json)")] = None
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
 
@@ -74,7 +75,7 @@ class Audit(Command):
         name = self.real or artefact.metadata.dataset
         test = load(name, "test", root=self.root, points=real.points_per_cloud)  # in the same frame
         with progress("comparing", len(artefact.metadata.class_names)) as report:
-            findings = audit(artefact.clouds, real, test, rounding(artefact), report)
+            findings = audit(artefact.clouds, real, test, rounding(artefact), report, self.device)
         return Audited(artefact, name, same, findings)
 
 

@@ -16,6 +16,7 @@ from pcdistill.condense.loop import Follower
 from pcdistill.condense.plan import resolve
 from pcdistill.condense.spec import DistillSpec
 from pcdistill.core.files import check_writable
+from pcdistill.core.options import Device
 from pcdistill.core.progress import Say
 from pcdistill.viewing import Live
 
@@ -35,13 +36,14 @@ class Distill(DistillSpec, Making):
             description="port of this machine at which a browser sees the run, renewed twenty times (0: a free one)",
         ),
     ] = None  # fmt: skip
+    device: Device = "cpu"
     resume: Annotated[bool, Field(description="go on from the checkpoint beside the output")] = False
     log: Annotated[Path | None, Field(description="folder for log.jsonl and, where installed, TensorBoard events")] = (
         None
     )
 
     def run(self, say: Say) -> None:
-        plan = resolve(self)
+        plan = resolve(self, self.device)
         check_writable(self.output)
         checkpoint = self.output.with_name(self.output.name + ".checkpoint")
         with self._page(say) as live, self.real(plan.protocol, self.points) as real:

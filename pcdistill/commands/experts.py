@@ -7,12 +7,13 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from pcdistill.clouds import placed
 from pcdistill.commands.base import Command
 from pcdistill.condense.plan import objective_of
 from pcdistill.condense.spec import DistillSpec
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import cache_root
-from pcdistill.core.options import Engine, Root, Seed, Workers
+from pcdistill.core.options import Device, Engine, Root, Seed, Workers
 from pcdistill.core.progress import Say, progress
 from pcdistill.data import load
 from pcdistill.experiments.engine import Job, carried_out
@@ -36,6 +37,7 @@ class Experts(Command):
     members: Annotated[int | None, Field(ge=1, description="experts (default: as the objective likes)")] = None
     surrogate: Annotated[str | None, Field(description="network (default: as the objective likes)")] = None
     seed: Seed = 0
+    device: Device = "cpu"
     workers: Workers = 1
     engine: Engine = "local"
 
@@ -52,14 +54,14 @@ class Experts(Command):
 
     def run(self, say: Say) -> None:
         config = self.config()
-        real = load(self.data, "train", root=self.root)
+        real = placed(load(self.data, "train", root=self.root), self.device)
         cost = estimate(real, config)
         say(
             f"{config.networks} experts of {config.steps} steps, {config.networks - cost.missing} recorded before: "
             f"about {cost.seconds:.0f} s of work and {cost.megabytes:.0f} MB in {cache_root() / 'experts'}"
         )
         missing = missing_experts(real, config)
-        jobs = [Job(f"expert {k}", _expert, (self.data, self.root, config, k)) for k in missing]
+        jobs = [Job(f"expert {k}", _expert, (self.data, self.root, config, k, self.device)) for k in missing]
         failures = []
         with (
             progress("recording experts", len(jobs)) as report,
@@ -74,5 +76,5 @@ class Experts(Command):
         say(f"recorded in {record_experts(real, config)[1]:.0f} s")
 
 
-def _expert(data: str, root: Path | None, config: ExpertConfig, k: int) -> None:
-    record_expert(load(data, "train", root=root), config, k)
+def _expert(data: str, root: Path | None, config: ExpertConfig, k: int, device: str) -> None:
+    record_expert(placed(load(data, "train", root=root), device), config, k)

@@ -105,7 +105,8 @@ def distill(
     labels = label(storage, plan)
     settings = schedule(spec, objective, storage)
     done = loop.distill(
-        seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers
+        seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers,
+        device=plan.device,
     )  # fmt: skip
 
     def relabel() -> None:
@@ -196,7 +197,7 @@ def _metadata(
         prepare_seconds=prepare_seconds,
         distill_seconds=distill_seconds,
         versions=versions(),
-        hardware=hardware(),
+        hardware=hardware("cpu" if plan is None else plan.device),
         created=utc_now(),
         expansion=None if plan is None or plan.expansion is None else plan.expansion.model_dump(mode="json"),
     )

@@ -8,6 +8,7 @@ from typing import overload
 
 from pcdistill.artefact.expansion import Expansion
 from pcdistill.condense.spec import BudgetSpec, DistillSpec, SelectSpec, SetSpec
+from pcdistill.core.devices import resolved
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import merged
 from pcdistill.matching import Objective, objectives
@@ -29,6 +30,7 @@ class SelectPlan:
         method, features: how clouds are chosen, of `selectors`, and what they are compared by: `raw`, or a network.
         teacher: who gives soft labels; None for hard ones, or learned ones that start from their class.
         expansion: what networks are trained on besides; None for nothing.
+        device: where networks and what is learned are.
     """
 
     spec: SetSpec
@@ -38,6 +40,7 @@ class SelectPlan:
     features: str
     teacher: Teacher | None
     expansion: Expansion | None
+    device: str
 
 
 @dataclass(frozen=True)
@@ -55,28 +58,32 @@ class DistillPlan(SelectPlan):
 
 
 @overload
-def resolve(spec: SelectSpec) -> SelectPlan: ...
+def resolve(spec: SelectSpec, device: str = "cpu") -> SelectPlan: ...
 @overload
-def resolve(spec: DistillSpec) -> DistillPlan: ...
-def resolve(spec: SelectSpec | DistillSpec) -> SelectPlan | DistillPlan:
-    """All that `spec` names.
+def resolve(spec: DistillSpec, device: str = "cpu") -> DistillPlan: ...
+def resolve(spec: SelectSpec | DistillSpec, device: str = "cpu") -> SelectPlan | DistillPlan:
+    """All that `spec` names, to be computed on a device.
 
     Raises:
         InputError: an unknown name, an impossible size, settings that exclude one another, a file that is missing or
             not what it should be.
     """
     spec.check_budget()
-    storage, teacher, expansion = storage_of(spec), teacher_of(spec), spec.expansion()
+    device = resolved(device)
+    storage, teacher, expansion = storage_of(spec), teacher_of(spec, device), spec.expansion()
     if isinstance(spec, SelectSpec):
         selectors[spec.method]
         check_features(spec.features)
-        return SelectPlan(spec, protocol(spec.protocol), storage, spec.method, spec.features, teacher, expansion)
+        return SelectPlan(
+            spec, protocol(spec.protocol), storage, spec.method, spec.features, teacher, expansion, device
+        )
     selectors[spec.init]
     if spec.rate and storage.rate is Storage.rate:
         raise InputError("rate", f"of storage {storage.name}", "storage coded: its size depends on its points")
     return DistillPlan(
-        spec, protocol(spec.protocol), storage, spec.init, "raw", teacher, expansion, objective_of(spec), focus_of(spec)
-    )
+        spec, protocol(spec.protocol), storage, spec.init, "raw", teacher, expansion, device, objective_of(spec),
+        focus_of(spec, device),
+    )  # fmt: skip
 
 
 def storage_of(spec: BudgetSpec) -> type[Storage]:
@@ -102,7 +109,7 @@ def _serving(spec: BudgetSpec) -> str:
     return "voxels" if spec.bits is None else "coded"
 
 
-def teacher_of(spec: SetSpec) -> Teacher | None:
+def teacher_of(spec: SetSpec, device: str) -> Teacher | None:
     """The teacher that labels a set, if one is named.
 
     Raises:
@@ -117,16 +124,16 @@ def teacher_of(spec: SetSpec) -> Teacher | None:
     if spec.labels == "hard":
         found = f"{', '.join(map(str, spec.teacher))} with hard labels"
         raise InputError("teacher", found, "--labels teacher (or, distilling, learned)")
-    return read_teacher(spec.teacher, spec.temperature)
+    return read_teacher(spec.teacher, spec.temperature, device)
 
 
-def focus_of(spec: DistillSpec) -> Focus | None:
+def focus_of(spec: DistillSpec, device: str) -> Focus | None:
     """The student that a set is to complement, if one is named.
 
     Raises:
         InputError: one that is missing or not readable.
     """
-    return None if spec.focus is None else Focus(read_teacher([spec.focus], 1.0))
+    return None if spec.focus is None else Focus(read_teacher([spec.focus], 1.0, device))
 
 
 def objective_of(spec: DistillSpec) -> Objective:

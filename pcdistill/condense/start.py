@@ -41,13 +41,21 @@ class Start(NamedTuple):
 
 
 def chooser(
-    real: CloudSource, method: str, features: str, seed: int, costs: Callable[[CloudSource], Tensor] | None = None
+    real: CloudSource,
+    method: str,
+    features: str,
+    seed: int,
+    costs: Callable[[CloudSource], Tensor] | None = None,
+    device: str = "cpu",
 ) -> Choose:
-    """A function that selects from `real`; `costs` says what storing clouds takes, for methods that ask."""
+    """A function that selects from `real`; `costs` says what storing clouds takes, for methods that ask.
+
+    Features of a network are made on the device.
+    """
     describe: Callable[[CloudSource], Tensor] = raw_descriptor
     name = "raw"
     if features != "raw":
-        network = build(features, len(real.class_names), seed)
+        network = build(features, len(real.class_names), seed).to(device)
         describe, name = partial(network_descriptor, network=network), f"{features}, random weights, seed {seed}"
 
     costs, described = None if costs is None else _remembered(costs), _remembered(describe)
@@ -110,7 +118,8 @@ def begin(real: CloudSource, plan: SelectPlan) -> Start:
 def _chooser(real: CloudSource, plan: SelectPlan, shape: Shape) -> Choose:
     """How clouds of a shape are chosen."""
     budget = Budget(1, shape.points, shape.bits, side=shape.side)
-    return chooser(real, plan.method, plan.features, plan.spec.seed, partial(plan.storage.costs, budget=budget))
+    costs = partial(plan.storage.costs, budget=budget)
+    return chooser(real, plan.method, plan.features, plan.spec.seed, costs, plan.device)
 
 
 def _finer(filled: Filled, kind: type[Storage], nbytes: int, soften: Soften | None) -> Filled:
@@ -146,7 +155,7 @@ def _shapes(real: CloudSource, plan: SelectPlan, nbytes: int, soften: Soften | N
         raise InputError("auto", "measured, with --stream", "a set in memory")
     trials = measured(
         real, nbytes, shapes[:TRIED], kind, lambda train, shape: _chooser(train, plan, shape),
-        plan.protocol, sharing=spec.sharing, soften=soften, seed=spec.seed,
+        plan.protocol, sharing=spec.sharing, soften=soften, seed=spec.seed, device=plan.device,
     )  # fmt: skip
     return [trials[0].shape]
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from pcdistill.core.devices import resolved
 from pcdistill.core.errors import InputError
 from pcdistill.core.limits import MOST_TEXT, read_whole
 from pcdistill.core.registry import nearest
@@ -177,6 +178,9 @@ UpAxis = Annotated[
 ]
 Streamed = Annotated[bool, Field(description="read the set batch by batch: for sets larger than memory")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="of everything random")]
+Device = Annotated[
+    str, AfterValidator(resolved), Field(description="where it is computed: cpu, cuda, cuda:1, mps, or auto")
+]
 Workers = Annotated[int, Field(ge=1, description="jobs at work on a machine, which share its threads")]
 Engine = Annotated[
     Literal["local", "ray"], Field(description="who does the jobs: processes of this machine, or a Ray cluster")

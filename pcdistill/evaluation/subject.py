@@ -14,11 +14,10 @@ from pydantic import Field, model_validator
 from pcdistill.artefact.artefact import Artefact, stored_protocol
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Options, Paths, Positional, Root, UpAxis
+from pcdistill.core.options import Device, Options, Paths, Positional, Root, UpAxis
 from pcdistill.data import any_number, load
 from pcdistill.data.catalog import CATALOG
 from pcdistill.evaluation.conditions import TestSets
-from pcdistill.evaluation.evaluate import check_device
 from pcdistill.evaluation.sweep import split
 from pcdistill.export import NETWORK_FILES, load_model
 from pcdistill.teaching import Online, OnPolicy, OnPolicyOptions, read_teacher
@@ -44,6 +43,7 @@ class TrainingSpec(Options):
         None
     )
     train_steps: Annotated[int | None, Field(ge=1, description="of training, in place of the recipe's")] = None
+    device: Device = "cpu"
 
 
 class SupervisionSpec(Options):
@@ -118,14 +118,6 @@ class SubjectSpec(TrainingSpec):
     ] = None
     thin: Annotated[bool, Field(description="thin test clouds to as many points as were trained on")] = False
     train_seeds: Annotated[int, Field(ge=1, description="number of networks trained, of each kind")] = 3
-    device: Annotated[str, Field(description="where networks are trained, as torch names it: cpu, cuda, cuda:1")] = (
-        "cpu"
-    )
-
-    @model_validator(mode="after")
-    def _check_device(self) -> Self:
-        check_device(self.device)
-        return self
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -218,7 +210,9 @@ def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
         named = stored if spec.protocol in (None, stored.name) else protocol_called(str(spec.protocol))
         protocol = _protocol(spec, named, temperature)
         made, clouds = artefact, artefact.training_clouds
-    supervision = _supervision(spec, clouds, temperature, protocol) if isinstance(spec, SupervisionSpec) else None
+    supervision = None
+    if isinstance(spec, SupervisionSpec):
+        supervision = _supervision(spec, clouds, temperature, protocol, spec.device)
     return Training(
         source=spec.source, made=made, training_clouds=clouds, dataset=dataset, protocol=protocol,
         supervision=supervision,
@@ -326,6 +320,7 @@ def _trained_network(spec: TrainingSpec) -> Training:
         raise InputError(spec.source, f"a trained network with {flags}", "a set to train on")
     thin = trained.protocol.thin or getattr(spec, "thin", False)
     trained = trained._replace(protocol=trained.protocol.model_copy(update={"thin": thin}))
+    trained.network.to(spec.device)
     return Training(
         source=spec.source, made=trained, training_clouds=None, dataset=trained.dataset, protocol=trained.protocol
     )
@@ -348,7 +343,7 @@ def _protocol(spec: TrainingSpec, protocol: EvaluationProtocol, temperature: flo
 
 
 def _supervision(
-    spec: SupervisionSpec, clouds: PointClouds, temperature: float | None, protocol: EvaluationProtocol
+    spec: SupervisionSpec, clouds: PointClouds, temperature: float | None, protocol: EvaluationProtocol, device: str
 ) -> Online | OnPolicy | None:
     """The teacher that is asked for; settings of soft labels are refused where there are none.
 
@@ -357,6 +352,7 @@ def _supervision(
         clouds: the training set.
         temperature: of its labels, where they are another teacher's.
         protocol: of the student.
+        device: where the teacher is asked.
     """
     soft = clouds.labels.ndim == 2
     if not spec.teacher:
@@ -365,7 +361,7 @@ def _supervision(
                 " and ".join(spec.loss()), "given, but labels are hard", "--teacher, or a set with soft labels"
             )
         return None
-    teacher = read_teacher(spec.teacher, protocol.recipe.temperature)
+    teacher = read_teacher(spec.teacher, protocol.recipe.temperature, device)
     teacher.check(clouds.class_names)
     options = spec.on_policy()
     if options is None:

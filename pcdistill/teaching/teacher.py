@@ -62,8 +62,8 @@ class Teacher(NamedTuple):
         }
 
 
-def read_teacher(paths: Sequence[Path], temperature: float) -> Teacher:
-    """The teacher made of networks in files, at least one.
+def read_teacher(paths: Sequence[Path], temperature: float, device: str = "cpu") -> Teacher:
+    """The teacher made of networks in files, at least one, on a device.
 
     Raises:
         InputError: not such files, or networks of different classes.
@@ -72,4 +72,6 @@ def read_teacher(paths: Sequence[Path], temperature: float) -> Teacher:
     names, digests = tuple(path.name for path in paths), tuple(member.digest for member in members)
     teacher = Teacher(members, temperature, names, digests)
     teacher.check(members[0].class_names)
+    for member in members:
+        member.network.to(device)
     return teacher

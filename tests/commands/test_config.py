@@ -30,7 +30,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "root": "data", "stream": True, "method": "random", "features": "pointnet", "protocol": "published", "seed": 7,
         "labels": "teacher", "teacher": ["net.safetensors"], "temperature": 2.0, "expand": {"mirror": True, "mixup": 2},
         "storage": "other", "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured", "side": 7,
-        "up_axis": "y",
+        "up_axis": "y", "device": "cpu:0",
     },
     "pack": {
         "data": "set", "output": "all.h5", "root": "data", "side": 7, "points": 16, "protocol": "published",
@@ -45,42 +45,43 @@ EVERY: dict[str, dict[str, Any]] = {
         "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
         "labels": "learned", "teacher": ["net.safetensors"], "temperature": 2.0, "expand": {"densify": 64, "jitter": 1},
         "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured", "rate": 0.5, "side": 7,
-        "up_axis": "y",
+        "up_axis": "y", "device": "cpu:0",
     },
     "experts": {
         "data": "set", "root": "data", "preset": "tm", "options": {"length": 2, "bank": {"steps": 9}}, "members": 3,
-        "surrogate": "pointnet", "seed": 7, "workers": 2, "engine": "ray",
+        "surrogate": "pointnet", "seed": 7, "workers": 2, "engine": "ray", "device": "cpu:0",
     },
     "train": {
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
         "protocol": "published", "seed": 7, "teacher": ["a.safetensors", "b.safetensors"], "temperature": 3.0,
         "soft_loss": "mse", "hard": 0.5, "train_steps": 9, "student": "tiny", "policy": {"kind": "move", "warm": 0.5},
-        "watch": 5, "up_axis": "y",
+        "watch": 5, "up_axis": "y", "device": "cpu:0",
     },
     "teachers": {
         "source": "a.h5", "output": "there", "data": "set", "root": "data", "student": "nano", "teachers": ["pointnet"],
         "shares": [0.5, 1.0], "temperatures": [3.0], "train_steps": 9, "train_seeds": 2, "protocol": "published",
-        "cheap": True,
+        "cheap": True, "device": "cpu:0",
     },
     "adapt": {
         "source": "net.safetensors", "memory": ["a.h5", "b.h5"], "new": "set", "output": "new.safetensors",
         "root": "data", "how": "lora", "rank": 2, "train_steps": 9, "lr": 0.5, "shots": 3, "classes": ["bed", "sofa"],
-        "seed": 7,
+        "seed": 7, "device": "cpu:0",
     },
     "evaluate": {
         "source": "a.h5", "test_data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
         "networks": ["pointnet", "pointnet-small"], "conditions": ["so3", "gaussian:3"], "train_rotation": "z",
         "train_steps": 3, "thin": True, "train_seeds": 1, "output": "out", "per_class": True, "json": True,
-        "device": "meta", "teacher": ["net.safetensors"], "temperature": 3.0, "soft_loss": "mse", "hard": 0.5,
+        "device": "cpu:0", "teacher": ["net.safetensors"], "temperature": 3.0, "soft_loss": "mse", "hard": 0.5,
         "policy": {"kind": "relabel", "share": 0.25}, "up_axis": "y", "test_points": 512,
     },
     "rank": {
         "source": "a.h5", "test_data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
-        "train_rotation": "z", "train_steps": 3, "thin": True, "train_seeds": 1, "device": "meta",
+        "train_rotation": "z", "train_steps": 3, "thin": True, "train_seeds": 1, "device": "cpu:0",
         "teacher": ["net.safetensors"], "json": True, "up_axis": "y", "test_points": 512,
     },
     "audit": {
         "source": "a.h5", "real": "set", "root": "data", "per_class": True, "output": "a.json", "json": True,
+        "device": "cpu:0",
     },
     "export": {
         "source": "net.safetensors", "output": "net.onnx", "int8": True, "tune": True, "training_set": "a.h5",
@@ -106,6 +107,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "records": "records.jsonl", "benchmark": "mine", "only": ["random set"],
         "arms": {"few": {"method": "medoid", "settings": {"seed": 1}}}, "supervision": {"soft": {"hard": 0.5}},
         "teacher": {"network": "dgcnn", "steps": 9}, "grids": [{"train_seeds": 2}], "workers": 2, "engine": "ray",
+        "device": "cpu:0",
         "test_points": 512,
     },
     "report": {
