@@ -65,7 +65,7 @@ class Experts(Command):
         failures = []
         with (
             progress("recording experts", len(jobs)) as report,
-            closing(carried_out(jobs, self.engine, self.workers)) as ends,
+            closing(carried_out(jobs, self.engine, self.workers, self.device)) as ends,
         ):
             for number, (job, reason) in enumerate(ends, 1):
                 report(number, job.name)

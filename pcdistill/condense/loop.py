@@ -208,10 +208,11 @@ class _Run:
             loss = loss + self.settings.rate * self.storage.rate(decoded)
         gradients = torch.autograd.grad(loss, list(self.learned.values()), materialize_grads=True)
         finite = [gradient.isfinite().all().to(loss) for gradient in gradients]
-        value, *finite_too = torch.stack([loss.detach(), *finite]).tolist()  # at once: it is to wait for a device
+        numbers: list[float] = torch.stack([loss.detach(), *finite]).tolist()  # at once: it is to wait for a device
+        value = numbers[0]
         if not math.isfinite(value):
             raise InputError(f"distilling, step {self.step + 1}", f"loss {value}", "a finite one (lower --lr)")
-        if not all(finite_too):
+        if not all(numbers[1:]):
             raise InputError(f"distilling, step {self.step + 1}", "a gradient that is not finite", "a finite one")
         with _interrupts_held():
             for (name, parameter), gradient in zip(self.learned.items(), gradients, strict=True):

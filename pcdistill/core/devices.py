@@ -4,6 +4,8 @@ Labels, indices and random numbers stay on the processor, points, features and w
 (docs/decisions/54-labels-stay-on-the-processor.md).
 """
 
+import os
+
 from pcdistill.core.errors import InputError
 
 ACCELERATORS = ("cuda", "mps")  # that `auto` looks for, in this order
@@ -20,6 +22,16 @@ def resolved(name: str) -> str:
     if name != "cpu" and (fault := _fault(name)) is not None:
         raise InputError("device", f"'{name}' ({fault})", "auto, cpu, or one that torch has here: cuda, cuda:1, mps")
     return name
+
+
+def gpus(device: str) -> tuple[str, ...]:
+    """The GPUs that jobs on a device are spread over, as CUDA_VISIBLE_DEVICES has them: of `cuda` all, else none."""
+    if device != "cuda":
+        return ()
+    import torch
+
+    count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return tuple(named.split(",")[:count]) if named else tuple(map(str, range(count)))
 
 
 def _fault(name: str) -> str | None:

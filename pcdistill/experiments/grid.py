@@ -151,7 +151,7 @@ def _worked_off(left: Sequence[Job], done: int, total: int, spec: GridSpec) -> d
     ended = succeeded = done
     with progress("comparing", total, done) as report:
         try:
-            with contextlib.closing(carried_out(left, spec.engine, spec.workers)) as ends:
+            with contextlib.closing(carried_out(left, spec.engine, spec.workers, spec.device)) as ends:
                 for job, reason in ends:
                     if reason is not None:
                         reasons[job.name] = reason
