@@ -39,7 +39,7 @@ def select(real: CloudSource, plan: SelectPlan, *, dataset: str = "") -> Artefac
     start = begin(real, plan)
     _check_expansion(plan, start)
     storage = plan.storage.from_clouds(start.clouds, start.budget)
-    selection = {**selection_facts(start.clouds), **label(storage, plan)}
+    selection = {**selection_facts(start.clouds, plan), **label(storage, plan)}
     return Artefact(
         storage, _metadata(real, plan.protocol, storage, dataset, plan, arm=plan.method, selection=selection)
     )
@@ -104,6 +104,9 @@ def distill(
     storage = plan.storage.from_clouds(start.clouds, start.budget)
     labels = label(storage, plan)
     settings = schedule(spec, objective, storage)
+    if spec.freeze and not loop.frozen(storage.labels, spec.freeze).any():
+        most = int(torch.bincount(storage.labels).max())
+        raise InputError("freeze", f"{spec.freeze} of at most {most} clouds of a class", "a share that is one of them")
     done = loop.distill(
         seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers,
         device=plan.device,
@@ -126,7 +129,7 @@ def distill(
         real, plan.protocol, storage, dataset, plan,
         arm=spec.objective,
         distilled=True,
-        selection={**selection_facts(start.clouds), **labels},
+        selection={**selection_facts(start.clouds, plan), **labels},
         objective={"name": spec.objective, **objective.describe(), **focused},
         settings=settings.model_dump(),
         prepare_seconds=done.prepare_seconds,

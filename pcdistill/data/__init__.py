@@ -1,16 +1,18 @@
 """Files to `PointClouds`: named sets, readers for the layouts in use, the procedural default set."""
 
 from pcdistill.data.catalog import CatalogRow, catalog, info, load, open_streamed
-from pcdistill.data.gathering import any_number, remarks
+from pcdistill.data.gathering import any_number, remarks, skipped
 from pcdistill.data.memory import from_dataset
 from pcdistill.data.project import H5Clouds, write_hdf5
 from pcdistill.data.pyg import from_pyg, to_pyg
+from pcdistill.data.reading import Reading
 from pcdistill.data.splits import last_split, validation_split
 from pcdistill.data.stream import StreamedClouds
 
 __all__ = [
     "CatalogRow",
     "H5Clouds",
+    "Reading",
     "StreamedClouds",
     "any_number",
     "catalog",
@@ -21,6 +23,7 @@ __all__ = [
     "load",
     "open_streamed",
     "remarks",
+    "skipped",
     "to_pyg",
     "validation_split",
     "write_hdf5",

@@ -43,6 +43,7 @@ class Objective(ABC):
     name: ClassVar[str]
     Options: ClassVar[type[ObjectiveOptions]] = ObjectiveOptions
     pace: ClassVar[Mapping[str, float]] = {}  # of `learned`: factors of the learning rate of coordinates
+    partial: ClassVar[Mapping[str, Any]] = {}  # options that serve where a part of the set is frozen
     learns_labels: ClassVar[bool] = False  # whether the loss depends on soft labels beyond their class
     steps: ClassVar[int] = 400  # of the outer loop that serve it well
     seconds: float = 0.0  # that `prepare` took when its results were first computed
@@ -77,6 +78,13 @@ class Objective(ABC):
     def prepared(self, real: CloudSource) -> bool:
         """Whether `prepare` would find in the cache whatever is costly; True where there is nothing of the kind."""
         return True
+
+    def hold(self, frozen: PointClouds) -> bool:
+        """Told, before the first step, of clouds that belong to the set and do not change.
+
+        Whether it keeps them in mind: then `loss` is shown the others only, else these as well, without gradient.
+        """
+        return False
 
     @abstractmethod
     def loss(self, decoded: PointClouds, step: int) -> Tensor:

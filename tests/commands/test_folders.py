@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pcdistill.cli import main
+from pcdistill.data import Reading
 from pcdistill.experiments.cells import Source
 from pcdistill.experiments.sources import clouds_to_test, training_set
 
@@ -39,7 +40,9 @@ def run(*words: object) -> int:
 
 
 def selected(data: object, *more: object) -> int:
-    return run("select", "--data", data, "--clouds-per-class", 1, "--method", "random", "--output", "s.h5", *more)
+    return run(
+        "select", "--data", data, "--clouds-per-class", 1, "--method", "random", "--force", "--output", "s.h5", *more
+    )
 
 
 def test_unequal_clouds_go_through(unequal, capsys):
@@ -83,8 +86,8 @@ def test_small_test_sets_are_tested_at_what_they_have(tmp_path, capsys):
     assert run(*grid) == 2
     assert "c.h5: test clouds of 50 points, expected --test-points 50" in capsys.readouterr().err
     source = Source("c.h5", "tuned", None, None, 50)
-    assert clouds_to_test(source, None).points_per_cloud == 50
-    assert training_set(source, None)[0].points_per_cloud == 50
+    assert clouds_to_test(source, Reading()).points_per_cloud == 50
+    assert training_set(source, Reading())[0].points_per_cloud == 50
 
 
 def test_info_says_the_range(unequal, capsys):
@@ -151,9 +154,12 @@ def test_bad_files_can_be_left_out(unequal, capsys):
     assert run(*convert) == 2
     assert run(*convert, "--skip-bad") == 0
     said = capsys.readouterr()
-    assert "wrote c.h5: 5 + 5 clouds x 16 points, without 2 that cannot be read" in said.out
-    assert said.err.count("pcdistill: left out ") == 2
-    assert run("data", "convert", "c.h5", "--output", "d.h5", "--skip-bad") == 2
+    assert "wrote c.h5: 5 + 5 clouds x 16 points, without 2 that cannot be used" in said.out
+    assert said.err.count("pcdistill: left out: ") == 2
+    assert run("data", "check", unequal) == 2
+    assert f"wrong: {unequal}/train/ball/0.npy: " in capsys.readouterr().out
+    assert run("data", "check", unequal, "--skip-bad", "--least-points", 11) == 0
+    assert capsys.readouterr().out.count("left out: ") == 5  # two are broken, three of the four with ten points are not
 
 
 def test_train_alone(unequal, capsys):

@@ -105,6 +105,18 @@ def test_every_storage_gives_the_processors_numbers(kind: str, tiny_clouds: Poin
     assert waits.total() == {"coded": 2, "voxels": 2}.get(kind, 1), waits
 
 
+def test_frozen_clouds_stay_as_they_are_there_too(tiny_clouds: PointClouds) -> None:
+    settings = DistillSettings(steps=STEPS, lr=0.02, freeze=0.5)
+    found = []
+    for kind in ("points", "voxels"):
+        for device in ("cpu", DEVICE):
+            storage, krr = filled(kind, tiny_clouds, learn=True), objectives["krr"](bank=BANK, targets="all")
+            with accelerator():
+                found.append(distill(tiny_clouds, storage, krr, settings, device=device).losses)
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+
+
 def test_weights_of_clouds_travel_along(tiny_clouds: PointClouds) -> None:
     weights = 0.5 + torch.rand(len(tiny_clouds), generator=torch.Generator().manual_seed(0))
     ours, theirs = filled("points", tiny_clouds), filled("points", tiny_clouds)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not AVAILABLE, reason="this torch lets no device
 
 # Without dropped points, of which copies take the place: which of them is a neighbour is open. With SGD, which does not
 # make much of the last bits of gradients that are almost zero.
-EVERYTHING = Augmentation(scale=1.2, stretch=1.2, shift=0.1, jitter=0.01, tilt=8, rotate="z", mirror=True)
+EVERYTHING = Augmentation(scale=1.2, stretch=1.2, shift=0.1, jitter=0.01, tilt=8, rotate="z", mirror=True, partial=0.3)
 BRIEF = Recipe(
     name="brief", steps=2, batch=4, lr=0.01, augmentation=EVERYTHING, label_smoothing=0.1, optimizer="sgd", bf16=False
 )

@@ -34,7 +34,18 @@ from pcdistill.results.table import accuracy_cell
 from pcdistill.training.recipe import protocol
 from pcdistill.training.trained import load_network
 
-SHORT = ("--networks", "pointnet-small", "--train-steps", "2", "--steps", "1", "--train-seeds", "2")
+SHORT = (
+    "--networks",
+    "pointnet-small",
+    "--train-steps",
+    "2",
+    "--steps",
+    "1",
+    "--distill-seeds",
+    "1",
+    "--train-seeds",
+    "2",
+)
 
 
 class Ran(NamedTuple):
@@ -170,6 +181,25 @@ def test_ctrl_c_ends_with_130_and_saves_what_is_at_work(grid: Compare, tmp_path:
     assert shown == "pcdistill: stopped with 0 of 1 cells done (the same command goes on from there)\n"
     assert [path.suffix for path in written("artefacts/*")] == [".checkpoint"]
     assert not written("cells/*")
+
+
+def test_what_is_done_when_it_is_stopped_can_be_reported(
+    grid: Compare, here: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = grids.carried_out
+
+    def stopped(*asked: Any) -> Iterator[tuple[Job, str | None]]:
+        for ended in real(*asked):
+            yield ended
+            if ended[0].work is grids.carry_out:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(grids, "carried_out", stopped)
+    ran = grid("random herding")
+    assert (ran.code, ran.err.count("stopped with 1 of 2 cells done")) == (130, 1)
+    assert [record.arm for record in read_records(Path("grid/records.jsonl"))] == ["random"]
+    assert main(["report", "grid"]) == 0
+    assert "random" in capsys.readouterr().out
 
 
 def test_sigterm_saves_whole_steps_only(grid: Compare, monkeypatch: pytest.MonkeyPatch, tiny_file: Path) -> None:
@@ -509,7 +539,7 @@ def test_a_set_beside_another_and_one_that_complements_it(
 
 def test_conditions_are_records_of_one_training(grid: Compare, here: list[str], tiny_file: Path) -> None:
     plain = short(str(tiny_file), methods=["random"])
-    spec = short(str(tiny_file), methods=["random", "whole"], conditions=["z", "64"], train_rotation="z", thin=True)
+    spec = short(str(tiny_file), methods=["random", "whole"], conditions=["z", "64"], rotate="z", thin=True)
     found = run_grid(spec)
     facts = [record.model_dump() for record in found]
     assert [(one["arm"], one["condition"]) for one in facts] == [

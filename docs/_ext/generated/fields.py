@@ -68,7 +68,7 @@ def settings(kind: type[BaseModel], defaults: Mapping[str, Any] | None = None, p
     return {
         name: Setting(
             f"`{prefix}{name}`",
-            _default(field, _class_default(field) if defaults is None else defaults[name], _in_toml),
+            _default(field, (defaults or {}).get(name, _class_default(field)), _in_toml),
             " ".join(filter(None, [_type(field.annotation), _limits(field)])),
             field.description or said.get(name, ""),
         )
