@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.wording import NAMES, cells
 from pcdistill.results.record import Record, read_records
-from pcdistill.results.table import Table, accuracy_cell
+from pcdistill.results.table import Table, accuracy_cell, note_of
 
 
 def frontier(records: list[Record], papers: list[dict[str, Any]]) -> str:
@@ -28,7 +28,7 @@ def frontier(records: list[Record], papers: list[dict[str, Any]]) -> str:
         ])  # fmt: skip
     header = ["bytes per class", "protocol", "clouds x points @ bits", "random", "herding", "k-center", "medoids",
               "distilled", "SADM", "3DDP", "whole set"]  # fmt: skip
-    return Table(header, rows).markdown() if rows else ""
+    return Table(header, rows).markdown() + f"\n{note_of(records)}.\n" if rows else ""
 
 
 def _by_size(place: tuple[str, str, str]) -> tuple[str, str, int]:

@@ -11,10 +11,9 @@ from pcdistill.clouds import PointClouds
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_output
-from pcdistill.core.options import Device, Force, Paths, Positional, Seed
+from pcdistill.core.options import Device, Force, Paths, Positional, Reading, Seed
 from pcdistill.core.progress import Say, progress
 from pcdistill.core.registry import nearest
-from pcdistill.data import Reading
 from pcdistill.evaluation import of_classes
 from pcdistill.evaluation.subject import open_set
 from pcdistill.selection import select

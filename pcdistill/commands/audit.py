@@ -11,9 +11,9 @@ from pcdistill.artefact.artefact import Artefact
 from pcdistill.commands.base import Command, tell, warn
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_output
-from pcdistill.core.options import Device, Force, Positional
+from pcdistill.core.options import Device, Force, Positional, Reading
 from pcdistill.core.progress import Say, progress
-from pcdistill.data import Reading
+from pcdistill.data.reading import read
 from pcdistill.evaluation.audit import CHANCE, Findings, audit, rounding
 from pcdistill.evaluation.subject import made_from, told
 
@@ -74,7 +74,7 @@ class Audit(Reading, Command):
         facts, name = artefact.metadata, self.real or artefact.metadata.dataset
         place = self.real or told(name, facts.source_fingerprint, self.source, "--real with the training set")
         real, same = made_from(artefact, str(self.source), self, place)
-        test = self.load(place, "test", points=real.points_per_cloud)  # in the same frame
+        test = read(self, place, "test", points=real.points_per_cloud)  # in the same frame
         tell(real, test)
         with progress("comparing", len(artefact.metadata.class_names)) as report:
             findings = audit(artefact.clouds, real, test, rounding(artefact), report, self.device)

@@ -10,13 +10,14 @@ from pydantic import Field
 from pcdistill.commands.base import Command, tell, warn
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_output
-from pcdistill.core.options import Force, Positional, Seed
+from pcdistill.core.options import Force, Positional, Reading, Seed
 from pcdistill.core.progress import Say
-from pcdistill.data import Reading, catalog, info, write_hdf5
+from pcdistill.data import catalog, info, write_hdf5
 from pcdistill.data.catalog import load_counted
 from pcdistill.data.check import check
 from pcdistill.data.objects import MESH_POINTS
 from pcdistill.data.prepare import Counted, MissingSplit, Wanted
+from pcdistill.data.reading import wanted
 
 
 class Data(Reading, Command):
@@ -43,7 +44,7 @@ class Data(Reading, Command):
         if self.name is None:
             raise InputError(f"data {self.action}", "no data set named", "a catalog name, file or folder")
         if self.action == "info":
-            said = info(self.name, self.root, self.wanted(self.points, self.seed), tell)
+            said = info(self.name, self.root, wanted(self, self.points, self.seed), tell)
             say(json.dumps(said, indent=2))
             return
         if self.action == "check":
@@ -60,7 +61,7 @@ class Data(Reading, Command):
         Raises:
             InputError: anything is wrong.
         """
-        found = check(name, self.wanted(self.points, self.seed), self.root)
+        found = check(name, wanted(self, self.points, self.seed), self.root)
         for line in found.facts:
             say(line)
         for line in found.faults:
@@ -72,10 +73,10 @@ class Data(Reading, Command):
 
     def _convert(self, name: str, output: Path, say: Say) -> None:
         """Write both splits, or the one that there is, at one number of points."""
-        wanted = self.wanted(self.points, self.seed)
-        found = self._splits(name, wanted)
+        how = wanted(self, self.points, self.seed)
+        found = self._splits(name, how)
         if len({one.clouds.points_per_cloud for one in found.values()}) > 1:
-            found = self._splits(name, replace(wanted, points=MESH_POINTS))
+            found = self._splits(name, replace(how, points=MESH_POINTS))
         train, test = found["train"].clouds, found["test"].clouds if "test" in found else None
         numbers = {split: one.numbers for split, one in found.items() if one.numbers is not None}
         numbers = {} if all((each == train.points_per_cloud).all() for each in numbers.values()) else numbers

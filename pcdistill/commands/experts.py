@@ -12,9 +12,9 @@ from pcdistill.condense.plan import objective_of
 from pcdistill.condense.spec import DistillSpec
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import cache_root
-from pcdistill.core.options import Device, Engine, Seed, Workers
+from pcdistill.core.options import Device, Engine, Reading, Seed, Workers
 from pcdistill.core.progress import Say, progress
-from pcdistill.data import Reading
+from pcdistill.data.reading import read
 from pcdistill.experiments.engine import Job, carried_out
 from pcdistill.matching.experts import ExpertConfig, estimate, missing_experts, record_expert, record_experts
 
@@ -52,7 +52,7 @@ class Experts(Reading, Command):
 
     def run(self, say: Say) -> None:
         config = self.config()
-        loaded = self.load(self.data)
+        loaded = read(self, self.data)
         tell(loaded)
         real = placed(loaded, self.device)
         cost = estimate(real, config)
@@ -77,4 +77,4 @@ class Experts(Reading, Command):
 
 
 def _expert(asked: Experts, config: ExpertConfig, k: int) -> None:
-    record_expert(placed(asked.load(asked.data), asked.device), config, k)
+    record_expert(placed(read(asked, asked.data), asked.device), config, k)

@@ -11,9 +11,9 @@ from pcdistill.clouds import PointClouds
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_other, check_output
-from pcdistill.core.options import Force, Positional, Seed
+from pcdistill.core.options import Force, Positional, Reading, Seed
 from pcdistill.core.progress import Say, progress
-from pcdistill.data import Reading
+from pcdistill.data.reading import read
 from pcdistill.evaluation.subject import open_set
 from pcdistill.export import (
     NETWORK_FILES,
@@ -78,7 +78,7 @@ class Export(Reading, Command):
             raise InputError("split", f"of an artefact ({self.source})", "a data set")
         if not self.output.is_dir():
             check_output(self.output, self.force)
-        clouds = self.load(self.source, self.split, seed=self.seed) if artefact is None else artefact.clouds
+        clouds = read(self, self.source, self.split, seed=self.seed) if artefact is None else artefact.clouds
         if artefact is None:
             tell(clouds)
         colours = height_colouring(clouds) if self.colour == "height" else None

@@ -11,9 +11,10 @@ from pcdistill.artefact.artefact import Artefact, finesse
 from pcdistill.clouds import CloudSource
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Force, Streamed
-from pcdistill.data import Reading, any_number
+from pcdistill.core.options import Force, Reading, Streamed
+from pcdistill.data import any_number
 from pcdistill.data.places import remember
+from pcdistill.data.reading import read, stream
 from pcdistill.evaluation import split
 from pcdistill.training.recipe import EvaluationProtocol
 
@@ -33,9 +34,9 @@ class Making(Reading, Command):
         They are in memory, or with `stream` an open file. A folder gives them `points` points at least.
         """
         if not self.stream:
-            clouds = self.load(self.data)
+            clouds = read(self, self.data)
             if points is not None and points > clouds.points_per_cloud and any_number(clouds):
-                clouds = self.load(self.data, points=points)
+                clouds = read(self, self.data, points=points)
             tell(clouds)
             whole = split(clouds, protocol)[0]
             remember(whole.fingerprint(), self.data)
@@ -43,7 +44,7 @@ class Making(Reading, Command):
             return
         if protocol.grid is not None:
             raise InputError("protocol", f"{protocol.name}, which holds clouds out, with --stream", "a set in memory")
-        with self.stream_of(self.data) as real:
+        with stream(self, self.data) as real:
             tell(real)
             yield real
             remember(real.fingerprint(), self.data)  # which takes a pass over the file, unless it was asked for

@@ -73,8 +73,8 @@ class Train(TrainingSpec, SupervisionSpec, Command):
                 supervision=watched,
             )  # fmt: skip
         taught = {} if supervision is None else supervision.describe()
-        source = {"dataset": set_name(training.dataset), "source_fingerprint": training.source_fingerprint}
-        save_network(self.output, trained._replace(**source, taught=taught))
+        trained = trained._replace(dataset=set_name(training.dataset), source_fingerprint=training.source_fingerprint)
+        save_network(self.output, trained._replace(taught=taught))
         if isinstance(supervision, OnPolicy):
             say(f"the teacher labelled {supervision.calls.clouds:,} clouds in {supervision.calls.seconds:.1f} s")
         if notes:

@@ -11,9 +11,9 @@ from pcdistill.artefact.artefact import Artefact, exhibit_of
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_other, check_output
-from pcdistill.core.options import Force, Positional
+from pcdistill.core.options import Force, Positional, Reading
 from pcdistill.core.progress import Say
-from pcdistill.data import Reading
+from pcdistill.data.reading import read
 from pcdistill.evaluation.subject import open_set
 from pcdistill.results.record import read_records
 from pcdistill.results.table import accuracy_cell
@@ -135,7 +135,7 @@ class View(Reading, Command):
             clouds = standing(made[chosen(made, self.class_, self._columns)])
             exhibit = Exhibit(f"{self.source}, {self.split}", clouds, (clouds.points,))
         if self.real is not None:
-            real = self.load(self.real)
+            real = read(self, self.real)
             tell(real)
             exhibit = exhibit.beside(real, self.real)
         if self.model is not None:

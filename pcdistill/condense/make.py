@@ -40,9 +40,8 @@ def select(real: CloudSource, plan: SelectPlan, *, dataset: str = "") -> Artefac
     _check_expansion(plan, start)
     storage = plan.storage.from_clouds(start.clouds, start.budget)
     selection = {**selection_facts(start.clouds, plan), **label(storage, plan)}
-    return Artefact(
-        storage, _metadata(real, plan.protocol, storage, dataset, plan, arm=plan.method, selection=selection)
-    )
+    metadata = _metadata(real, plan.protocol, storage, dataset, plan, arm=plan.method, selection=selection)
+    return Artefact(storage, metadata, teacher=plan.kept)
 
 
 def pack(
@@ -135,7 +134,7 @@ def distill(
         prepare_seconds=done.prepare_seconds,
         distill_seconds=selecting + done.seconds,
     )  # fmt: skip
-    return Artefact(storage, metadata, done.losses, snapshots)
+    return Artefact(storage, metadata, done.losses, snapshots, plan.kept)
 
 
 def _check_expansion(plan: SelectPlan, start: Start) -> None:
@@ -203,6 +202,7 @@ def _metadata(
         hardware=hardware("cpu" if plan is None else plan.device),
         created=utc_now(),
         expansion=None if plan is None or plan.expansion is None else plan.expansion.model_dump(mode="json"),
+        teacher=None if plan is None or plan.kept is None else plan.kept.facts.model_dump(mode="json"),
     )
 
 

@@ -4,7 +4,7 @@ This is the only place of `condense` that looks names up; below it nothing is lo
 """
 
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 from pcdistill.artefact.expansion import Expansion
 from pcdistill.condense.spec import BudgetSpec, DistillSpec, SelectSpec, SetSpec
@@ -15,7 +15,7 @@ from pcdistill.matching import Objective, objectives
 from pcdistill.matching.surrogates import check_networks
 from pcdistill.selection import check_features, check_skip, selectors, usual_features
 from pcdistill.storage import Storage, storages
-from pcdistill.teaching import Focus, Teacher, read_teacher
+from pcdistill.teaching import Focus, KeptTeacher, Teacher, read_teacher
 from pcdistill.training.recipe import EvaluationProtocol, protocol
 
 
@@ -32,6 +32,7 @@ class SelectPlan:
         skip: of every class, the share of the hardest clouds that is left out; None: as the method likes.
         teacher: who gives soft labels; None for hard ones, or learned ones that start from their class.
         expansion: what networks are trained on besides; None for nothing.
+        kept: the teacher as the file will hold it; None for none.
         device: where networks and what is learned are.
     """
 
@@ -43,6 +44,7 @@ class SelectPlan:
     skip: float | None
     teacher: Teacher | None
     expansion: Expansion | None
+    kept: KeptTeacher | None
     device: str
 
 
@@ -74,12 +76,13 @@ def resolve(spec: SelectSpec | DistillSpec, device: str = "cpu") -> SelectPlan |
     spec.check_budget()
     device = resolved(device)
     storage, teacher, expansion = storage_of(spec), teacher_of(spec, device), spec.expansion()
+    kept = KeptTeacher.of(teacher) if teacher is not None and spec.labels == "network" else None
     if isinstance(spec, SelectSpec):
         features = spec.features or usual_features(selectors[spec.method])
         check_features(features)
         check_skip(spec.method, spec.skip)
         return SelectPlan(
-            spec, protocol_of(spec), storage, spec.method, features, spec.skip, teacher, expansion, device
+            spec, protocol_of(spec), storage, spec.method, features, spec.skip, teacher, expansion, kept, device
         )  # fmt: skip
     features = usual_features(selectors[spec.init])
     if spec.rate and storage.rate is Storage.rate:
@@ -89,8 +92,8 @@ def resolve(spec: SelectSpec | DistillSpec, device: str = "cpu") -> SelectPlan |
             "freeze", f"in storage {storage.name}, whose clouds share numbers", "one that stores each alone"
         )
     return DistillPlan(
-        spec, protocol_of(spec), storage, spec.init, features, None, teacher, expansion, device, objective_of(spec),
-        focus_of(spec, device),
+        spec, protocol_of(spec), storage, spec.init, features, None, teacher, expansion, kept, device,
+        objective_of(spec), focus_of(spec, device),
     )  # fmt: skip
 
 
@@ -137,14 +140,14 @@ def teacher_of(spec: SetSpec, device: str) -> Teacher | None:
         InputError: one that is missing, not wanted or not readable; a temperature without one.
     """
     if not spec.teacher:
-        if spec.labels == "teacher":
+        if spec.labels in ("teacher", "network"):
             raise InputError("labels", f"{spec.labels!r} and no --teacher", "a network written by pcdistill train")
         if spec.temperature != 1:
             raise InputError("temperature", f"{spec.temperature} and no --teacher", "both or neither")
         return None
     if spec.labels == "hard":
         found = f"{', '.join(map(str, spec.teacher))} with hard labels"
-        raise InputError("teacher", found, "--labels teacher (or, distilling, learned)")
+        raise InputError("teacher", found, "--labels teacher or network (or, distilling, learned)")
     return read_teacher(spec.teacher, spec.temperature, device)
 
 
@@ -172,11 +175,13 @@ def objective_of(spec: DistillSpec) -> Objective:
             "labels", f"learned with objective {spec.objective}, which sees classes only", f"one of {able}"
         )
     given = {"networks": spec.members, "network": spec.surrogate, "seed": spec.seed}
-    bank = {key: value for key, value in given.items() if value is not None}
-    if poses := spec.asked():  # networks that see the real set see it so, too
+    bank: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    usual: Any = kind.Options()
+    poses = spec.asked()
+    if poses and hasattr(usual.bank, "augmentation"):  # networks that see the real set see it so, too
         bank["augmentation"] = poses
-    turned = {"augmentation": poses} if poses and "augmentation" in kind.Options.model_fields else {}
-    usual = {**(kind.partial if spec.freeze else {}), "bank": bank, **turned}
-    made = kind(seed=spec.seed, **merged(usual, spec.options))
+    turned = {"augmentation": poses} if poses and hasattr(usual, "augmentation") else {}
+    own = kind.partial if spec.freeze else {}
+    made = kind(seed=spec.seed, **merged({**own, "bank": bank, **turned}, spec.options))
     check_networks(made.options.bank.network)
     return made

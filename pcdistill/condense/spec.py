@@ -14,7 +14,7 @@ from pcdistill.core.registry import nearest
 from pcdistill.matching import objectives
 from pcdistill.selection import selectors
 from pcdistill.storage.base import check_bits
-from pcdistill.storage.budget import FLOAT32_CLOUD, Quota
+from pcdistill.storage.budget import FLOAT32_CLOUD
 from pcdistill.training.augment import Poses
 
 
@@ -74,7 +74,7 @@ class BudgetSpec(Options):
         Field(description="parameterisation (default: of bytes voxels, coded if bits are given; of clouds points)"),
     ] = None
     quota: Annotated[
-        Quota | Literal["gain"],
+        Literal["even", "root", "proportional", "gain"],
         Field(
             description="shares of the classes: even, by their sizes, by the root of these, or by what one more cloud "
             "gains"
@@ -126,12 +126,18 @@ class SetSpec(BudgetSpec, Poses):
     """How the clouds of a set are labelled; soft labels take a byte per cloud and class, or are coded."""
 
     labels: Annotated[
-        Literal["hard", "learned", "teacher"],
-        Field(description="one class a cloud, or probabilities: learned, or a teacher's for the final clouds"),
+        Literal["hard", "learned", "teacher", "network"],
+        Field(
+            description="one class a cloud, or probabilities: learned, or a teacher's for the final clouds, or those "
+            "that the teacher itself, kept in the file, gives while networks are trained"
+        ),
     ] = "hard"
     teacher: Annotated[
         Paths,
-        Field(description="network (.safetensors), or several, that give soft labels, or the first of learned ones"),
+        Field(
+            description="network (.safetensors), or several, that give soft labels, or the first of learned ones; or "
+            "one to be kept in the file"
+        ),
     ] = ()
     temperature: Annotated[
         float, Field(gt=0, allow_inf_nan=False, description="that the teacher's logits are divided by")
@@ -167,8 +173,11 @@ class SelectSpec(SetSpec):
     """Choose real clouds (a coreset) and store them at the same budget as a synthetic set."""
 
     labels: Annotated[
-        Literal["hard", "teacher"],
-        Field(description="one class a cloud, or the probabilities that a teacher gives it"),
+        Literal["hard", "teacher", "network"],
+        Field(
+            description="one class a cloud, or the probabilities that a teacher gives it, or those that the teacher "
+            "itself, kept in the file, gives while networks are trained"
+        ),
     ] = "hard"
     method: Annotated[str, Field(description=", ".join(selectors))] = "medoid"
     features: Annotated[

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from pydantic import JsonValue
@@ -16,14 +16,12 @@ from pcdistill.condense.shape import POINTS as SHAPE_POINTS
 from pcdistill.condense.shape import measured, ranked, sides
 from pcdistill.condense.spec import BITS, POINTS, SIDE, SetSpec
 from pcdistill.core.errors import InputError
-from pcdistill.selection import class_gains, counts_by_gain, describer, select, watch
+from pcdistill.selection import class_gains, counts_by_gain, describer, remembered, select, watch
 from pcdistill.storage import Budget, Storage
 from pcdistill.storage.budget import Choose, Filled, Shape, Share, Soften, counts_at, counts_within, fill
 from pcdistill.storage.labels import smoothed, soften_by
 from pcdistill.storage.voxels import POINTS as GRID_POINTS
 from pcdistill.storage.voxels import SIDES, axis_bits
-
-T = TypeVar("T")
 
 # Probability of the own class that learned labels start from without a teacher, before it is rounded to a byte.
 OWN = 0.9
@@ -38,7 +36,7 @@ class Start(NamedTuple):
     clouds: PointClouds
     budget: Budget
     kind: type[Storage]
-    nbytes: int | None  # of all classes, where the budget is one in bytes
+    nbytes: int | None  # of the clouds of all classes, where the budget is one in bytes
 
 
 def chooser(
@@ -54,9 +52,9 @@ def chooser(
 
     Networks are on the device.
     """
-    watched = _remembered(partial(watch, seed=seed, device=device))
+    watched = remembered(partial(watch, seed=seed, device=device))
     describe, name = describer(features, len(real.class_names), seed, watched, device)
-    described, costs = _remembered(describe), None if costs is None else _remembered(costs)
+    described, costs = remembered(describe), None if costs is None else remembered(costs)
 
     def choose(counts: tuple[int, ...], points: int) -> PointClouds:
         return select(
@@ -65,19 +63,6 @@ def chooser(
         )  # fmt: skip
 
     return choose
-
-
-def _remembered(describe: Callable[[CloudSource], T]) -> Callable[[CloudSource], T]:
-    """What is chosen from depends on labels and seed alone, so that it need not be described again for other counts."""
-    memo: dict[int, T] = {}
-
-    def described(part: CloudSource) -> T:
-        key = len(part.labels)
-        if key not in memo:
-            memo[key] = describe(part)
-        return memo[key]
-
-    return described
 
 
 def begin(real: CloudSource, plan: SelectPlan) -> Start:
@@ -89,8 +74,13 @@ def begin(real: CloudSource, plan: SelectPlan) -> Start:
     if plan.teacher is not None:
         plan.teacher.check(real.class_names)
     spec, kind, classes = plan.spec, plan.storage, len(real.class_names)
-    soften = None if spec.labels == "hard" else partial(label, plan=plan)
+    soften = None if spec.labels in ("hard", "network") else partial(label, plan=plan)
     nbytes = spec.total_bytes(classes, len(real.labels) * real.points_per_cloud * 12)
+    if nbytes is not None and plan.kept is not None:
+        nbytes -= plan.kept.nbytes
+        if nbytes < classes:
+            found = f"{nbytes + plan.kept.nbytes:,} of all classes, of which the teacher takes {plan.kept.nbytes:,}"
+            raise InputError("bytes", found, "more, or a smaller teacher")
     if nbytes is None:
         shape = Shape(spec.points or POINTS, spec.bits or BITS)
         if kind.dense:
@@ -207,7 +197,7 @@ def selection_facts(chosen: PointClouds, plan: SelectPlan) -> dict[str, JsonValu
 def label(storage: Storage, plan: SelectPlan) -> dict[str, JsonValue]:
     """Give `storage` the labels that the plan asks for; what an artefact says of them."""
     kind, teacher = plan.spec.labels, plan.teacher
-    if kind == "hard":
+    if kind in ("hard", "network"):
         return {}
     if teacher is None:
         storage.soften(smoothed(storage.labels, len(storage.class_names), OWN), learn=True)

@@ -92,6 +92,11 @@ class Grown(Options):
         return values
 
 
+def every(options: BaseModel) -> dict[str, Any]:
+    """All fields of options, those of options in them too, whether they are written or not."""
+    return {name: every(value) if isinstance(value, BaseModel) else value for name, value in options}
+
+
 def refusal(
     error: ValidationError,
     place: object,
@@ -229,3 +234,12 @@ Paths = Annotated[
     tuple[Path, ...], BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value])
 ]
 """One path or several; a single one need not be in a list."""
+
+
+class Reading(Options):
+    """Where sets lie, and how they are read: flags that mean the same in every command."""
+
+    root: Root = None
+    up_axis: UpAxis = None
+    least_points: LeastPoints = 1
+    skip_bad: SkipBad = False

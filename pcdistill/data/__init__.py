@@ -5,14 +5,12 @@ from pcdistill.data.gathering import any_number, remarks, skipped
 from pcdistill.data.memory import from_dataset
 from pcdistill.data.project import H5Clouds, write_hdf5
 from pcdistill.data.pyg import from_pyg, to_pyg
-from pcdistill.data.reading import Reading
 from pcdistill.data.splits import last_split, validation_split
 from pcdistill.data.stream import StreamedClouds
 
 __all__ = [
     "CatalogRow",
     "H5Clouds",
-    "Reading",
     "StreamedClouds",
     "any_number",
     "catalog",

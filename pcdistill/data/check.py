@@ -28,6 +28,7 @@ from pcdistill.data.prepare import (
     z_up,
 )
 
+FEW = 32  # points that hardly tell a shape
 SAMPLED = 256  # points of a mesh that its spread is told by
 Digests = dict[str, tuple[str, str, str]]  # of a content: split, class and name of what was met first
 
@@ -122,7 +123,7 @@ def _check_folder(seen: Survey, met: _Met) -> None:
         files = _files(seen, split, met.wanted.seed, findings)
         if files is None:
             continue
-        numbers, counts = list[int](), Counter[str]()
+        numbers, counts = dict[str, int](), Counter[str]()
         for name, file in tracked(files, f"checking {seen.path.name} {split}"):
             counts[name] += 1
             try:
@@ -130,10 +131,11 @@ def _check_folder(seen: Survey, met: _Met) -> None:
             except InputError as problem:
                 met.bad(str(problem))
                 continue
-            numbers += [] if look.points is None else [look.points]
-            met.note(look.content, split, name, file.relative_to(seen.path).as_posix())
+            place = file.relative_to(seen.path).as_posix()
+            numbers |= {} if look.points is None else {place: look.points}
+            met.note(look.content, split, name, place)
             met.stands(name, look.spread)
-        findings.facts.append(_summary(split, counts, numbers))
+        findings.facts.extend([_summary(split, counts, list(numbers.values())), *_few(numbers)])
     texts = {"left_out": "no objects, left out: {}", "passed_over": "no classes, passed over: {}", "remarks": "{}"}
     findings.facts.extend(texts[fact].format(said) for fact, said in seen.facts().items())
 
@@ -195,8 +197,16 @@ def _check_file(name: str, root: str | os.PathLike[str] | None, met: _Met) -> No
             met.note(one.numpy().tobytes(), split, names[place], f"{split} cloud {place}")
             met.stands(names[place], spread(one.numpy()))
         stored = [clouds.points_per_cloud] if numbers is None else numbers.tolist()
-        findings.facts.append(_summary(split, Counter(names), stored))
+        few = _few({f"{split} cloud {place}": number for place, number in enumerate(stored)})
+        findings.facts.extend([_summary(split, Counter(names), stored), *few])
         findings.facts.extend(line for line in remarks(clouds) if line not in findings.facts)
+
+
+def _few(numbers: dict[str, int]) -> list[str]:
+    """A line on clouds that have hardly any points, if others have more."""
+    few = sorted((points, place) for place, points in numbers.items() if points < FEW <= max(numbers.values()))
+    listed = ", ".join(f"{place} {points}" for points, place in few)
+    return [f"fewer than {FEW} points (--least-points {FEW} --skip-bad goes on without): {listed}"] if few else []
 
 
 def _summary(split: str, counts: Counter[str], numbers: list[int]) -> str:

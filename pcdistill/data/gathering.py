@@ -105,7 +105,8 @@ def remarks(*sets: CloudSource) -> list[str]:
         count, total = sum(int(one.provenance["filled"]) for one in filled), sum(len(one.labels) for one in sets)
         least = min(int(one.provenance["least_points"]) for one in filled)
         points = " and ".join(sorted({str(one.points_per_cloud) for one in filled}))
-        lines.append(f"{count} of {total} clouds filled up to {points} points by repeats, the smallest has {least}")
+        said = f"{count} of {total} clouds filled up to {points} points by repeats, the smallest has {least}"
+        lines.append(f"{said} (--least-points)")
     for fact, text in (
         ("left_out", "files left out, as they are no objects: {}"),
         ("passed_over", "passed over, as no classes: {}"),

@@ -18,8 +18,9 @@ def spread(points: Floats) -> NDArray[np.float64]:
     wide = points.astype(np.float64)
     wide /= max(np.abs(wide).max(), np.finfo(np.float64).tiny)
     wide -= wide.mean(axis=0)
-    found = wide.T @ wide
-    return found / max(np.trace(found), np.finfo(np.float64).tiny)
+    found: NDArray[np.float64] = wide.T @ wide
+    found /= max(np.trace(found), np.finfo(np.float64).tiny)
+    return found
 
 
 def turned(spreads: Sequence[NDArray[np.float64]], labels: Sequence[str]) -> Literal["none", "z", "so3"]:

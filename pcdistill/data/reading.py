@@ -1,37 +1,29 @@
-"""How data sets are read, as every command that reads some asks it."""
+"""Data sets read as a command is asked to read them."""
 
 from pcdistill.clouds import PointClouds
-from pcdistill.core.options import LeastPoints, Options, Root, SkipBad, UpAxis
+from pcdistill.core.options import Reading
 from pcdistill.data.catalog import load, open_streamed
 from pcdistill.data.prepare import Wanted
 from pcdistill.data.stream import StreamedClouds
 
 
-class Reading(Options):
-    """Where sets lie, and how they are read: flags that mean the same in every command."""
+def read(
+    asked: Reading, name: str, split: str = "train", *, points: int | None = None, at_most: bool = False, seed: int = 0
+) -> PointClouds:
+    """As `data.load`."""
+    return load(
+        name, split, root=asked.root, points=points, seed=seed, at_most=at_most, up_axis=asked.up_axis,
+        least_points=asked.least_points, skip_bad=asked.skip_bad,
+    )  # fmt: skip
 
-    root: Root = None
-    up_axis: UpAxis = None
-    least_points: LeastPoints = 1
-    skip_bad: SkipBad = False
 
-    def load(
-        self, name: str, split: str = "train", *, points: int | None = None, at_most: bool = False, seed: int = 0
-    ) -> PointClouds:
-        """As `data.load`."""
-        return load(
-            name, split, root=self.root, points=points, seed=seed, at_most=at_most, up_axis=self.up_axis,
-            least_points=self.least_points, skip_bad=self.skip_bad,
-        )  # fmt: skip
+def stream(asked: Reading, name: str, split: str = "train") -> StreamedClouds:
+    """As `data.open_streamed`."""
+    return open_streamed(
+        name, split, root=asked.root, up_axis=asked.up_axis, least_points=asked.least_points, skip_bad=asked.skip_bad
+    )
 
-    def stream_of(self, name: str, split: str = "train") -> StreamedClouds:
-        """As `data.open_streamed`."""
-        return open_streamed(
-            name, split, root=self.root, up_axis=self.up_axis, least_points=self.least_points, skip_bad=self.skip_bad
-        )
 
-    def wanted(self, points: int | None = None, seed: int = 0) -> Wanted:
-        """For readers of layouts."""
-        return Wanted(
-            points, seed=seed, up_axis=self.up_axis, least_points=self.least_points, skip_bad=self.skip_bad
-        )  # fmt: skip
+def wanted(asked: Reading, points: int | None = None, seed: int = 0) -> Wanted:
+    """For readers of layouts."""
+    return Wanted(points, seed=seed, up_axis=asked.up_axis, least_points=asked.least_points, skip_bad=asked.skip_bad)

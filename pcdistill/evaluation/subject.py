@@ -14,10 +14,11 @@ from pydantic import Field, model_validator
 from pcdistill.artefact.artefact import Artefact, stored_protocol
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Device, Options, Paths, Positional
-from pcdistill.data import Reading, any_number
+from pcdistill.core.options import Device, Options, Paths, Positional, Reading
+from pcdistill.data import any_number
 from pcdistill.data.catalog import CATALOG
 from pcdistill.data.places import remember, remembered
+from pcdistill.data.reading import read
 from pcdistill.evaluation.conditions import TestSets
 from pcdistill.evaluation.sweep import split
 from pcdistill.export import NETWORK_FILES, load_model
@@ -127,7 +128,7 @@ class Training:
         dataset: name of the data set that it was made from, or is.
         source_fingerprint: of the training clouds of that set, as far as it is known.
         protocol: how networks are trained on it, or were.
-        supervision: the teacher that is asked for, if any.
+        supervision: the teacher that is asked for, or is in the file, if any.
     """
 
     source: str
@@ -196,7 +197,7 @@ def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
     if artefact is None:
         temperature, dataset = None, spec.source
         protocol = _protocol(spec, protocol_called(spec.protocol or "tuned"), None)
-        made = clouds = spec.load(spec.source, points=points or protocol.test_points, at_most=points is None)
+        made = clouds = read(spec, spec.source, points=points or protocol.test_points, at_most=points is None)
         fingerprint = clouds.fingerprint()
         remember(fingerprint, spec.source)
     else:
@@ -209,7 +210,8 @@ def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
         made, clouds, fingerprint = artefact, artefact.training_clouds, artefact.metadata.source_fingerprint
     supervision = None
     if isinstance(spec, SupervisionSpec):
-        supervision = _supervision(spec, clouds, temperature, protocol, spec.device)
+        kept = None if artefact is None else _kept(artefact, protocol, spec.device)
+        supervision = _supervision(spec, clouds, temperature, protocol, kept, spec.device)
     return Training(
         source=spec.source, made=made, training_clouds=clouds, dataset=dataset, source_fingerprint=fingerprint,
         protocol=protocol, supervision=supervision,
@@ -243,17 +245,17 @@ def open_subject(spec: SubjectSpec, *, real: bool = False) -> Subject:
         return Subject(**opened, test=test, validation=validation, real=training.made)
     if protocol.grid is None and not real:
         return Subject(**opened, test=test)
-    whole = spec.load(dataset, points=training.protocol.test_points, at_most=True)
+    whole = read(spec, dataset, points=training.protocol.test_points, at_most=True)
     return Subject(**opened, test=test, validation=_held_out(training.made, whole, protocol, spec.source), real=whole)
 
 
 def _test_set(spec: SubjectSpec, dataset: str) -> PointClouds:
     """The test split, all stored points of its clouds; of a folder at least those that are asked for."""
-    test = spec.load(dataset, "test")
+    test = read(spec, dataset, "test")
     if spec.test_points is not None and spec.test_points > test.points_per_cloud:
         if not any_number(test):
             raise InputError("test_points", f"{spec.test_points} of {test.points_per_cloud} stored", "at most as many")
-        return spec.load(dataset, "test", points=spec.test_points)
+        return read(spec, dataset, "test", points=spec.test_points)
     return test
 
 
@@ -274,7 +276,7 @@ def open_set(name: str, reading: Reading, split: str = "train", points: int | No
     Raises:
         InputError: neither, or a file that cannot be read.
     """
-    return Artefact.load_if_one(name) or reading.load(name, split, points=points)
+    return Artefact.load_if_one(name) or read(reading, name, split, points=points)
 
 
 def open_test_sets(names: Iterable[str], reading: Reading) -> TestSets:
@@ -283,7 +285,7 @@ def open_test_sets(names: Iterable[str], reading: Reading) -> TestSets:
     Raises:
         InputError: one that is not there.
     """
-    return {name: reading.load(name, "test") for name in names}
+    return {name: read(reading, name, "test") for name in names}
 
 
 def made_from(artefact: Artefact, place: str, reading: Reading, data: str | None = None) -> tuple[PointClouds, bool]:
@@ -297,10 +299,10 @@ def made_from(artefact: Artefact, place: str, reading: Reading, data: str | None
     """
     facts, protocol = artefact.metadata, stored_protocol(artefact, place)
     data = data or told(facts.dataset, facts.source_fingerprint, place, "--real with the training set")
-    whole = reading.load(data)
+    whole = read(reading, data)
     sizes = [None, *([protocol.test_points] if protocol.test_points < whole.points_per_cloud else [])]
     for size in sizes:
-        clouds = whole if size is None else reading.load(data, points=size)
+        clouds = whole if size is None else read(reading, data, points=size)
         if (part := split(clouds, protocol)[0]).fingerprint() == facts.source_fingerprint:
             return part, True
     return whole, False
@@ -338,7 +340,12 @@ def _protocol(spec: TrainingSpec, protocol: EvaluationProtocol, temperature: flo
 
 
 def _supervision(
-    spec: SupervisionSpec, clouds: PointClouds, temperature: float | None, protocol: EvaluationProtocol, device: str
+    spec: SupervisionSpec,
+    clouds: PointClouds,
+    temperature: float | None,
+    protocol: EvaluationProtocol,
+    kept: Online | None,
+    device: str,
 ) -> Online | OnPolicy | None:
     """The teacher that is asked for; settings of soft labels are refused where there are none.
 
@@ -347,15 +354,16 @@ def _supervision(
         clouds: the training set.
         temperature: of its labels, where they are another teacher's.
         protocol: of the student.
+        kept: the teacher in the set's file, if there is one: who is asked for takes its place.
         device: where the teacher is asked.
     """
     soft = clouds.labels.ndim == 2
     if not spec.teacher:
-        if spec.loss() and not soft:
+        if spec.loss() and not soft and kept is None:
             raise InputError(
                 " and ".join(spec.loss()), "given, but labels are hard", "--teacher, or a set with soft labels"
             )
-        return None
+        return kept
     teacher = read_teacher(spec.teacher, protocol.recipe.temperature, device)
     teacher.check(clouds.class_names)
     options = spec.on_policy()
@@ -366,6 +374,12 @@ def _supervision(
         reason = f"{protocol.recipe.temperature:g} with --policy"
         raise InputError("temperature", reason, f"{temperature:g}, that of the set's labels")
     return OnPolicy(teacher, options)
+
+
+def _kept(artefact: Artefact, protocol: EvaluationProtocol, device: str) -> Online | None:
+    """The teacher in an artefact's file, at the temperature of its students, on a device."""
+    kept = artefact.supervision
+    return None if kept is None else Online(kept.teacher._replace(temperature=protocol.recipe.temperature).to(device))
 
 
 def _held_out(artefact: Artefact, whole: PointClouds, protocol: EvaluationProtocol, place: str) -> PointClouds | None:

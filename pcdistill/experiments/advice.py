@@ -5,8 +5,8 @@ from functools import partial
 
 from pcdistill.core.environment import hardware
 from pcdistill.core.files import atomic
+from pcdistill.core.options import Reading
 from pcdistill.core.progress import Say
-from pcdistill.data import Reading
 from pcdistill.evaluation import mean_std
 from pcdistill.experiments.search import Search, Task, TeachersSpec
 from pcdistill.results.plots import Curve, accuracy_plot

@@ -18,10 +18,9 @@ from pcdistill.condense.plan import objective_of, protocol_of, storage_of
 from pcdistill.condense.spec import BudgetSpec, DistillSpec, SelectSpec
 from pcdistill.core.environment import versions
 from pcdistill.core.errors import InputError
-from pcdistill.data import Reading
 from pcdistill.evaluation import parse_conditions
 from pcdistill.experiments.budgets import budget_text, class_bytes, parse_budget
-from pcdistill.experiments.spec import HARD, Arm, GridSpec, Labels, Product, TeacherSpec
+from pcdistill.experiments.spec import HARD, READING, Arm, GridSpec, Labels, Product, TeacherSpec
 from pcdistill.models import networks
 from pcdistill.results.record import PRESET, WHOLE
 from pcdistill.training.augment import Poses
@@ -290,9 +289,9 @@ def set_task(cell: Cell, spec: GridSpec, digests: Digests) -> SetTask:
     if arm.focus is not None:
         focus = set_task(_other(cell, arm.focus, spec), spec, digests)
         settings["focus"] = [focus.settings, cell.protocol(spec).model_dump(mode="json")]
-    if labels is not None and labels.by == "stored":
+    if labels is not None and labels.by != "online":
         teacher = _teacher(cell, spec, digests)
-        settings["teacher"] = [teacher.settings, labels.temperature]
+        settings["teacher"] = [teacher.settings, labels.temperature, *(["file"] if labels.by == "file" else [])]
     return SetTask(cell, given, settings, focus, teacher)
 
 
@@ -342,7 +341,7 @@ def command(cell: Cell, spec: GridSpec) -> str:
     words = ["pcdistill", "compare"]
     values: dict[str, Any] = {
         **{key: getattr(cell.product, key) for key in Product.by_key()},
-        **{key: getattr(spec, key) for key in Reading.model_fields if key != "root"},
+        **{key: getattr(spec, key) for key in READING},
         "data": [set_name(cell.data)], "methods": [cell.arm], "labels": [cell.labels], "budgets": [], "storages": [],
         "networks": [cell.network] if cell.product.networks else [], "facts": {}, "output": spec.output.resolve().name,
         "device": spec.device,

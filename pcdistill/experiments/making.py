@@ -57,7 +57,8 @@ def _made(task: SetTask, spec: GridSpec, real: PointClouds, checkpoint: Path) ->
     given, labels = task.given, spec.label(task.cell.labels)
     if task.teacher is not None and labels is not None:
         path = teacher_file(task.teacher, spec)
-        labelling = {"labels": "teacher", "teacher": (path,), "temperature": labels.temperature}
+        kind = "network" if labels.by == "file" else "teacher"
+        labelling = {"labels": kind, "teacher": (path,), "temperature": labels.temperature}
         given = given.model_copy(update=labelling)
     if isinstance(given, SelectSpec):
         return making.select(real, resolve(given, spec.device), dataset=task.cell.data)

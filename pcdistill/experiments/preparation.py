@@ -12,7 +12,9 @@ from pcdistill.clouds import PointClouds
 from pcdistill.core.environment import versions
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_writable
-from pcdistill.data import Reading, last_split
+from pcdistill.core.options import Reading
+from pcdistill.data import last_split
+from pcdistill.data.reading import read
 from pcdistill.evaluation.subject import TrainingSpec, open_training, told
 from pcdistill.experiments.search import COPIES, Task, TeachersSpec
 from pcdistill.experiments.sources import thinned_whole
@@ -45,7 +47,7 @@ def prepared(spec: TeachersSpec) -> Task:
     data = spec.data or source.dataset
     if spec.data is None and source.artefact is not None:
         data = told(data, source.source_fingerprint, spec.source, "--data with the set that teachers are trained on")
-    whole = spec.load(data, points=protocol.test_points, at_most=True)
+    whole = read(spec, data, points=protocol.test_points, at_most=True)
     if whole.class_names != source.clouds.class_names:
         expected = f"those of {spec.source}: {', '.join(source.clouds.class_names)}"
         raise InputError("data", f"classes {', '.join(whole.class_names)}", expected)

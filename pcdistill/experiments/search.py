@@ -7,9 +7,8 @@ from pydantic import Field, model_validator
 
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Device, Positional
+from pcdistill.core.options import Device, Positional, Reading
 from pcdistill.core.registry import nearest
-from pcdistill.data import Reading
 from pcdistill.models import STUDENTS
 from pcdistill.teaching.candidates import Candidate
 from pcdistill.training.augment import Poses

@@ -4,8 +4,10 @@ import torch
 
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.data import Reading, last_split
+from pcdistill.core.options import Reading
+from pcdistill.data import last_split
 from pcdistill.data.prepare import TooFewPoints
+from pcdistill.data.reading import read
 from pcdistill.evaluation import split
 from pcdistill.experiments.cells import Source
 from pcdistill.geometry import thinned
@@ -15,7 +17,7 @@ from pcdistill.training.recipe import protocol as protocol_named
 def training_set(source: Source, reading: Reading) -> tuple[PointClouds, PointClouds | None]:
     """What sets are made from, and what a protocol with a grid chooses recipes on."""
     protocol = protocol_named(source.protocol)
-    train = reading.load(source.data, points=source.points, at_most=True)
+    train = read(reading, source.data, points=source.points, at_most=True)
     return split(train if source.validation is None else last_split(train, source.validation)[0], protocol)
 
 
@@ -30,8 +32,8 @@ def clouds_to_test(source: Source, reading: Reading, *, whole_clouds: bool = Fal
     points = None if whole_clouds else source.points
     try:
         if source.validation is None:
-            return reading.load(source.data, "test", points=points)
-        held = last_split(reading.load(source.data, points=points), source.validation)[1]
+            return read(reading, source.data, "test", points=points)
+        held = last_split(read(reading, source.data, points=points), source.validation)[1]
     except TooFewPoints as few:
         raise InputError(source.data, f"test clouds of {few.stored} points", f"--test-points {few.stored}") from None
     if source.validation_clouds is None:

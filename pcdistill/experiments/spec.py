@@ -8,9 +8,8 @@ from pydantic import Field, model_validator
 
 from pcdistill.condense.spec import presets
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Device, Engine, Options, Workers, merged
+from pcdistill.core.options import Device, Engine, Options, Reading, Workers, merged
 from pcdistill.core.registry import nearest
-from pcdistill.data import Reading
 from pcdistill.experiments.budgets import budget_text, parse_budget
 from pcdistill.matching import objectives
 from pcdistill.results.record import PRESET, WHOLE, Record
@@ -19,6 +18,8 @@ from pcdistill.teaching import OnPolicyOptions
 from pcdistill.training.augment import Poses
 from pcdistill.training.losses import SoftLoss
 
+READING = tuple(name for name in Reading.model_fields if name != "root")
+"""What decides over the clouds that are read, besides where they lie."""
 HARD = "hard"
 """Labels of one class a cloud, which need no table of their own."""
 
@@ -53,12 +54,12 @@ class Labels(Options):
 
     Attributes:
         by: whether the teacher's labels are stored with the set, at its bytes, or given to every cloud as the network
-            sees it (`train --teacher`).
+            sees it: by a teacher beside the set (`train --teacher`), or by one in its file, at its bytes.
         policy: the teacher labels clouds that the network is unsure of (`train --policy`).
         temperature, soft_loss, hard: as those of `train`.
     """
 
-    by: Literal["stored", "online"] = "online"
+    by: Literal["stored", "online", "file"] = "online"
     policy: dict[str, Any] = Field(default_factory=dict)
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     soft_loss: SoftLoss | None = None
@@ -66,8 +67,8 @@ class Labels(Options):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.policy and self.by == "stored":
-            raise InputError("policy", "given with stored labels", "a teacher that is there: by = online")
+        if self.policy and self.by != "online":
+            raise InputError("policy", f"given with by = {self.by}", "a teacher beside the set: by = online")
         self.on_policy()
         return self
 
@@ -238,8 +239,10 @@ def _check_product(product: Product, spec: GridSpec) -> None:
         if arm.method != WHOLE and not (arm.budgets or budgets):
             raise InputError("compare", "'budgets' is missing")
     for labels in map(spec.label, product.labels):
-        if labels is not None and labels.by == "stored" and any(arm.method == WHOLE for arm in arms):
-            raise InputError("labels", "stored ones for the whole set", "labels given online")
+        if labels is not None and labels.by != "online" and any(arm.method == WHOLE for arm in arms):
+            raise InputError("labels", f"by = {labels.by} for the whole set", "labels given online")
+        if labels is not None and labels.by == "file" and any(arm.beside for arm in arms):
+            raise InputError("labels", "by = file for two sets beside one another", "labels given online")
     if odd := next((name for name in product.facts if name not in Record.model_fields), None):
         raise InputError("facts", nearest(odd, Record.model_fields), "a field of records")
 

@@ -65,7 +65,10 @@ def _measured(
     if words:
         clouds = whole if isinstance(whole, PointClouds) else whole.training_clouds
         if isinstance(whole, Artefact) and supervision is None:
-            protocol = whole.with_label_temperature(protocol)
+            protocol, kept = whole.with_label_temperature(protocol), whole.supervision
+            if kept is not None:
+                kept.teacher.to(device)
+            how["supervision"] = kept
         parts = parts_of(clouds, test, parse_conditions(words, test.points_per_cloud), protocol)
         scored = evaluate_conditions(clouds, parts, protocol, seeds, **how)
         runs = {condition.name: as_run(whole, evaluation, number, seconds) for condition, evaluation in scored}
@@ -90,9 +93,9 @@ def _together(halves: list[Artefact], made: list[Made]) -> dict[str, Any]:
 
 
 def _supervision(task: CellTask, spec: GridSpec) -> Online | OnPolicy | None:
-    """Who labels while networks are trained; nobody where labels are stored."""
+    """Who labels while networks are trained, besides what a set brings with it."""
     labels = spec.label(task.cell.labels)
-    if labels is None or task.teacher is None or labels.by == "stored":
+    if labels is None or task.teacher is None or labels.by != "online":
         return None
     teacher = read_teacher([teacher_file(task.teacher, spec)], task.protocol.recipe.temperature, spec.device)
     options = labels.on_policy()

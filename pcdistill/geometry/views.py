@@ -31,4 +31,5 @@ def in_sight(points: Tensor, frames: Tensor) -> Tensor:
     buffer = torch.full((len(points), side**2), -torch.inf, dtype=points.dtype, device=points.device)
     buffer = buffer.scatter_reduce(1, place, height, "amax").view(-1, 1, side, side)
     nearest = torch.nn.functional.max_pool2d(buffer, 3, 1, 1).flatten(1).gather(1, place)
-    return ~(height < nearest - SLACK * width[..., 0])
+    seen: Tensor = ~(height < nearest - SLACK * width[..., 0])
+    return seen

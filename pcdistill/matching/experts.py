@@ -141,7 +141,11 @@ def expert_steps(
             velocity[name] = config.momentum * velocity[name] + slope[name]
             state[name] = value - config.lr * velocity[name]
         if not torch.stack([value.isfinite().all() for value in state.values()]).all():  # one wait for a device
-            raise InputError(f"expert, step {step + 1}", "weights that are not finite", "finite ones (lower lr)")
+            raise InputError(
+                f"expert, step {step + 1}",
+                "weights that are not finite",
+                f"finite ones (lower bank.lr, now {config.lr:g})",
+            )
         keep(step + 1, state)
     return state
 

@@ -5,7 +5,7 @@ What a selector is made of stands here; selectors themselves are found by name, 
 
 from pcdistill.core.registry import import_modules
 from pcdistill.selection.base import Selector, check_skip, compares_trained, exact_features, selectors, usual_features
-from pcdistill.selection.choose import Watch, describer, select
+from pcdistill.selection.choose import Watch, describer, remembered, select
 from pcdistill.selection.dynamics import Dynamics, watch
 from pcdistill.selection.features import check_features, network_descriptor, raw_descriptor
 from pcdistill.selection.gain import class_gains, counts_by_gain
@@ -25,6 +25,7 @@ __all__ = [
     "exact_features",
     "network_descriptor",
     "raw_descriptor",
+    "remembered",
     "select",
     "selectors",
     "usual_features",

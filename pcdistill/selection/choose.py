@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from pcdistill.clouds import CloudSource, PointClouds, Provenance
 from pcdistill.core.errors import InputError
 from pcdistill.geometry import thinned
 from pcdistill.models import build
-from pcdistill.selection.base import asked_by, selectors, usual_features
+from pcdistill.selection.base import Selector, asked_by, selectors, usual_features
 from pcdistill.selection.dynamics import NETWORK, NETWORKS, Dynamics, watch
 from pcdistill.selection.features import BATCH, network_descriptor, raw_descriptor
 
@@ -22,6 +23,8 @@ from pcdistill.selection.features import BATCH, network_descriptor, raw_descript
 CANDIDATES = 4096
 
 SCORES = ("el2n", "aum")  # fields of `Dynamics` that a method may ask for
+
+T = TypeVar("T")
 
 Describe = Callable[[CloudSource], Tensor]
 Watch = Callable[[CloudSource], Dynamics]
@@ -43,6 +46,19 @@ def describer(features: str, classes: int, seed: int, watched: Watch, device: st
         return lambda part: watched(part).features, f"{NETWORK}, {NETWORKS} trained ones, seed {seed}"
     network = build(features, classes, seed).to(device)
     return partial(network_descriptor, network=network), f"{features}, random weights, seed {seed}"
+
+
+def remembered(describe: Callable[[CloudSource], T]) -> Callable[[CloudSource], T]:
+    """What is chosen from depends on labels and seed alone, so that it need not be described again for other counts."""
+    memo: dict[int, T] = {}
+
+    def described(part: CloudSource) -> T:
+        key = len(part.labels)
+        if key not in memo:
+            memo[key] = describe(part)
+        return memo[key]
+
+    return described
 
 
 def select(
@@ -102,9 +118,9 @@ def select(
         raise InputError(place, f"{points} points per cloud asked for", f"1 to {clouds.points_per_cloud}")
     if seed < 0:
         raise InputError("seed", str(seed), "0 or more")
-    watched = watched or partial(watch, seed=seed)
+    said = remembered(watched or partial(watch, seed=seed))
     if features is None:
-        features, features_name = describer(usual_features(selector), len(names), seed, watched)
+        features, features_name = describer(usual_features(selector), len(names), seed, said)
     elif isinstance(features, Tensor) and len(features) != len(labels):
         raise InputError(place, f"features of {len(features)} clouds", f"of all {len(labels)}")
     most = max(*wanted, CANDIDATES)
@@ -113,10 +129,7 @@ def select(
     described = features[candidates] if isinstance(features, Tensor) else features(part)
     if len(described) != len(candidates):
         raise InputError(place, f"features of {len(described)} clouds", f"of all {len(candidates)}")
-    asked = asked_by(selector)
-    facts = {name: getattr(watched(part), name) for name in SCORES if name in asked}
-    if costs is not None and "costs" in asked:
-        facts["costs"] = costs(part)
+    facts = _facts(part, selector, said, costs)
     settings = {} if skip is None else {"skip": skip}
     chosen = []
     for label, count in enumerate(wanted):
@@ -134,6 +147,15 @@ def select(
     result = thinned(_loaded(clouds, torch.cat(chosen)), points)
     before = {name: value for name, value in clouds.provenance.items() if name != "selection_candidates"}
     return replace(result, provenance={**before, **origin})
+
+
+def _facts(part: CloudSource, selector: Selector, said: Watch, costs: Describe | None) -> dict[str, Tensor]:
+    """What a method asks for of the clouds of a set, `(n,)` each."""
+    asked = asked_by(selector)
+    facts = {name: getattr(said(part), name) for name in SCORES if name in asked}
+    if costs is not None and "costs" in asked:
+        facts["costs"] = costs(part)
+    return facts
 
 
 def candidates_of(clouds: CloudSource, seed: int) -> CloudSource:

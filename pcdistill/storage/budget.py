@@ -17,7 +17,7 @@ FLOAT32_CLOUD = 1024 * 3 * 4
 """Bytes of one cloud of the papers ("PPC 1" is one such cloud per class)."""
 
 POWERS = {"even": 0.0, "root": 0.5, "proportional": 1.0}
-Quota = Literal["even", "root", "proportional"]
+BySize = Literal["even", "root", "proportional"]
 
 # A budget that is used to this extent is taken for full.
 FULL = 0.99
@@ -46,7 +46,7 @@ class Filled(NamedTuple):
     nbytes: int  # that it takes, of all classes together
 
 
-def counts_at(level: float, sizes: Sequence[int], quota: Quota = "even") -> tuple[int, ...]:
+def counts_at(level: float, sizes: Sequence[int], quota: BySize = "even") -> tuple[int, ...]:
     """Clouds of every class: `level` on average, at least one and never more than a class has.
 
     Args:

@@ -41,6 +41,12 @@ class Teacher(NamedTuple):
                 expected = f"those of the data: {', '.join(class_names)}"
                 raise InputError(place, f"classes {', '.join(member.class_names)}", expected)
 
+    def to(self, device: str) -> "Teacher":
+        """The same, its networks moved to a device."""
+        for member in self.members:
+            member.network.to(device)
+        return self
+
     def logits(self, points: Tensor) -> Tensor:
         """Of clouds `(N, P, 3)`, `(members, N, classes)`."""
         seen = {False: points}
@@ -72,6 +78,4 @@ def read_teacher(paths: Sequence[Path], temperature: float, device: str = "cpu")
     names, digests = tuple(path.name for path in paths), tuple(member.digest for member in members)
     teacher = Teacher(members, temperature, names, digests)
     teacher.check(members[0].class_names)
-    for member in members:
-        member.network.to(device)
-    return teacher
+    return teacher.to(device)

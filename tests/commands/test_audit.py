@@ -16,7 +16,8 @@ from pcdistill.clouds import PointClouds
 from pcdistill.commands.audit import Audit
 from pcdistill.commands.select import Select
 from pcdistill.condense import select
-from pcdistill.data import Reading, load, write_hdf5
+from pcdistill.core.options import Reading
+from pcdistill.data import load, write_hdf5
 from pcdistill.evaluation.audit import audit, rounding
 from pcdistill.evaluation.subject import made_from
 from pcdistill.storage import storages

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pcdistill.cli import main
-from pcdistill.data import Reading
+from pcdistill.core.options import Reading
 from pcdistill.experiments.cells import Source
 from pcdistill.experiments.sources import clouds_to_test, training_set
 
@@ -48,7 +48,7 @@ def selected(data: object, *more: object) -> int:
 def test_unequal_clouds_go_through(unequal, capsys):
     assert selected(unequal, "--points", 64) == 0
     err = capsys.readouterr().err
-    assert err == "pcdistill: 4 of 6 clouds filled up to 1024 points by repeats, the smallest has 10\n"
+    assert err == "pcdistill: 4 of 6 clouds filled up to 1024 points by repeats, the smallest has 10 (--least-points)\n"
     assert selected(unequal, "--points", 1500) == 0
     assert "4 of 6 clouds filled up to 1500 points" in capsys.readouterr().err
     training = ("--network", "pointnet-tiny", "--train-steps", 2)
@@ -100,6 +100,7 @@ def test_a_whole_set_has_nothing_wrong(unequal, capsys):
     assert run("data", "check", unequal) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "train: 6 clouds of 10 to 2000 points: ball 3, stick 3"
+    assert out[1].endswith("--least-points 32 --skip-bad goes on without): train/ball/0.npy 10, train/stick/0.npy 10")
     assert out[-1] == "nothing wrong"
 
 

@@ -39,7 +39,8 @@ def test_numbers_are_counted_and_come_from_the_cache_too(unequal):
         clouds, numbers = load_counted(unequal, "train", Wanted())
         assert numbers.tolist() == [10, 500, 2000] * 2
         assert clouds.points_per_cloud == 1024
-    assert remarks(clouds) == ["4 of 6 clouds filled up to 1024 points by repeats, the smallest has 10"]
+    said = "4 of 6 clouds filled up to 1024 points by repeats, the smallest has 10 (--least-points)"
+    assert remarks(clouds) == [said]
 
 
 def test_true_points_are_written_and_read(unequal, tmp_path):

@@ -10,7 +10,8 @@ from pcdistill.artefact.artefact import Artefact
 from pcdistill.commands.select import Select
 from pcdistill.commands.train import Train
 from pcdistill.core.errors import InputError
-from pcdistill.data import Reading, last_split, load
+from pcdistill.core.options import Reading
+from pcdistill.data import last_split, load
 from pcdistill.data.places import remember, remembered
 from pcdistill.evaluation.subject import (
     SubjectSpec,

@@ -29,7 +29,7 @@ def task(digests: Digests = DIGESTS, number: int = 0, **values: Any) -> CellTask
 
 
 POOL = {"pool": {"method": "krr", "settings": {"steps": 7}}}
-TAUGHT = {"supervision": {"online": {}, "stored": {"by": "stored"}}}
+TAUGHT = {"supervision": {"online": {}, "stored": {"by": "stored"}, "file": {"by": "file"}}}
 
 
 def test_everything_against_everything_and_the_whole_set_once() -> None:
@@ -74,7 +74,7 @@ def test_a_key_changes_with_all_that_the_result_follows_from() -> None:
         task(Digests("real", "other", None)), task(steps=5), task(networks=["pointnet-small"]), task(train_steps=5),
         task(train_seeds=4), task(protocol="published"), task(thin=True), task(rotate="z"),
         task(conditions=["z"]), task(storages=["coded"]), task(methods=["pool"], arms=POOL),
-        task(labels=["online"], **TAUGHT), task(labels=["stored"], **TAUGHT),
+        task(labels=["online"], **TAUGHT), task(labels=["stored"], **TAUGHT), task(labels=["file"], **TAUGHT),
         task(labels=["online"], **TAUGHT, teacher={"steps": 9}), task(methods=["whole"]),
         task(methods=["whole"], whole_points=8),
     ]  # fmt: skip
@@ -173,7 +173,7 @@ def test_the_command_of_a_record_measures_it_and_names_no_folders(tmp_path: Path
         ({"storages": ["code"]}, "did you mean 'coded'"),
         ({"protocol": "tunned"}, "tunned"),
         ({"labels": ["online"]}, "online"),
-        ({"labels": ["s"], "methods": ["whole"], "supervision": {"s": {"by": "stored"}}}, "stored ones for the whole"),
+        ({"labels": ["s"], "methods": ["whole"], "supervision": {"s": {"by": "stored"}}}, "by = stored for the whole"),
         ({"supervision": {"s": {"by": "stored", "policy": {"kind": "mix"}}}}, "by = online"),
         ({"supervision": {"s": {"polcy": {}}}}, "supervision s: unknown option 'polcy' (did you mean 'policy'?)"),
         ({"arms": {"a": {"method": "krr", "setings": {}}}}, "arm a: unknown option 'setings'"),

@@ -39,7 +39,7 @@ def uneven(sizes: tuple[int, ...] = (30, 6, 18), points: int = 24, seed: int = 0
     st.sampled_from(["even", "root", "proportional"]),
 )
 def test_every_class_has_some_and_none_more_than_there_are(
-    level: float, sizes: list[int], quota: allocation.Quota
+    level: float, sizes: list[int], quota: allocation.BySize
 ) -> None:
     counts = counts_at(level, sizes, quota)
     assert all(1 <= count <= size for count, size in zip(counts, sizes, strict=True))
@@ -82,7 +82,7 @@ def test_no_more_clouds_would_fit(name: str, nbytes: int, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("quota", ["root", "proportional"])
 @pytest.mark.parametrize("nbytes", [400, 700, 1000, 1300])
-def test_unequal_shares_are_filled(quota: allocation.Quota, nbytes: int) -> None:
+def test_unequal_shares_are_filled(quota: allocation.BySize, nbytes: int) -> None:
     real, shape = uneven(), Shape(16, 6)
     share = partial(counts_at, sizes=(30, 6, 18), quota=quota)
     found = fill(real, nbytes, shape, CODED, chooser(real, "random", "raw", 0), share=share)
@@ -97,7 +97,7 @@ def test_unequal_shares_are_filled(quota: allocation.Quota, nbytes: int) -> None
     st.sampled_from(["even", "root", "proportional"]),
     st.data(),
 )
-def test_a_number_of_clouds_is_shared_out(sizes: list[int], quota: allocation.Quota, data: st.DataObject) -> None:
+def test_a_number_of_clouds_is_shared_out(sizes: list[int], quota: allocation.BySize, data: st.DataObject) -> None:
     """Against the method of divisors: one after the other to the class with the largest share for one more."""
     clouds = data.draw(st.integers(len(sizes), sum(sizes)))
     counts = counts_within(clouds, sizes, partial(counts_at, sizes=sizes, quota=quota))
