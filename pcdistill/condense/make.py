@@ -107,7 +107,8 @@ def distill(
         most = int(torch.bincount(storage.labels).max())
         raise InputError("freeze", f"{spec.freeze} of at most {most} clouds of a class", "a share that is one of them")
     done = loop.distill(
-        seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers
+        seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers,
+        device=plan.device,
     )  # fmt: skip
 
     def relabel() -> None:
@@ -198,7 +199,7 @@ def _metadata(
         prepare_seconds=prepare_seconds,
         distill_seconds=distill_seconds,
         versions=versions(),
-        hardware=hardware(),
+        hardware=hardware("cpu" if plan is None else plan.device),
         created=utc_now(),
         expansion=None if plan is None or plan.expansion is None else plan.expansion.model_dump(mode="json"),
         teacher=None if plan is None or plan.kept is None else plan.kept.facts.model_dump(mode="json"),

@@ -46,10 +46,14 @@ def chooser(
     seed: int,
     costs: Callable[[CloudSource], Tensor] | None = None,
     skip: float | None = None,
+    device: str = "cpu",
 ) -> Choose:
-    """A function that selects from `real`; `costs` says what storing clouds takes, for methods that ask."""
-    watched = remembered(partial(watch, seed=seed))
-    describe, name = describer(features, len(real.class_names), seed, watched)
+    """A function that selects from `real`; `costs` says what storing clouds takes, for methods that ask.
+
+    Networks are on the device.
+    """
+    watched = remembered(partial(watch, seed=seed, device=device))
+    describe, name = describer(features, len(real.class_names), seed, watched, device)
     described, costs = remembered(describe), None if costs is None else remembered(costs)
 
     def choose(counts: tuple[int, ...], points: int) -> PointClouds:
@@ -105,7 +109,7 @@ def begin(real: CloudSource, plan: SelectPlan) -> Start:
 
 def _chooser(real: CloudSource, plan: SelectPlan, shape: Shape) -> Choose:
     """How clouds of a shape are chosen."""
-    return chooser(real, plan.method, plan.features, plan.spec.seed, _costs(plan, shape), plan.skip)
+    return chooser(real, plan.method, plan.features, plan.spec.seed, _costs(plan, shape), plan.skip, plan.device)
 
 
 def _share(real: CloudSource, plan: SelectPlan, shape: Shape) -> Share | None:
@@ -114,7 +118,7 @@ def _share(real: CloudSource, plan: SelectPlan, shape: Shape) -> Share | None:
         return None
     if plan.spec.quota != "gain":
         return partial(counts_at, sizes=_sizes(real), quota=plan.spec.quota)
-    watched = partial(watch, seed=plan.spec.seed)
+    watched = partial(watch, seed=plan.spec.seed, device=plan.device)
     return partial(counts_by_gain, gains=class_gains(real, watched, costs=_costs(plan, shape), seed=plan.spec.seed))
 
 
@@ -164,6 +168,7 @@ def _shapes(real: CloudSource, plan: SelectPlan, nbytes: int, soften: Soften | N
     trials = measured(
         real, nbytes, shapes[:TRIED], kind, lambda train, shape: _chooser(train, plan, shape),
         plan.protocol, share=lambda train, shape: _share(train, plan, shape), soften=soften, seed=spec.seed,
+        device=plan.device,
     )  # fmt: skip
     return [trials[0].shape]
 

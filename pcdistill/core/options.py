@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -19,6 +20,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from pcdistill.core.devices import resolved
 from pcdistill.core.errors import InputError
 from pcdistill.core.limits import MOST_TEXT, read_whole
 from pcdistill.core.registry import nearest
@@ -221,6 +223,9 @@ SkipBad = Annotated[
 Streamed = Annotated[bool, Field(description="read the set batch by batch: for sets larger than memory")]
 Force = Annotated[bool, Field(description="replace an output that is there")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="of everything random")]
+Device = Annotated[
+    str, AfterValidator(resolved), Field(description="where it is computed: cpu, cuda, cuda:1, mps, or auto")
+]
 Workers = Annotated[int, Field(ge=1, description="jobs at work on a machine, which share its threads")]
 Engine = Annotated[
     Literal["local", "ray"], Field(description="who does the jobs: processes of this machine, or a Ray cluster")

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Positional, Reading
+from pcdistill.core.options import Device, Positional, Reading
 from pcdistill.core.registry import nearest
 from pcdistill.models import STUDENTS
 from pcdistill.teaching.candidates import Candidate
@@ -44,6 +44,7 @@ class TeachersSpec(Reading, Poses):
     cheap: Annotated[
         bool, Field(description="choose by agreement with a student on hard labels; train no other student")
     ] = False
+    device: Device = "cpu"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

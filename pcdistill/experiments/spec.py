@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pcdistill.condense.spec import presets
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Engine, Options, Reading, Workers, merged
+from pcdistill.core.options import Device, Engine, Options, Reading, Workers, merged
 from pcdistill.core.registry import nearest
 from pcdistill.experiments.budgets import budget_text, parse_budget
 from pcdistill.matching import objectives
@@ -170,6 +170,7 @@ class GridSpec(Reading, Product):
         tuple[dict[str, Any], ...],
         Field(description="several, each with keys of its own", json_schema_extra={"file": True}),
     ] = ()
+    device: Device = "cpu"
     workers: Workers = 1
     engine: Engine = "local"
 

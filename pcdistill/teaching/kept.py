@@ -132,9 +132,9 @@ def _packed(network: Network) -> tuple[Codes, Halves]:
     codes, floats = [torch.zeros(0, dtype=torch.int8)], [torch.zeros(0, dtype=torch.float16)]
     for _, value in _floating(network.state_dict()):
         if value.ndim < 2:
-            floats.append(value.half().flatten())
+            floats.append(value.cpu().half().flatten())
             continue
-        rows = value.float().flatten(1)
+        rows = value.cpu().float().flatten(1)
         scales = (rows.abs().amax(1) / TOP).clamp_min(SMALLEST).half()
         codes.append((rows / scales.float()[:, None]).round().clamp(-TOP, TOP).to(torch.int8).flatten())
         floats.append(scales)
