@@ -15,6 +15,7 @@ from pcdistill.matching import objectives
 from pcdistill.selection import selectors
 from pcdistill.storage.base import check_bits
 from pcdistill.storage.budget import FLOAT32_CLOUD
+from pcdistill.training.augment import Poses
 
 
 def presets() -> dict[str, Path]:
@@ -121,16 +122,22 @@ POINTS, BITS, SIDE = 128, 8, 10
 SIZES = ("clouds_per_class", "bytes_per_class", "bytes", "ppc", "ratio")
 
 
-class SetSpec(BudgetSpec):
+class SetSpec(BudgetSpec, Poses):
     """How the clouds of a set are labelled; soft labels take a byte per cloud and class, or are coded."""
 
     labels: Annotated[
-        Literal["hard", "learned", "teacher"],
-        Field(description="one class a cloud, or probabilities: learned, or a teacher's for the final clouds"),
+        Literal["hard", "learned", "teacher", "network"],
+        Field(
+            description="one class a cloud, or probabilities: learned, or a teacher's for the final clouds, or those "
+            "that the teacher itself, kept in the file, gives while networks are trained"
+        ),
     ] = "hard"
     teacher: Annotated[
         Paths,
-        Field(description="network (.safetensors), or several, that give soft labels, or the first of learned ones"),
+        Field(
+            description="network (.safetensors), or several, that give soft labels, or the first of learned ones; or "
+            "one to be kept in the file"
+        ),
     ] = ()
     temperature: Annotated[
         float, Field(gt=0, allow_inf_nan=False, description="that the teacher's logits are divided by")
@@ -166,8 +173,11 @@ class SelectSpec(SetSpec):
     """Choose real clouds (a coreset) and store them at the same budget as a synthetic set."""
 
     labels: Annotated[
-        Literal["hard", "teacher"],
-        Field(description="one class a cloud, or the probabilities that a teacher gives it"),
+        Literal["hard", "teacher", "network"],
+        Field(
+            description="one class a cloud, or the probabilities that a teacher gives it, or those that the teacher "
+            "itself, kept in the file, gives while networks are trained"
+        ),
     ] = "hard"
     method: Annotated[str, Field(description=", ".join(selectors))] = "medoid"
     features: Annotated[
@@ -191,6 +201,7 @@ class DistillSpec(SetSpec):
     """Condense a data set into synthetic clouds."""
 
     renamed: ClassVar[Mapping[str, str]] = {**SetSpec.renamed, "networks": "members"}
+    unsaid: ClassVar[tuple[str, ...]] = ("freeze",)
 
     init: Annotated[str, Field(description="selection that the clouds start from: " + ", ".join(selectors))] = "medoid"
     focus: Annotated[
@@ -228,6 +239,9 @@ class DistillSpec(SetSpec):
     ema: Annotated[float, Field(ge=0, lt=1, description="decay per step of the averaged clouds; 0: the last")] = 0.0
     rate: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="weight in the loss of a bit per point (storage coded)")
+    ] = 0.0
+    freeze: Annotated[
+        float, Field(ge=0, lt=1, description="share of every class that stays real: the clouds that --init ranks first")
     ] = 0.0
     snapshots: Annotated[int, Field(ge=0, description="clouds kept from along the way, for pictures")] = 0
 

@@ -36,7 +36,7 @@ class Start(NamedTuple):
     clouds: PointClouds
     budget: Budget
     kind: type[Storage]
-    nbytes: int | None  # of all classes, where the budget is one in bytes
+    nbytes: int | None  # of the clouds of all classes, where the budget is one in bytes
 
 
 def chooser(
@@ -70,8 +70,13 @@ def begin(real: CloudSource, plan: SelectPlan) -> Start:
     if plan.teacher is not None:
         plan.teacher.check(real.class_names)
     spec, kind, classes = plan.spec, plan.storage, len(real.class_names)
-    soften = None if spec.labels == "hard" else partial(label, plan=plan)
+    soften = None if spec.labels in ("hard", "network") else partial(label, plan=plan)
     nbytes = spec.total_bytes(classes, len(real.labels) * real.points_per_cloud * 12)
+    if nbytes is not None and plan.kept is not None:
+        nbytes -= plan.kept.nbytes
+        if nbytes < classes:
+            found = f"{nbytes + plan.kept.nbytes:,} of all classes, of which the teacher takes {plan.kept.nbytes:,}"
+            raise InputError("bytes", found, "more, or a smaller teacher")
     if nbytes is None:
         shape = Shape(spec.points or POINTS, spec.bits or BITS)
         if kind.dense:
@@ -187,7 +192,7 @@ def selection_facts(chosen: PointClouds, plan: SelectPlan) -> dict[str, JsonValu
 def label(storage: Storage, plan: SelectPlan) -> dict[str, JsonValue]:
     """Give `storage` the labels that the plan asks for; what an artefact says of them."""
     kind, teacher = plan.spec.labels, plan.teacher
-    if kind == "hard":
+    if kind in ("hard", "network"):
         return {}
     if teacher is None:
         storage.soften(smoothed(storage.labels, len(storage.class_names), OWN), learn=True)

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -64,10 +65,11 @@ def _fit(
     device = next(networks[0].parameters()).device
     points = (normalise(clouds.points) if recipe.normalise else clouds.points).to(device)
     labels, classes = clouds.labels.to(device), clouds.hard_labels.to(device)
-    total, size = recipe.total_steps(len(clouds)), points.shape[1]
+    total = recipe.total_steps(len(clouds))
+    drawn = recipe.points if recipe.points is not None and recipe.points < points.shape[1] else None
     on_batch = None if supervision is None else supervision.begin(seeds)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    batches = [_batches(len(clouds), recipe, generator) for generator in generators]
+    batches = [_batches(clouds.hard_labels, recipe, generator) for generator in generators]
     for network in networks:
         network.bf16 = recipe.bf16 and device.type == "cpu"  # whether the processor can says nothing of others
     stack = Stack(networks)
@@ -77,9 +79,10 @@ def _fit(
     with seeded(seeds[0]):  # networks that are not stacked may draw from the global generator
         for step in range(total):
             index = torch.stack([next(indices) for indices in batches]).to(device)
-            draw = recipe.augmentation.draw(index.shape[1], size, *generators)
             flat = index.flatten()
-            batch = Batch(apply(points[flat], draw), labels[flat], classes[flat], step, total)
+            seen = points[flat] if drawn is None else _some(points[flat], drawn, generators)
+            draw = recipe.augmentation.draw(index.shape[1], seen.shape[1], *generators)
+            batch = Batch(apply(seen, draw), labels[flat], classes[flat], step, total)
             if on_batch is not None:
                 batch = on_batch(batch, stack.networks)
             seen = batch.points.view(*index.shape, *batch.points.shape[1:])
@@ -184,17 +187,47 @@ def predict(network: Network, points: Tensor, batch: int = 64) -> Tensor:
     return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
 
 
-def _batches(clouds: int, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
+def _some(clouds: Tensor, count: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """`count` points of every cloud `(B, N, 3)`, others at every call; as many clouds from each generator."""
+    keys = [torch.rand(len(clouds) // len(generators), clouds.shape[1], generator=one) for one in generators]
+    chosen = torch.cat(keys).topk(count, sorted=False).indices.to(clouds.device)
+    return clouds.gather(1, chosen[..., None].expand(-1, -1, 3))
+
+
+def _batches(classes: Tensor, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
+    """Without end: the places of the clouds of every step, of clouds whose classes `(N,)` are given."""
+    passes = (_balanced_passes if recipe.balanced else _passes)(classes, generator)
     if not recipe.fill:
-        while True:
-            order = torch.randperm(clouds, generator=generator)
-            yield from (order[start:stop] for start, stop in _bounds(clouds, recipe.batch))
+        for order in passes:
+            yield from (order[start:stop] for start, stop in _bounds(len(classes), recipe.batch))
     order = torch.empty(0, dtype=torch.int64)
     while True:
         while len(order) < recipe.batch:
-            order = torch.cat([order, torch.randperm(clouds, generator=generator)])
+            order = torch.cat([order, next(passes)])
         yield order[: recipe.batch]
         order = order[recipe.batch :]
+
+
+def _passes(classes: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        yield torch.randperm(len(classes), generator=generator)
+
+
+def _balanced_passes(classes: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+    drawn = _balanced(classes, generator)
+    while True:
+        yield torch.tensor(list(islice(drawn, len(classes))))
+
+
+def _balanced(classes: Tensor, generator: torch.Generator) -> Iterator[int]:
+    members = [(classes == label).nonzero().flatten() for label in classes.unique()]
+    left: list[list[int]] = [[] for _ in members]
+    while True:
+        for label in torch.randperm(len(members), generator=generator).tolist():
+            if not left[label]:
+                own = members[label]
+                left[label] = own[torch.randperm(len(own), generator=generator)].tolist()
+            yield left[label].pop()
 
 
 def _optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:

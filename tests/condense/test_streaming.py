@@ -159,7 +159,7 @@ def test_memory_does_not_grow_with_the_set(large: Path, tmp_path: Path, reads: l
     assert facts.selection == {"method": "herding", "features": "raw", "seed": 0, "candidates": 4096}
     reads.clear()
     assert called("distill", "--data", large, "--stream", *FEW, "--init", "random", "--members", 1, "--steps", 1,
-                  "--options", "bank.trained_steps=[0, 0]", "--output", made) == 0  # fmt: skip
+                  "--options", "bank.trained_steps=[0, 0]", "--force", "--output", made) == 0  # fmt: skip
     assert max(reads) <= 512
     assert Artefact.load(made).metadata.selection["candidates"] == 4096
 
