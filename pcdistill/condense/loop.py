@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds
-from pcdistill.core.errors import InputError
+from pcdistill.core.errors import Diverged, InputError
 from pcdistill.core.files import atomic, check_writable
 from pcdistill.core.options import Options
 from pcdistill.core.sealed import KEY, sealed, unsealed
@@ -27,6 +27,7 @@ from pcdistill.matching.draws import step_generator
 from pcdistill.storage import Storage
 
 SAVE_EVERY = 120  # seconds, of the checkpoint
+JUDGING = 16  # draws under which a run is judged that seems to have made nothing better
 
 
 class Follower:
@@ -35,8 +36,14 @@ class Follower:
     def begin(self, storage: Storage, steps: int) -> None:
         """The run is about to begin, or to go on, with the first guess in `storage`; it will take `steps` steps."""
 
+    def prepared(self, kept: bool) -> None:
+        """What the objective needs of the real set is there: `kept` from an earlier run, or made just now."""
+
     def step(self, step: int, loss: float) -> None:
         """Step number `step`, from 1, is done; that of a resumed run goes on counting."""
+
+    def judged(self, before: float, after: float) -> None:
+        """The loss of the first guess and of the result, under the same draws; not of a run without steps."""
 
     def end(self, finished: bool) -> None:
         """The run is over: finished, with the result in the storage, or stopped on the way. Called in any case."""
@@ -108,8 +115,9 @@ def distill(
         followers: are told of the begin, of every step, and of the end.
 
     Raises:
-        InputError: the checkpoint is damaged or of another run, or the loss is no longer finite (the last
-            good state is then in the storage, and in the checkpoint if one was asked for).
+        InputError: the checkpoint is damaged or of another run.
+        Diverged: the loss is no longer finite; the last good state is then in the storage, and in the checkpoint if
+            one was asked for.
         OSError: the checkpoint cannot be written; found out before the work starts.
         Interrupted: Ctrl-C, after the state was saved.
     """
@@ -118,7 +126,11 @@ def distill(
     identity = _identity(real, storage, objective, settings)
     saved_run = _read(Path(checkpoint), identity) if resume and checkpoint and Path(checkpoint).exists() else None
     with _following(followers, storage, settings.steps):
+        start = time.perf_counter()
         objective.prepare(real)
+        took = time.perf_counter() - start
+        for follower in followers:
+            follower.prepared(took < objective.seconds)  # which are those of its making, whenever that was
         run = _Run(storage, objective, settings, identity)
         if saved_run is not None:
             _restore(run, *saved_run, Path(str(checkpoint)))
@@ -142,6 +154,10 @@ def distill(
         run.snapshot()
         if checkpoint is not None:
             run.save(Path(checkpoint))
+        if run.losses:
+            before, after = run.judged()
+            for follower in followers:
+                follower.judged(before, after)
     return Distilled(
         run.losses, run.seconds, objective.seconds, [run.snapshots[step] for step in sorted(run.snapshots)]
     )
@@ -196,6 +212,7 @@ class _Run:
                 held = objective.hold(storage.decode(self.frozen.nonzero()[:, 0]))
             self.shown = self.shown[~self.frozen] if held else self.shown
         self.pace = {**storage.pace, **{f"objective/{name}": value for name, value in objective.pace.items()}}
+        self.first = {name: value.detach().clone() for name, value in self.learned.items()}
         self.averaged = {name: value.detach().clone() for name, value in storage.learned().items() if settings.ema}
         self.moments = {name: torch.zeros(2, *value.shape) for name, value in self.learned.items()}
         self.snapshots: dict[int, Tensor] = {}  # by step: an interrupted step takes its own again
@@ -206,19 +223,13 @@ class _Run:
         start = time.perf_counter()
         if self.step in self.snapshot_steps:
             self.snapshot()
-        index = self._clouds(self.objective.minibatch)
-        decoded = self.storage.decode(index)
-        if self.frozen.any():
-            decoded = _without_gradient(decoded, self.frozen if index is None else self.frozen[index])
-        loss = self.objective.loss(decoded, self.step)
-        if self.settings.rate:
-            loss = loss + self.settings.rate * self.storage.rate(decoded)
-        value = loss.item()
+        loss = self.loss(self.step)
+        value, place = loss.item(), f"distilling, step {self.step + 1}"
         if not math.isfinite(value):
-            raise InputError(f"distilling, step {self.step + 1}", f"loss {value}", "a finite one (lower --lr)")
+            raise Diverged(place, f"loss {value}", "a finite one (lower --lr)")
         gradients = torch.autograd.grad(loss, list(self.learned.values()), materialize_grads=True)
         if not all(gradient.isfinite().all() for gradient in gradients):
-            raise InputError(f"distilling, step {self.step + 1}", "a gradient that is not finite", "a finite one")
+            raise Diverged(place, "a gradient that is not finite", "a finite one (lower --lr)")
         with _interrupts_held():
             for (name, parameter), gradient in zip(self.learned.items(), gradients, strict=True):
                 self._adam(parameter, gradient, self.moments[name], self.pace.get(name, 1.0))
@@ -227,6 +238,38 @@ class _Run:
             self.losses.append(value)
             self.seconds += time.perf_counter() - start
         return value
+
+    def loss(self, step: int) -> Tensor:
+        """Of the clouds as they are, under the draws of a step; what objectives carry along is none at step 0."""
+        index = self._clouds(self.objective.minibatch, step)
+        decoded = self.storage.decode(index)
+        if self.frozen.any():
+            decoded = _without_gradient(decoded, self.frozen if index is None else self.frozen[index])
+        loss = self.objective.loss(decoded, step)
+        return loss + self.settings.rate * self.storage.rate(decoded) if self.settings.rate else loss
+
+    def judged(self) -> tuple[float, float]:
+        """The loss of the first guess and of the result, under the same draws.
+
+        They are those of step 0, whose loss is known; where it has not fallen, the mean over some steps decides.
+        """
+        before, after = self.losses[0], self.loss(0).item()
+        if after < before or self.objective.state():
+            return before, after
+        result = {name: value.detach().clone() for name, value in self.learned.items()}
+        after = self._mean_loss()
+        self._set(self.first)
+        before = self._mean_loss()
+        self._set(result)
+        return before, after
+
+    def _mean_loss(self) -> float:
+        return sum(self.loss(step).item() for step in range(JUDGING)) / JUDGING
+
+    @torch.no_grad()
+    def _set(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.learned[name].copy_(value)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -237,19 +280,18 @@ class _Run:
     @torch.no_grad()
     def settle(self) -> None:
         """Put the averaged values, if there are any, into the storage."""
-        for name, mean in self.averaged.items():
-            self.learned[name].copy_(mean)
+        self._set(self.averaged)
 
     def snapshot(self) -> None:
         if self.settings.snapshots:
             self.snapshots[self.step] = learned_points(self.storage)
 
-    def _clouds(self, kind: str) -> Tensor | None:
-        """Ascending indices of the clouds of this step; None for all."""
+    def _clouds(self, kind: str, step: int) -> Tensor | None:
+        """Ascending indices of the clouds of a step; None for all."""
         batch, classes = self.settings.batch, len(self.storage.class_names)
         if len(self.shown) <= batch:
             return None if len(self.shown) == len(self.storage) else self.shown
-        generator = step_generator("clouds", self.settings.seed, self.step)
+        generator = step_generator("clouds", self.settings.seed, step)
         most = batch if kind == "classes" else max(1, batch // classes)
         chosen: list[Tensor] = []
         for label in torch.randperm(classes, generator=generator):

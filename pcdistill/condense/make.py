@@ -39,7 +39,7 @@ def select(real: CloudSource, plan: SelectPlan, *, dataset: str = "") -> Artefac
     start = begin(real, plan)
     _check_expansion(plan, start)
     storage = plan.storage.from_clouds(start.clouds, start.budget)
-    selection = {**selection_facts(start.clouds), **label(storage, plan)}
+    selection = {**selection_facts(start.clouds, plan), **label(storage, plan)}
     metadata = _metadata(real, plan.protocol, storage, dataset, plan, arm=plan.method, selection=selection)
     return Artefact(storage, metadata, teacher=plan.kept)
 
@@ -127,7 +127,7 @@ def distill(
         real, plan.protocol, storage, dataset, plan,
         arm=spec.objective,
         distilled=True,
-        selection={**selection_facts(start.clouds), **labels},
+        selection={**selection_facts(start.clouds, plan), **labels},
         objective={"name": spec.objective, **objective.describe(), **focused},
         settings=settings.model_dump(),
         prepare_seconds=done.prepare_seconds,

@@ -75,6 +75,26 @@ class Options(BaseModel):
             raise refusal(error, place, _dotted(cls), renamed=cls.renamed, kind="field") from None
 
 
+class Grown(Options):
+    """Options that got fields after what they are written into was first told apart by them."""
+
+    later: ClassVar[tuple[str, ...]] = ()
+    """These fields. At their defaults they are not written, so that digests of recipes, banks and records stay."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = write(self)
+        for name in self.later:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                values.pop(name, None)
+        return values
+
+
+def every(options: BaseModel) -> dict[str, Any]:
+    """All fields of options, those of options in them too, whether they are written or not."""
+    return {name: every(value) if isinstance(value, BaseModel) else value for name, value in options}
+
+
 def refusal(
     error: ValidationError,
     place: object,
@@ -194,7 +214,12 @@ UpAxis = Annotated[
     Literal["y", "z"] | None,
     Field(description="up axis of the data set's files (default: what they say, or what is usual in their layout)"),
 ]
+LeastPoints = Annotated[int, Field(ge=1, description="points that a cloud must have where it is stored")]
+SkipBad = Annotated[
+    bool, Field(description="go on without clouds that cannot be read or have too few points, and list them")
+]
 Streamed = Annotated[bool, Field(description="read the set batch by batch: for sets larger than memory")]
+Force = Annotated[bool, Field(description="replace an output that is there")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="of everything random")]
 Workers = Annotated[int, Field(ge=1, description="jobs at work on a machine, which share its threads")]
 Engine = Annotated[
@@ -204,3 +229,12 @@ Paths = Annotated[
     tuple[Path, ...], BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value])
 ]
 """One path or several; a single one need not be in a list."""
+
+
+class Reading(Options):
+    """Where sets lie, and how they are read: flags that mean the same in every command."""
+
+    root: Root = None
+    up_axis: UpAxis = None
+    least_points: LeastPoints = 1
+    skip_bad: SkipBad = False

@@ -8,15 +8,18 @@ from pydantic import Field, model_validator
 
 from pcdistill.condense.spec import presets
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Engine, Options, Root, Workers, merged
+from pcdistill.core.options import Engine, Options, Reading, Workers, merged
 from pcdistill.core.registry import nearest
 from pcdistill.experiments.budgets import budget_text, parse_budget
 from pcdistill.matching import objectives
 from pcdistill.results.record import PRESET, WHOLE, Record
 from pcdistill.selection import selectors
 from pcdistill.teaching import OnPolicyOptions
+from pcdistill.training.augment import Poses
 from pcdistill.training.losses import SoftLoss
 
+READING = tuple(name for name in Reading.model_fields if name != "root")
+"""What decides over the clouds that are read, besides where they lie."""
 HARD = "hard"
 """Labels of one class a cloud, which need no table of their own."""
 
@@ -86,10 +89,10 @@ class TeacherSpec(Options):
     steps: int = Field(default=1500, ge=1)
 
 
-class Product(Options):
+class Product(Poses):
     """Everything against everything: data sets, methods, budgets, storages, labels, networks and seeds."""
 
-    renamed: ClassVar = {"network": "networks", "views": "conditions"}
+    renamed: ClassVar = {"network": "networks", "views": "conditions", "train_rotation": "rotate"}
 
     data: Annotated[tuple[str, ...], Field(description="catalog names, HDF5 files or folders")] = ()
     methods: Annotated[
@@ -116,9 +119,6 @@ class Product(Options):
     train_steps: Annotated[
         int | None, Field(ge=1, description="of every training, in place of the recipe's, then called NAME*")
     ] = None
-    train_rotation: Annotated[
-        Literal["none", "z", "so3"] | None, Field(description="of training clouds (default: the recipe's)")
-    ] = None
     thin: Annotated[bool, Field(description="thin test clouds to the points of the training clouds")] = False
     test_points: Annotated[
         int | None, Field(ge=1, description="points of a test cloud that are looked at (default: 1024)")
@@ -139,7 +139,7 @@ class Product(Options):
     ] = Field(default_factory=dict)
 
 
-class GridSpec(Product):
+class GridSpec(Reading, Product):
     """Compare methods at several budgets; the same command again goes on where it was stopped."""
 
     output: Annotated[Path, Field(description="folder for cells, artefacts, records.jsonl, table.md and plot.png")]
@@ -149,7 +149,6 @@ class GridSpec(Product):
     records: Annotated[
         Path | None, Field(description="file (.jsonl) whose records are renewed besides, those of other arms left")
     ] = None
-    root: Root = None
     benchmark: Annotated[str, Field(description="what records call it")] = "compare"
     only: Annotated[
         tuple[str, ...],

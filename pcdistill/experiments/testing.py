@@ -23,8 +23,8 @@ CLEAN = "clean"
 def carry_out(task: CellTask, spec: GridSpec) -> Result:
     """Train the networks of a cell, test them, and keep the result in `cells/`."""
     cell, source = task.cell, task.cell.source
-    real, validation = training_set(source, spec.root)
-    test = clouds_to_test(source, spec.root, whole_clouds=bool(cell.product.conditions))
+    real, validation = training_set(source, spec)
+    test = clouds_to_test(source, spec, whole_clouds=bool(cell.product.conditions))
     made: PointClouds | tuple[Artefact, Made]
     made = thinned_whole(real, cell.product.whole_points) if task.made is None else there(task.made, spec)
     beside = None if task.beside is None else there(task.beside, spec)

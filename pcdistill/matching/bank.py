@@ -62,7 +62,8 @@ def _build(real: CloudSource, config: BankRequest) -> list[Member]:
     networks = []
     with progress("preparing networks", config.networks) as report:
         for k, count in enumerate(steps):
-            networks.append(frozen_network(architecture(config.network, k), sample, count, config.seed * 1000 + k))
+            name, seed = architecture(config.network, k), config.seed * 1000 + k
+            networks.append(frozen_network(name, sample, count, seed, config.augmentation))
             report(k + 1, "")
     kept = _places(real, config.pooled_samples, generator)
     sizes = torch.bincount(real.labels, minlength=len(real.class_names))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Options, merged
+from pcdistill.core.options import Options, every, merged
 from pcdistill.core.registry import Registry
 from pcdistill.matching.bank import Bank
 from pcdistill.matching.draws import augmented, step_generator
@@ -50,7 +50,7 @@ class Objective(ABC):
 
     def __init__(self, bank: Any = None, *, seed: int = 0, **options: Any) -> None:
         self.seed = seed
-        values = merged(self.Options().model_dump(), options if bank is None else {**options, "bank": bank})
+        values = merged(every(self.Options()), options if bank is None else {**options, "bank": bank})
         self.options: Any = self.Options.checked(values, f"objective {self.name}")
 
     @property

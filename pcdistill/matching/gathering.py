@@ -9,9 +9,12 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from pcdistill.core.options import Options
+from pcdistill.core.options import Grown
 from pcdistill.matching.sorting import quantile_profile, quantile_shares
 from pcdistill.models import Network
+from pcdistill.training.augment import Augmentation
+
+SEMI_TRAINED = Augmentation(scale=1.25, shift=0.1)
 
 
 def _ascending(steps: tuple[int, int]) -> tuple[int, int]:
@@ -23,7 +26,7 @@ def _ascending(steps: tuple[int, int]) -> tuple[int, int]:
 StepRange = Annotated[tuple[int, int], AfterValidator(_ascending)]
 
 
-class BankConfig(Options):
+class BankConfig(Grown):
     """Which networks see the real set, and how.
 
     Attributes:
@@ -38,8 +41,11 @@ class BankConfig(Options):
             spread; (0, 0) leaves them random (IDM's semi-trained networks; Zhao et al. 2023).
         trained_clouds: real clouds per class that they are trained on; up to 512 of them calibrate batch norm.
         pooled_samples: real global features kept per class, for kernels over single clouds.
+        augmentation: of the real clouds that networks are trained on.
         seed: of networks and subsets.
     """
+
+    later = ("augmentation",)
 
     networks: int = Field(default=10, ge=1)
     network: str = "pointnet-small"
@@ -49,6 +55,7 @@ class BankConfig(Options):
     trained_steps: StepRange = (20, 200)
     trained_clouds: int = Field(default=64, ge=2)
     pooled_samples: int = Field(default=64, ge=1)
+    augmentation: Augmentation = SEMI_TRAINED
     seed: int = 0
 
 

@@ -22,7 +22,7 @@ def test_robustness_of_what_evaluate_records(tiny_file: Path, tmp_path: Path, sh
     words += ["--output", str(output), "--conditions"]
     conditions = ["64", "gaussian:1", "gaussian:3", "shear:1"]
     assert main(["evaluate", str(tmp_path / "a.h5"), *words, "so3", *conditions]) == 0
-    assert main(["evaluate", str(tmp_path / "a.h5"), *words, "so3", "--train-rotation", "so3"]) == 0
+    assert main(["evaluate", str(tmp_path / "a.h5"), *words, "so3", "--rotate", "so3"]) == 0
     assert main(["evaluate", str(tiny_file), *words, "64"]) == 0
     records = read_records(output / "records.jsonl")
     header, _, *rows = rows_of(robustness(records))

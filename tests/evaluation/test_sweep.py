@@ -202,7 +202,7 @@ def test_a_set_made_of_held_out_clouds_is_refused(tiny_file: Path, tmp_path: Pat
     with pytest.raises(InputError, match=r"made of clouds .*0\.4 held out, seed 0; train side of train, 0\.2 held out"):
         config.run([].append)
     with pytest.raises(InputError, match="protocol: sweep, which holds clouds out, with --stream"):
-        Select(output=path, protocol="sweep", stream=True, **given).run([].append)
+        Select(output=path, force=True, protocol="sweep", stream=True, **given).run([].append)
 
 
 def test_a_comparison_under_a_sweep(

@@ -72,7 +72,7 @@ def test_a_key_changes_with_all_that_the_result_follows_from() -> None:
         task(), task(methods=["dm"]), task(methods=["preset:krr"]), task(methods=["random"]), task(budgets=["1x8@7"]),
         task(budgets=["9B@8x7"]), task(number=1, distill_seeds=2), task(Digests("other", "test", None)),
         task(Digests("real", "other", None)), task(steps=5), task(networks=["pointnet-small"]), task(train_steps=5),
-        task(train_seeds=4), task(protocol="published"), task(thin=True), task(train_rotation="z"),
+        task(train_seeds=4), task(protocol="published"), task(thin=True), task(rotate="z"),
         task(conditions=["z"]), task(storages=["coded"]), task(methods=["pool"], arms=POOL),
         task(labels=["online"], **TAUGHT), task(labels=["stored"], **TAUGHT), task(labels=["file"], **TAUGHT),
         task(labels=["online"], **TAUGHT, teacher={"steps": 9}), task(methods=["whole"]),

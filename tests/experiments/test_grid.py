@@ -183,6 +183,25 @@ def test_ctrl_c_ends_with_130_and_saves_what_is_at_work(grid: Compare, tmp_path:
     assert not written("cells/*")
 
 
+def test_what_is_done_when_it_is_stopped_can_be_reported(
+    grid: Compare, here: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = grids.carried_out
+
+    def stopped(*asked: Any) -> Iterator[tuple[Job, str | None]]:
+        for ended in real(*asked):
+            yield ended
+            if ended[0].work is grids.carry_out:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(grids, "carried_out", stopped)
+    ran = grid("random herding")
+    assert (ran.code, ran.err.count("stopped with 1 of 2 cells done")) == (130, 1)
+    assert [record.arm for record in read_records(Path("grid/records.jsonl"))] == ["random"]
+    assert main(["report", "grid"]) == 0
+    assert "random" in capsys.readouterr().out
+
+
 def test_sigterm_saves_whole_steps_only(grid: Compare, monkeypatch: pytest.MonkeyPatch, tiny_file: Path) -> None:
     """A job that is told to end while it changes its state ends after that, and goes on to the same result."""
     usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -527,7 +546,7 @@ def test_a_set_beside_another_and_one_that_complements_it(
 
 def test_conditions_are_records_of_one_training(grid: Compare, here: list[str], tiny_file: Path) -> None:
     plain = short(str(tiny_file), methods=["random"])
-    spec = short(str(tiny_file), methods=["random", "whole"], conditions=["z", "64"], train_rotation="z", thin=True)
+    spec = short(str(tiny_file), methods=["random", "whole"], conditions=["z", "64"], rotate="z", thin=True)
     found = run_grid(spec)
     facts = [record.model_dump() for record in found]
     assert [(one["arm"], one["condition"]) for one in facts] == [

@@ -74,7 +74,7 @@ OLDER = record()  # says nothing of classes
 OTHER = record(arm="krr", network="dgcnn", bytes_per_class=1600.0)
 RECORDS = [SMALL, KRR, LARGE, ALL, OLDER, OTHER]
 
-COMMAND = ["report", "a.jsonl", "made", "--by", "network", "--against", "medoid", "--html", "out.html"]
+COMMAND = ["report", "a.jsonl", "made", "--by", "network", "--against", "medoid", "--html", "out.html", "--force"]
 
 VOID = {"meta", "img", "br", "wbr"}
 
@@ -194,7 +194,7 @@ def report(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
         if records:
             write_records(Path("a.jsonl"), records)
         capsys.readouterr()
-        code = main(["report", *names, *map(str, words), "--html", str(html)])
+        code = main(["report", *names, *map(str, words), "--html", str(html), "--force"])
         return Ran(code, *capsys.readouterr())
 
     return run
