@@ -65,7 +65,8 @@ def _fit(
     device = next(networks[0].parameters()).device
     points = (normalise(clouds.points) if recipe.normalise else clouds.points).to(device)
     labels, classes = clouds.labels.to(device), clouds.hard_labels.to(device)
-    total, size = recipe.total_steps(len(clouds)), points.shape[1]
+    total = recipe.total_steps(len(clouds))
+    drawn = recipe.points if recipe.points is not None and recipe.points < points.shape[1] else None
     on_batch = None if supervision is None else supervision.begin(seeds)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     batches = [_batches(clouds.hard_labels, recipe, generator) for generator in generators]
@@ -78,9 +79,10 @@ def _fit(
     with seeded(seeds[0]):  # networks that are not stacked may draw from the global generator
         for step in range(total):
             index = torch.stack([next(indices) for indices in batches]).to(device)
-            draw = recipe.augmentation.draw(index.shape[1], size, *generators)
             flat = index.flatten()
-            batch = Batch(apply(points[flat], draw), labels[flat], classes[flat], step, total)
+            seen = points[flat] if drawn is None else _some(points[flat], drawn, generators)
+            draw = recipe.augmentation.draw(index.shape[1], seen.shape[1], *generators)
+            batch = Batch(apply(seen, draw), labels[flat], classes[flat], step, total)
             if on_batch is not None:
                 batch = on_batch(batch, stack.networks)
             seen = batch.points.view(*index.shape, *batch.points.shape[1:])
@@ -183,6 +185,13 @@ def predict(network: Network, points: Tensor, batch: int = 64) -> Tensor:
     network.eval()
     device = next((value.device for value in network.parameters()), points.device)
     return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
+
+
+def _some(clouds: Tensor, count: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """`count` points of every cloud `(B, N, 3)`, others at every call; as many clouds from each generator."""
+    keys = [torch.rand(len(clouds) // len(generators), clouds.shape[1], generator=one) for one in generators]
+    chosen = torch.cat(keys).topk(count, sorted=False).indices.to(clouds.device)
+    return clouds.gather(1, chosen[..., None].expand(-1, -1, 3))
 
 
 def _batches(classes: Tensor, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
