@@ -89,7 +89,8 @@ class KeptTeacher:
         """The teacher that the file holds: rounded. It is not trusted.
 
         Raises:
-            InputError: an unknown network, arrays that do not fit it, or values that no encoder writes.
+            InputError: an unknown network, arrays that do not fit it, values that are not finite or that no encoder
+                writes.
         """
         network = self._network(len(class_names))
         facts = self.facts
@@ -110,6 +111,8 @@ class KeptTeacher:
         if (self.codes.shape, self.floats.shape) != ((wanted[0],), (wanted[1],)):
             found = f"{self.codes.size} codes and {self.floats.size} floats"
             raise InputError("teacher", found, f"{wanted[0]} and {wanted[1]}, those of {name} of {classes} classes")
+        if not np.isfinite(self.floats).all():
+            raise InputError("teacher", "NaN or infinity", "finite weights")
         network = build(name, classes, 0)
         state = network.state_dict()
         codes = torch.from_numpy(self.codes.astype(np.float32))
