@@ -242,7 +242,7 @@ def test_experts_are_jobs_of_their_own(tiny_file: Path, tmp_path: Path, monkeypa
     monkeypatch.setenv("PCDISTILL_CACHE", str(tmp_path))
     asked: list[tuple[str, str, int]] = []
 
-    def carried_out(left: Sequence[Job], engine: str, workers: int) -> Iterator[tuple[Job, str | None]]:
+    def carried_out(left: Sequence[Job], engine: str, workers: int, device: str) -> Iterator[tuple[Job, str | None]]:
         for job in left:
             asked.append((job.name, engine, workers))
             if job.name == "expert 1" and len(asked) < 4:

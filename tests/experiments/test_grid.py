@@ -89,7 +89,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     begun: list[str] = []
     done: list[str] = []
 
-    def carried_out(left: Sequence[Job], engine: str, workers: int) -> Iterator[tuple[Job, str | None]]:
+    def carried_out(left: Sequence[Job], engine: str, workers: int, device: str) -> Iterator[tuple[Job, str | None]]:
         for job in left:
             assert set(job.after) <= set(done)
             begun.append(shown(job))
