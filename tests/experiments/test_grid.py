@@ -124,7 +124,7 @@ def short(data: str, /, **values: Any) -> GridSpec:
 
 def first_set(spec: GridSpec) -> SetTask:
     """The set of the first cell."""
-    made = grids._planned(cells(spec), spec)[0][0].made
+    made = grids._planned(cells(spec), spec, lambda _: None)[0][0].made
     assert made is not None
     return made
 
