@@ -201,7 +201,7 @@ def changed(artefact: Artefact, change: Callable[[dict[str, Any], dict[str, Any]
             "teacher_codes: int16 of 1 dimensions, expected int8",
         ),
         (lambda facts, arrays: arrays["teacher_codes"].__setitem__(0, -128), "teacher: values that no encoder writes"),
-        (lambda facts, arrays: arrays["teacher_floats"].__setitem__(0, 1.0), "teacher: values that no encoder writes"),
+        (lambda facts, arrays: arrays["teacher_floats"].__setitem__(0, 1e-6), "teacher: values that no encoder writes"),
         (lambda facts, arrays: arrays["teacher_floats"].__setitem__(-1, np.nan), "teacher: NaN or infinity, expected"),
         (lambda facts, arrays: facts["teacher"].update(temperature=0), "metadata 'teacher': temperature = 0, expected"),
         (lambda facts, arrays: facts["teacher"].update(code="x"), "metadata 'teacher': unknown option 'code'"),
