@@ -55,7 +55,9 @@ class Sums:
         """`(F, C)` of the ridge regression, those of `ridge_predictions`: X'(XX' + a I)^-1 Y = (X'X + a I)^-1 X'Y."""
         strength = ridge * self.gram.diagonal().sum() / self.clouds  # the mean diagonal of XX'
         # Unchecked, as in `ridge_predictions`.
-        return torch.linalg.solve_ex(self.gram + strength * torch.eye(len(self.gram)).to(self.gram), self.cross).result
+        kernel = self.gram + strength * torch.eye(len(self.gram)).to(self.gram)
+        found: Tensor = torch.linalg.solve_ex(kernel, self.cross).result
+        return found
 
 
 @objectives.register("krr", cites=("nguyen2021kip", "zhou2022frepo"))
