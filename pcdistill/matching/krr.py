@@ -54,10 +54,9 @@ class Sums:
     def weights(self, ridge: float) -> Tensor:
         """`(F, C)` of the ridge regression, those of `ridge_predictions`: X'(XX' + a I)^-1 Y = (X'X + a I)^-1 X'Y."""
         strength = ridge * self.gram.diagonal().sum() / self.clouds  # the mean diagonal of XX'
-        # Unchecked, as in `ridge_predictions`.
-        kernel = self.gram + strength * torch.eye(len(self.gram)).to(self.gram)
-        found: Tensor = torch.linalg.solve_ex(kernel, self.cross).result
-        return found
+        ridged = self.gram + strength * torch.eye(len(self.gram)).to(self.gram)
+        weights: Tensor = torch.linalg.solve_ex(ridged, self.cross).result  # unchecked, as in `ridge_predictions`
+        return weights
 
 
 @objectives.register("krr", cites=("nguyen2021kip", "zhou2022frepo"))
