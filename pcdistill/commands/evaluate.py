@@ -110,7 +110,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
         conditions = parse_conditions(self.conditions, subject.test.points_per_cloud)
         names = [condition.dataset for condition in conditions if condition.dataset is not None]
         if names and subject.supervision is not None:
-            raise InputError("conditions", "of other data sets, with --teacher", "conditions of the same classes")
+            raise InputError("conditions", "of other data sets, with a teacher", "conditions of the same classes")
         return conditions, open_test_sets(names, self)
 
     def _cells(

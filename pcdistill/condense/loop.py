@@ -66,7 +66,7 @@ class DistillSettings(Options):
         seed: of the draws.
     """
 
-    unsaid: ClassVar[tuple[str, ...]] = ("freeze",)
+    later: ClassVar[tuple[str, ...]] = ("freeze",)
 
     steps: int = Field(ge=0)
     lr: float = Field(gt=0)

@@ -203,7 +203,7 @@ class DistillSpec(SetSpec):
     """Condense a data set into synthetic clouds."""
 
     renamed: ClassVar[Mapping[str, str]] = {**SetSpec.renamed, "networks": "members"}
-    unsaid: ClassVar[tuple[str, ...]] = ("freeze",)
+    later: ClassVar[tuple[str, ...]] = ("freeze",)
 
     init: Annotated[str, Field(description="selection that the clouds start from: " + ", ".join(selectors))] = "medoid"
     focus: Annotated[

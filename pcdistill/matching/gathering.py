@@ -9,7 +9,7 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from pcdistill.core.options import Grown
+from pcdistill.core.options import Options
 from pcdistill.matching.sorting import quantile_profile, quantile_shares
 from pcdistill.models import Network
 from pcdistill.training.augment import Augmentation
@@ -26,7 +26,7 @@ def _ascending(steps: tuple[int, int]) -> tuple[int, int]:
 StepRange = Annotated[tuple[int, int], AfterValidator(_ascending)]
 
 
-class BankConfig(Grown):
+class BankConfig(Options):
     """Which networks see the real set, and how.
 
     Attributes:
@@ -45,7 +45,7 @@ class BankConfig(Grown):
         seed: of networks and subsets.
     """
 
-    later = ("augmentation",)
+    later: ClassVar[tuple[str, ...]] = ("augmentation",)
 
     networks: int = Field(default=10, ge=1)
     network: str = "pointnet-small"
@@ -72,7 +72,7 @@ class BankRequest(BankConfig):
         moments: whether all real clouds are passed, and class means and covariance are of all of their global features.
     """
 
-    unsaid: ClassVar[tuple[str, ...]] = ("moments",)
+    later: ClassVar[tuple[str, ...]] = (*BankConfig.later, "moments")
 
     map_samples: int = 0
     attention: float = 0.0

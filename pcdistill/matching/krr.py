@@ -28,7 +28,7 @@ class KrrOptions(BankOptions):
             counting equally in both cases.
     """
 
-    unsaid: ClassVar[tuple[str, ...]] = ("targets",)
+    later: ClassVar[tuple[str, ...]] = ("targets",)
 
     bank: BankConfig = BankConfig(networks=10, quantiles=0, pooled_samples=128)
     ridge: float = Field(default=0.1, gt=0)

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pcdistill.core.options import Grown, Options
+from pcdistill.core.options import Options
 from pcdistill.geometry import gather_points, in_sight, normalise, random_rotations
 
 Rotation = Literal["none", "z", "so3"]
@@ -28,7 +28,7 @@ class Draw(NamedTuple):
     sides: Tensor | None = None  # (B, 3, 3) frames that clouds are seen in from one side; zeros: from all
 
 
-class Augmentation(Grown):
+class Augmentation(Options):
     """How far clouds are changed; every field at its default changes nothing.
 
     Attributes:

@@ -40,7 +40,7 @@ class Recipe(Options):
         bf16: multiply the widest layers in bfloat16 on a processor that can; not on other devices.
     """
 
-    unsaid: ClassVar[tuple[str, ...]] = ("balanced", "points")
+    later: ClassVar[tuple[str, ...]] = ("balanced", "points")
 
     name: str
     version: int = 1

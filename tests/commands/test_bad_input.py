@@ -331,7 +331,7 @@ CASES = [
          "temperature: given, but labels are hard, expected --teacher, or a set with soft labels"),
     Case("teacher across data sets",
          lambda p: [*evaluating(p), "--teacher", p.network, "--conditions", f"data:{p.data}"],
-         "conditions: of other data sets, with --teacher"),
+         "conditions: of other data sets, with a teacher"),
     Case("unknown student", lambda p: ["train", p.data, "--student", "tinny", "--output", p.tmp / "n.safetensors"],
          "student: 'tinny' (did you mean 'tiny'?), expected one of nano, tiny, light, medium, plain, wide"),
     Case("student and network",

@@ -35,7 +35,7 @@ class Settings(Options):
 
 
 class Grown(Settings):
-    unsaid: ClassVar[tuple[str, ...]] = ("late", "more")
+    later: ClassVar[tuple[str, ...]] = ("late", "more")
 
     late: float = 0.5
     more: tuple[int, ...] = Field(default_factory=tuple)
