@@ -33,14 +33,14 @@ class Options(BaseModel):
     renamed: ClassVar[Mapping[str, str]] = {}
     """Names that fields had in an earlier release, and those that they have now: who uses an old one is told."""
     unsaid: ClassVar[tuple[str, ...]] = ()
-    """Fields that came later, not written at their defaults: what was written before, and digests of it, stay."""
+    """Fields that came later, not written at their defaults: what was written before, and digests of it, stay. Those of
+    the classes above stay so besides."""
 
     @model_serializer(mode="wrap")
     def _without_unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields = type(self).model_fields
-        same = {
-            name for name in self.unsaid if getattr(self, name) == fields[name].get_default(call_default_factory=True)
-        }
+        late = {name for base in type(self).__mro__ for name in base.__dict__.get("unsaid", ())}
+        same = {name for name in late if getattr(self, name) == fields[name].get_default(call_default_factory=True)}
         return {name: value for name, value in write(self).items() if name not in same}
 
     @classmethod
@@ -73,21 +73,6 @@ class Options(BaseModel):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise refusal(error, place, _dotted(cls), renamed=cls.renamed, kind="field") from None
-
-
-class Grown(Options):
-    """Options that got fields after what they are written into was first told apart by them."""
-
-    later: ClassVar[tuple[str, ...]] = ()
-    """These fields. At their defaults they are not written, so that digests of recipes, banks and records stay."""
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = write(self)
-        for name in self.later:
-            if getattr(self, name) == type(self).model_fields[name].default:
-                values.pop(name, None)
-        return values
 
 
 def every(options: BaseModel) -> dict[str, Any]:

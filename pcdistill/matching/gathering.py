@@ -9,7 +9,7 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from pcdistill.core.options import Grown
+from pcdistill.core.options import Options
 from pcdistill.matching.sorting import quantile_profile, quantile_shares
 from pcdistill.models import Network
 from pcdistill.training.augment import Augmentation
@@ -26,7 +26,7 @@ def _ascending(steps: tuple[int, int]) -> tuple[int, int]:
 StepRange = Annotated[tuple[int, int], AfterValidator(_ascending)]
 
 
-class BankConfig(Grown):
+class BankConfig(Options):
     """Which networks see the real set, and how.
 
     Attributes:
@@ -45,7 +45,7 @@ class BankConfig(Grown):
         seed: of networks and subsets.
     """
 
-    later = ("augmentation",)
+    unsaid: ClassVar[tuple[str, ...]] = ("augmentation",)
 
     networks: int = Field(default=10, ge=1)
     network: str = "pointnet-small"

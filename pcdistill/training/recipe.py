@@ -26,7 +26,7 @@ class Recipe(Options):
             the last batch of a pass may be smaller (one left-over cloud joins the batch before).
         balanced: draw classes equally often, whatever their sizes: a pass is as many draws as there are clouds, in
             rounds of every class that has clouds once, of which each goes through its own in fresh random orders.
-        points: of a training cloud that a step looks at, drawn anew at every step; all where there are no more, or None.
+        points: of a training cloud that a step looks at, drawn anew at every step; all if there are no more, or None.
         optimizer, lr, momentum, weight_decay: AdamW or SGD.
         schedule: `onecycle` (Smith & Topin 2018: rises from lr / 25 to lr over 30 % of the steps, then
             falls to zero, cosine) or `halfway` (one tenth of lr from the middle on).
