@@ -35,14 +35,14 @@ class Options(BaseModel):
     renamed: ClassVar[Mapping[str, str]] = {}
     """Names that fields had in an earlier release, and those that they have now: who uses an old one is told."""
     later: ClassVar[tuple[str, ...]] = ()
-    """Fields that came later, not written at their defaults: what was written before, and digests of it, stay."""
+    """Fields that came later, not written at their defaults: what was written before, and digests of it, stay. Those of
+    the classes above stay so besides."""
 
     @model_serializer(mode="wrap")
     def _without_later(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields = type(self).model_fields
-        same = {
-            name for name in self.later if getattr(self, name) == fields[name].get_default(call_default_factory=True)
-        }
+        late = {name for base in type(self).__mro__ for name in base.__dict__.get("later", ())}
+        same = {name for name in late if getattr(self, name) == fields[name].get_default(call_default_factory=True)}
         return {name: value for name, value in write(self).items() if name not in same}
 
     @classmethod

@@ -6,7 +6,7 @@ augmentation, Zhao & Bilen 2021).
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -44,7 +44,7 @@ class Augmentation(Options):
             uniformly: points that others hide are replaced by repeats, and what is left is centred and scaled anew.
     """
 
-    later = ("partial",)
+    unsaid: ClassVar[tuple[str, ...]] = ("partial",)
 
     scale: float = Field(default=1.0, gt=0)
     stretch: float = Field(default=1.0, gt=0)
@@ -99,6 +99,8 @@ class Augmentation(Options):
 
 class Poses(Options):
     """In which poses networks see training clouds: flags that mean the same in every command."""
+
+    unsaid: ClassVar[tuple[str, ...]] = ("rotate", "partial")
 
     rotate: Annotated[
         Rotation | None,
