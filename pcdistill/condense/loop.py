@@ -146,10 +146,10 @@ def distill(
                 if checkpoint is not None and time.monotonic() - saved > SAVE_EVERY:
                     run.save(Path(checkpoint))
                     saved = time.monotonic()
-        except (KeyboardInterrupt, InputError) as stop:
+        except (KeyboardInterrupt, InputError, OSError) as stop:
             if checkpoint is not None:
                 run.save(Path(checkpoint))
-            if isinstance(stop, InputError):
+            if not isinstance(stop, KeyboardInterrupt):
                 raise
             where = f"; saved to {checkpoint}" if checkpoint is not None else ""
             raise Interrupted(f"stopped after step {run.step} of {settings.steps}{where}") from None
@@ -266,10 +266,10 @@ class _Run:
     def judged(self) -> tuple[float, float]:
         """The loss of the first guess and of the result, under the same draws.
 
-        They are those of step 0, whose loss is known; where it has not fallen, the mean over some steps decides.
+        They are those of step 0, whose loss is known; where it has not fallen, the mean over some seeds decides.
         """
         before, after = self.losses[0], self.loss(0).item()
-        if after < before or self.objective.state():
+        if after < before:
             return before, after
         result = {name: value.detach().clone() for name, value in self.learned.items()}
         after = self._mean_loss()
@@ -279,7 +279,12 @@ class _Run:
         return before, after
 
     def _mean_loss(self) -> float:
-        return sum(self.loss(step).item() for step in range(JUDGING)) / JUDGING
+        """Over draws of step 0 by several seeds: those of later steps may depend on what objectives carry along."""
+        own, total = self.objective.seed, 0.0
+        for self.objective.seed in range(own, own + JUDGING):
+            total += self.loss(0).item()
+        self.objective.seed = own
+        return total / JUDGING
 
     @torch.no_grad()
     def _set(self, values: Mapping[str, Tensor]) -> None:

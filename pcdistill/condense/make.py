@@ -16,7 +16,7 @@ from pcdistill.condense.plan import DistillPlan, SelectPlan
 from pcdistill.condense.schedule import schedule
 from pcdistill.condense.start import Start, begin, label, selection_facts
 from pcdistill.core.environment import hardware, versions
-from pcdistill.core.errors import InputError
+from pcdistill.core.errors import InputError, harmless
 from pcdistill.core.progress import Report
 from pcdistill.storage import Storage
 from pcdistill.storage.budget import trimmed
@@ -184,7 +184,7 @@ def _metadata(
         distilled=distilled,
         dataset=set_name(name),
         source_fingerprint=real.fingerprint(),
-        source=dict(real.provenance),
+        source={key: harmless(said) if isinstance(said, str) else said for key, said in real.provenance.items()},
         storage=storage.name,
         layout=storage.layout(),
         class_names=real.class_names,
