@@ -2,7 +2,7 @@
 # again when pyproject.toml changes. PYTHON=/path/to/python picks the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo deploy-demo test docs reproduce-quick lint format web clean
+.PHONY: help setup demo deploy-demo test docs reproduce-quick lint format usage web clean
 
 ready := .venv/.ready
 
@@ -40,6 +40,9 @@ lint: $(ready)  ## check style, types and the direction of imports
 format: $(ready)  ## put the code into form
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+usage: $(ready)  ## list flags and examples of all commands anew, for their help
+	@.venv/bin/python scripts/write_usage.py
 
 web:  ## bundle the scripts of the page for the browser anew (takes Node.js)
 	cd pcdistill/viewing/browser/web && npm ci && npm run build

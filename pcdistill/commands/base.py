@@ -3,11 +3,9 @@
 import sys
 from abc import abstractmethod
 
-from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import harmless
 from pcdistill.core.options import Options
 from pcdistill.core.progress import Say
-from pcdistill.data import remarks
 
 
 class Command(Options):
@@ -27,6 +25,10 @@ class Command(Options):
 
 def tell(*sets: object) -> None:
     """Lines on how data sets were read: what was filled up, left out, taken for something. Of anything else none."""
+    # Commands that read no clouds start without torch.
+    from pcdistill.clouds import PointClouds
+    from pcdistill.data import remarks
+
     for line in remarks(*(one for one in sets if isinstance(one, PointClouds))):
         warn(line)
 

@@ -36,6 +36,8 @@ def preset(name: str) -> dict[str, Any]:
 class BudgetSpec(Options):
     """How large a synthetic or selected set is; clouds or bytes, not both."""
 
+    heading: ClassVar[str] = "size"
+
     clouds_per_class: Annotated[int | None, Field(ge=1, description="clouds per class")] = None
     bytes_per_class: Annotated[
         int | None, Field(ge=1, description="bytes per class, as stored: as many clouds as fit")
@@ -119,6 +121,8 @@ SIZES = ("clouds_per_class", "bytes_per_class", "bytes", "ppc", "ratio")
 class SetSpec(BudgetSpec):
     """How the clouds of a set are labelled; soft labels take a byte per cloud and class, or are coded."""
 
+    heading: ClassVar[str] = "labels and use"
+
     labels: Annotated[
         Literal["hard", "learned", "teacher"],
         Field(description="one class a cloud, or probabilities: learned, or a teacher's for the final clouds"),
@@ -160,6 +164,8 @@ class SetSpec(BudgetSpec):
 class SelectSpec(SetSpec):
     """Choose real clouds (a coreset) and store them at the same budget as a synthetic set."""
 
+    heading: ClassVar[str] = "selection"
+
     labels: Annotated[
         Literal["hard", "teacher"],
         Field(description="one class a cloud, or the probabilities that a teacher gives it"),
@@ -170,6 +176,8 @@ class SelectSpec(SetSpec):
 
 class DistillSpec(SetSpec):
     """Condense a data set into synthetic clouds."""
+
+    heading: ClassVar[str] = "method"
 
     renamed: ClassVar[Mapping[str, str]] = {"networks": "members"}
 

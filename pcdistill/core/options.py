@@ -23,6 +23,8 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     renamed: ClassVar[Mapping[str, str]] = {}
     """Names that fields had in an earlier release, and those that they have now: who uses an old one is told."""
+    heading: ClassVar[str] = "options"
+    """What the fields of this class stand under in the help of commands."""
 
     @classmethod
     def by_key(cls) -> dict[str, FieldInfo]:

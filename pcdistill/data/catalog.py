@@ -68,6 +68,11 @@ RESEARCH = "academic research only; the CAD models belong to their authors"
 PRINCETON = "https://modelnet.cs.princeton.edu"
 SCAN_LICENCE = "research and education only, by a form of terms of use"
 SCAN_URL = "https://hkust-vgd.github.io/scanobjectnn/"
+NEURONS = (
+    "CC BY 4.0 (NeuroMorpho.Org, RRID:SCR_002145): may be shared and changed where its sources are cited: "
+    "Tecuatl, Ljungquist and Ascoli 2024, and {}"
+)
+NEURONS_URL = "https://neuromorpho.org"
 SHAPENET_URL = "https://github.com/Julie-tang00/Point-BERT/blob/master/DATASET.md"
 SCAN_COUNTS = {"OBJ_ONLY": (2309, 581), "OBJ_BG": (2309, 581)}
 
@@ -128,6 +133,26 @@ CATALOG: Mapping[str, Entry] = {
         "shapenet.md",
         (("ShapeNet55-34", shapenet.LAYOUT), ("ShapeNet55", shapenet.LAYOUT), ("shapenet", shapenet.LAYOUT)),
         ("chang2015shapenet", "yu2022pointbert"),
+    ),
+    "neurons_medulla17": Entry(
+        17,
+        155,
+        68,
+        NEURONS.format("Takemura et al. 2013"),
+        NEURONS_URL,
+        "neurons.md",
+        (("neurons_medulla17_1024.h5", project.LAYOUT),),
+        ("tecuatl2024neuromorpho", "takemura2013motion"),
+    ),
+    "neurons_cortex2": Entry(
+        2,
+        768,
+        329,
+        NEURONS.format("Markram et al. 2015"),
+        NEURONS_URL,
+        "neurons.md",
+        (("neurons_cortex2_2048.h5", project.LAYOUT),),
+        ("tecuatl2024neuromorpho", "markram2015reconstruction"),
     ),
     "shapes": Entry(10, 1000, 400, "CC0-1.0; made by the project's code", "built in", "shapes.md", (), ()),
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -36,6 +36,8 @@ OF_TRAINING = (
 class TrainingSpec(Options):
     """What networks are trained on, and how."""
 
+    heading: ClassVar[str] = "data and training"
+
     source: Annotated[str, Positional, Field(description="artefact, or data set to train on whole")]
     root: Root = None
     up_axis: UpAxis = None
@@ -48,6 +50,8 @@ class TrainingSpec(Options):
 
 class SupervisionSpec(Options):
     """Who labels clouds while networks are trained, besides their set, and what is made of labels."""
+
+    heading: ClassVar[str] = "labels"
 
     teacher: Annotated[
         Paths,
@@ -98,6 +102,8 @@ class SupervisionSpec(Options):
 
 class SubjectSpec(TrainingSpec):
     """What is tested, and by how many networks."""
+
+    heading: ClassVar[str] = "test"
 
     source: Annotated[
         str, Positional, Field(description="artefact, data set, or trained network (.safetensors, .onnx)")

@@ -89,6 +89,8 @@ class TeacherSpec(Options):
 class Product(Options):
     """Everything against everything: data sets, methods, budgets, storages, labels, networks and seeds."""
 
+    heading: ClassVar[str] = "what is compared"
+
     renamed: ClassVar = {"network": "networks", "views": "conditions"}
 
     data: Annotated[tuple[str, ...], Field(description="catalog names, HDF5 files or folders")] = ()
@@ -141,6 +143,8 @@ class Product(Options):
 
 class GridSpec(Product):
     """Compare methods at several budgets; the same command again goes on where it was stopped."""
+
+    heading: ClassVar[str] = "how it is carried out"
 
     output: Annotated[Path, Field(description="folder for cells, artefacts, records.jsonl, table.md and plot.png")]
     sets: Annotated[

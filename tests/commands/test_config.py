@@ -208,10 +208,13 @@ def test_every_field_is_described_and_in_the_help(
     assert field.description
     name = key.upper() if is_positional(field) else "--" + key.replace("_", "-")
     # Nothing, an unset flag and no words at all are not worth a mention; a number 0 is.
-    silent = field.default is None or field.default is False or field.default == () or field.default_factory
-    note = "" if silent else f" (default: {field.default})"
-    text = field.description + (" (required)" if field.is_required() else note)
+    default = field.default
+    silent = default is None or default is False or default == () or field.default_factory or field.is_required()
+    words = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    text = field.description + ("" if silent else f" (default: {words})")
     assert re.search(rf"\s{name}( \S+)*? {re.escape(text)}( |$)", shown)
+    required = shown.partition(" required: ")[2]
+    assert not field.is_required() or f"{name} " in required
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,11 @@ def test_cards_state_the_facts_of_the_catalog(name):
         assert f"## {heading}" in text
 
 
-@pytest.mark.parametrize("name", ["modelnet10_2048.h5", "modelnet40_1024.h5", "psb19_2048.h5"])
+FILES = ["modelnet10_2048.h5", "modelnet40_1024.h5", "psb19_2048.h5"]
+FILES += ["neurons_medulla17_1024.h5", "neurons_cortex2_2048.h5"]
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_checksums_of_the_real_files(data_root, name):
     path = data_root / name
     if not path.is_file():
@@ -152,7 +156,7 @@ def test_checksums_of_the_real_files(data_root, name):
     assert sha256_file(path) in card
 
 
-@pytest.mark.parametrize("name", ["modelnet10", "modelnet40", "psb19"])
+@pytest.mark.parametrize("name", [name.rpartition("_")[0] for name in FILES])
 def test_official_counts_of_the_real_files(data_root, name):
     if not any(data_root.glob(f"{name}_*.h5")):
         pytest.skip(f"{name} is not in {data_root}")

@@ -12,7 +12,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 # The command line's own rules, so that pages say what `--help` says.
-from pcdistill.commands.flags import flag, in_files_only, is_positional, is_table, metavar
+from pcdistill.commands.flags import in_files_only, is_positional, is_table, metavar
+from pcdistill.commands.usage import flag
 from pcdistill.core.options import Options
 
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -37,7 +38,8 @@ def synopsis(command: str, kind: type[Options]) -> str:
 
 
 def flags(kind: type[Options]) -> list[Setting]:
-    """The words and flags that a command takes, in the order of its `--help`."""
+    """The words and flags that a command takes, those it cannot do without first."""
+    keys = sorted(kind.by_key().items(), key=lambda entry: not entry[1].is_required())
     return [
         Setting(
             f"`{_word(key, field)}`",
@@ -45,7 +47,7 @@ def flags(kind: type[Options]) -> list[Setting]:
             _limits(field),
             field.description or "",
         )
-        for key, field in kind.by_key().items()
+        for key, field in keys
         if not in_files_only(field)
     ]
 
