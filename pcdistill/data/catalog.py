@@ -68,11 +68,6 @@ RESEARCH = "academic research only; the CAD models belong to their authors"
 PRINCETON = "https://modelnet.cs.princeton.edu"
 SCAN_LICENCE = "research and education only, by a form of terms of use"
 SCAN_URL = "https://hkust-vgd.github.io/scanobjectnn/"
-NEURONS = (
-    "CC BY 4.0 (NeuroMorpho.Org, RRID:SCR_002145): may be shared and changed where its sources are cited: "
-    "Tecuatl, Ljungquist and Ascoli 2024, and {}"
-)
-NEURONS_URL = "https://neuromorpho.org"
 SHAPENET_URL = "https://github.com/Julie-tang00/Point-BERT/blob/master/DATASET.md"
 SCAN_COUNTS = {"OBJ_ONLY": (2309, 581), "OBJ_BG": (2309, 581)}
 
@@ -123,6 +118,56 @@ CATALOG: Mapping[str, Entry] = {
         (("psb19_2048.h5", project.LAYOUT),),
         ("chen2009segmentation", "giorgi2007shrec"),
     ),
+    "sydney14": Entry(
+        14,
+        433,
+        155,
+        "no licence stated; research use",
+        "https://www.acfr.usyd.edu.au/papers/SydneyUrbanObjectsDataset.shtml",
+        "sydney14.md",
+        (("sydney14_1024.h5", project.LAYOUT),),
+        ("dedeuge2013sydney",),
+    ),
+    "dales5": Entry(
+        5,
+        349,
+        150,
+        "no licence stated; research use",
+        "https://github.com/wvanteeffelen/Machine-Learning-ASS2",
+        "dales5.md",
+        (("dales5_1024.h5", project.LAYOUT),),
+        ("varney2020dales",),
+    ),
+    "grasp5": Entry(
+        5,
+        350,
+        151,
+        "no licence stated; the authors ask to cite them; research use",
+        "https://github.com/yikun-li/pc-3d-grasp-ds",
+        "grasp5.md",
+        (("grasp5_1024.h5", project.LAYOUT),),
+        ("li2020grasp",),
+    ),
+    "neurons_cortex2": Entry(
+        2,
+        768,
+        329,
+        "CC BY 4.0 (NeuroMorpho.Org)",
+        "https://neuromorpho.org",
+        "neurons_cortex2.md",
+        (("neurons_cortex2_2048.h5", project.LAYOUT),),
+        ("markram2015cortex", "tecuatl2024neuromorpho"),
+    ),
+    "neurons_medulla17": Entry(
+        17,
+        155,
+        68,
+        "CC BY 4.0 (NeuroMorpho.Org)",
+        "https://neuromorpho.org",
+        "neurons_medulla17.md",
+        (("neurons_medulla17_1024.h5", project.LAYOUT),),
+        ("takemura2013motion", "tecuatl2024neuromorpho"),
+    ),
     **{f"scanobjectnn:{variant}": _scan(variant) for variant in scanobjectnn.VARIANTS},
     "shapenet": Entry(
         55,
@@ -133,26 +178,6 @@ CATALOG: Mapping[str, Entry] = {
         "shapenet.md",
         (("ShapeNet55-34", shapenet.LAYOUT), ("ShapeNet55", shapenet.LAYOUT), ("shapenet", shapenet.LAYOUT)),
         ("chang2015shapenet", "yu2022pointbert"),
-    ),
-    "neurons_medulla17": Entry(
-        17,
-        155,
-        68,
-        NEURONS.format("Takemura et al. 2013"),
-        NEURONS_URL,
-        "neurons.md",
-        (("neurons_medulla17_1024.h5", project.LAYOUT),),
-        ("tecuatl2024neuromorpho", "takemura2013motion"),
-    ),
-    "neurons_cortex2": Entry(
-        2,
-        768,
-        329,
-        NEURONS.format("Markram et al. 2015"),
-        NEURONS_URL,
-        "neurons.md",
-        (("neurons_cortex2_2048.h5", project.LAYOUT),),
-        ("tecuatl2024neuromorpho", "markram2015reconstruction"),
     ),
     "shapes": Entry(10, 1000, 400, "CC0-1.0; made by the project's code", "built in", "shapes.md", (), ()),
 }

@@ -23,7 +23,7 @@ from pcdistill.core.options import read_toml
 # Every field of every command at a value that is not its default.
 EVERY: dict[str, dict[str, Any]] = {
     "data": {"action": "convert", "name": "set", "output": "out.h5", "root": "data", "points": 32, "seed": 7,
-        "skip_bad": True, "up_axis": "y",
+        "skip_bad": True, "up_axis": "y", "json": True,
     },
     "select": {
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
