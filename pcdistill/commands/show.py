@@ -70,9 +70,12 @@ def _line(key: str, value: JsonValue, width: int) -> str:
 
 
 def _plain(value: JsonValue) -> str:
-    """A value of a file as text that does nothing to a terminal; names and values of a mapping, and so of those in it."""
+    """A value of a file as text that does nothing to a terminal; mappings as names and values, inner in brackets."""
     if isinstance(value, dict):
-        inner = ((_plain(key), f"({_plain(part)})" if isinstance(part, dict) else _plain(part)) for key, part in value.items())
+        inner = (
+            (_plain(key), f"({_plain(part)})" if isinstance(part, dict) else _plain(part))
+            for key, part in value.items()
+        )
         return ", ".join(f"{key} {part}" for key, part in inner) or "-"
     if isinstance(value, list):
         return " ".join(map(_plain, value)) or "-"

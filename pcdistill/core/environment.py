@@ -6,14 +6,44 @@ import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGES = ("pcdistill", "torch", "numpy", "h5py")
 CPUINFO = Path("/proc/cpuinfo")
 
 
+class Extra(NamedTuple):
+    """A part that works where other packages are installed.
+
+    Attributes:
+        module: that is imported for it.
+        package: that brings the module.
+        use: what it is for.
+    """
+
+    module: str
+    package: str
+    use: str
+
+
+EXTRAS = {
+    "open3d": Extra("open3d", "open3d", "the window, clouds as Open3D's, pictures drawn by it"),
+    "video": Extra("av", "av", "animations as MP4"),
+    "las": Extra("laspy", "laspy", "LAS and LAZ files"),
+    "pyg": Extra("torch_geometric", "torch-geometric", "torch-geometric's data sets and networks"),
+    "plots": Extra("matplotlib", "matplotlib", "plots and reports"),
+    "log": Extra("tensorboard", "tensorboard", "losses as TensorBoard events"),
+    "ray": Extra("ray", "ray", "jobs on a cluster"),
+    "hub": Extra("huggingface_hub", "huggingface_hub", "sets of the Hugging Face Hub: hf:user/name"),
+    "export": Extra("onnxruntime", "onnxruntime", "networks as ONNX"),
+    "executorch": Extra("executorch", "executorch", "networks for ExecuTorch"),
+}
+"""Names of the extras that users install, as in `pip install 'pcdistill[plots]'`."""
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide over numbers and files."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {name: version_of(name) for name in PACKAGES}
 
 
 def hardware() -> str:
@@ -44,7 +74,8 @@ def revision(folder: Path = Path(__file__).parents[2]) -> str:
     return shown.stdout.strip() or "unknown"
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The version of an installed package, or that it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

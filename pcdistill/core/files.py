@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -139,9 +140,15 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 def cache_root() -> Path:
     """Folder for derived data that can be rebuilt: `PCDISTILL_CACHE`, or the user's cache folder."""
-    named = os.environ.get("PCDISTILL_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME")
-    return Path(named) if named else (Path(base) if base else Path.home() / ".cache") / "pcdistill"
+    if named := os.environ.get("PCDISTILL_CACHE"):
+        return Path(named)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "pcdistill"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "pcdistill"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "pcdistill" / "Cache"
+    return Path.home() / ".cache" / "pcdistill"
 
 
 def _umask() -> int:

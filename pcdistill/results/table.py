@@ -70,8 +70,9 @@ class Table(NamedTuple):
         lines = [[harmless(str(_shown(cell))) for cell in line] for line in (self.header, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
-            "  ".join(f"{cell:{'>' if at else '<'}{width}}" for at, (cell, width) in enumerate(zip(line, widths, strict=True)))
-            .rstrip()
+            "  ".join(
+                f"{cell:{'>' if at else '<'}{width}}" for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
             for line in lines
         )
 

@@ -97,6 +97,15 @@ EVERY: dict[str, dict[str, Any]] = {
         "turntable": "a.gif", "evolution": "a.webp", "tile": 64,
     },
     "show": {"source": "a.h5", "json": True},
+    "card": {"source": "a.h5", "output": "card.md", "name": "hf:a/b", "records": ["r.jsonl"], "audit": "a.json"},
+    "zoo": {"action": "list"},
+    "push": {
+        "source": "a.h5", "target": "hf:a/b", "records": ["r.jsonl"], "audit": "a.json", "private": True,
+        "allowed": True,
+    },
+    "doctor": {"root": "data", "json": True},
+    "cache": {"action": "clear"},
+    "completion": {"shell": "fish"},
     "compare": {
         "data": ["set", "other"], "output": "there", "root": "data", "methods": ["random", "preset:krr", "few"],
         "budgets": ["1x64@8", "1229B"], "distill_seeds": 2, "train_seeds": 4, "protocol": "published",

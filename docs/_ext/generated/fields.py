@@ -38,8 +38,7 @@ def synopsis(command: str, kind: type[Options]) -> str:
 
 
 def flags(kind: type[Options]) -> list[Setting]:
-    """The words and flags that a command takes, those it cannot do without first."""
-    keys = sorted(kind.by_key().items(), key=lambda entry: not entry[1].is_required())
+    """The words and flags that a command takes."""
     return [
         Setting(
             f"`{_word(key, field)}`",
@@ -47,7 +46,7 @@ def flags(kind: type[Options]) -> list[Setting]:
             _limits(field),
             field.description or "",
         )
-        for key, field in keys
+        for key, field in kind.by_key().items()
         if not in_files_only(field)
     ]
 
