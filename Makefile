@@ -5,17 +5,22 @@
 .PHONY: help setup demo deploy-demo test docs reproduce-quick lint format usage web clean
 
 ready := .venv/.ready
+demo_ready := .venv/.demo
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 18
 
-setup: $(ready)  ## make the environment in .venv
+setup: $(ready)  ## make the environment in .venv, with all that tests and pages need
 
 $(ready): pyproject.toml scripts/setup.sh
-	@sh scripts/setup.sh
+	@sh scripts/setup.sh test
+	@touch $@ $(demo_ready)
+
+$(demo_ready): pyproject.toml scripts/setup.sh
+	@sh scripts/setup.sh demo
 	@touch $@
 
-demo: $(ready)  ## condense the built-in set and draw the result
+demo: $(demo_ready)  ## install the package and Open3D, condense the built-in set and draw the result
 	@.venv/bin/pcdistill demo
 
 deploy-demo: $(ready)  ## from a condensed set to an int8 network that names meshes: two minutes

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from functools import wraps
+from functools import update_wrapper
 from typing import Concatenate, ParamSpec
 
 from pcdistill import data
@@ -17,12 +17,12 @@ More = ParamSpec("More")
 def _or_named(
     load: Callable[Concatenate[Name, More], PointClouds],
 ) -> Callable[Concatenate[Name, More], PointClouds]:
-    @wraps(load)
     def either(name: Name, *arguments: More.args, **keywords: More.kwargs) -> PointClouds:
         if str(name).startswith((ZOO, HUB)) and not (arguments or keywords):
             return Artefact.load(name).training_clouds
         return load(name, *arguments, **keywords)
 
+    update_wrapper(either, load)
     return either
 
 

@@ -30,7 +30,7 @@ def preset(name: str) -> dict[str, Any]:
     known = presets()
     if name not in known:
         raise InputError("preset", nearest(name, known), "one of " + ", ".join(known))
-    return tomllib.loads(known[name].read_text())
+    return tomllib.loads(known[name].read_text(encoding="utf-8"))
 
 
 class BudgetSpec(Options):

@@ -4,6 +4,8 @@ import os
 import platform
 import re
 import subprocess
+import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +62,16 @@ def memory() -> int:
     if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= known.keys():
         return 8 << 30
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has held so far; 0 on Windows, which has no such call."""
+    try:
+        resource = import_module("resource")
+    except ImportError:
+        return 0
+    peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def revision(folder: Path = Path(__file__).parents[2]) -> str:
