@@ -96,6 +96,6 @@ def version_of(package: str) -> str:
 
 def _processor() -> str:
     """Linux tells the model in a file (not on every ARM); elsewhere the platform's word must do."""
-    text = CPUINFO.read_text(errors="replace") if CPUINFO.is_file() else ""
+    text = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.is_file() else ""
     model = re.search(r"^model name\s*:\s*(\S.*?)\s*$", text, flags=re.MULTILINE)
     return model[1] if model else platform.processor() or platform.machine() or "unknown processor"
