@@ -38,7 +38,8 @@ def main() -> None:
         one = GridSpec.checked({**values, "only": [" ".join(cell.words())]}, "grid.toml")
         file = FOLDER / f"{name}.h5"
         shutil.copyfile(set_of(one), file)
-        Card(source=ZOO + name, output=file.with_suffix(".md"), records=(HERE / "records.jsonl",)).run(print)
+        page = Card(source=ZOO + name, output=file.with_suffix(".md"), records=(HERE / "records.jsonl",), force=True)
+        page.run(print)
 
 
 if __name__ == "__main__":

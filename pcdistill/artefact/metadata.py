@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
@@ -31,9 +31,11 @@ class Metadata(Options):
         prepare_seconds, distill_seconds: wall-clock time.
         versions, hardware, created: with what, on what, when (UTC date, ISO 8601).
         expansion: `Expansion`, as JSON: what networks are trained on besides the stored clouds; None for nothing.
+        teacher: `TeacherFacts`, as JSON: of the network in the file that labels while others are trained; None: none.
     """
 
     model_config = ConfigDict(strict=True)
+    unsaid: ClassVar[tuple[str, ...]] = ("teacher",)
 
     arm: str
     distilled: bool
@@ -57,6 +59,7 @@ class Metadata(Options):
     hardware: str
     created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
     expansion: Json | None = None
+    teacher: Json | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,9 +1,8 @@
 """What a command is."""
 
-import sys
 from abc import abstractmethod
 
-from pcdistill.core.errors import harmless
+from pcdistill.core.log import LOG
 from pcdistill.core.options import Options
 from pcdistill.core.progress import Say
 
@@ -27,12 +26,13 @@ def tell(*sets: object) -> None:
     """Lines on how data sets were read: what was filled up, left out, taken for something. Of anything else none."""
     # Commands that read no clouds start without torch.
     from pcdistill.clouds import PointClouds
-    from pcdistill.data import remarks
+    from pcdistill.data import StreamedClouds, remarks, skipped
 
-    for line in remarks(*(one for one in sets if isinstance(one, PointClouds))):
+    read = [one for one in sets if isinstance(one, PointClouds | StreamedClouds)]
+    for line in [*remarks(*read), *(f"left out: {line}" for line in skipped(*read))]:
         warn(line)
 
 
 def warn(text: str) -> None:
     """A line for people that is no part of the output."""
-    sys.stderr.write(f"pcdistill: {harmless(text)}\n")
+    LOG.warning("%s", text)

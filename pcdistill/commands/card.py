@@ -11,9 +11,9 @@ from pcdistill.artefact.artefact import Artefact
 from pcdistill.artefact.places import located
 from pcdistill.commands.base import Command
 from pcdistill.core.errors import InputError
-from pcdistill.core.files import atomic, check_other, check_writable, sha256_file
+from pcdistill.core.files import atomic, check_other, check_output, sha256_file
 from pcdistill.core.limits import MOST_TEXT, read_whole
-from pcdistill.core.options import Positional
+from pcdistill.core.options import Force, Positional
 from pcdistill.core.progress import Say
 from pcdistill.results.record import Record, read_records
 from pcdistill.results.set_card import Carded, card
@@ -34,6 +34,7 @@ class Card(Command):
         tuple[Path, ...], Field(description="records (.jsonl), as of compare and evaluate --output, of it and others")
     ] = ()
     audit: Annotated[Path | None, Field(description="what `pcdistill audit --output` wrote of it (.json)")] = None
+    force: Force = False
 
     def run(self, say: Say) -> None:
         artefact, file = Artefact.load(self.source), located(self.source)
@@ -53,13 +54,12 @@ class Card(Command):
     def _records(self) -> list[Record]:
         return [record for file in self.records for record in read_records(file)]
 
-    @staticmethod
-    def _checked(output: Path, source: Path) -> Path:
+    def _checked(self, output: Path, source: Path) -> Path:
         if output.suffix != ".md":
             raise InputError("output", str(output), "a name that ends in .md")
         for path in (output, output.with_suffix(".png")):
             check_other(path, source)
-            check_writable(path)
+            check_output(path, self.force)
         return output
 
 

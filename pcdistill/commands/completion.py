@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pcdistill.commands import COMMANDS
+from pcdistill.commands import COMMANDS, EVERYWHERE
 from pcdistill.commands.base import Command
 from pcdistill.commands.usage import Flag, usages
 from pcdistill.core.options import Positional
@@ -41,13 +41,13 @@ class Completion(Command):
 
 
 def _bash() -> str:
-    values, flags = [], []
+    values, flags, everywhere = [], [], " ".join(EVERYWHERE)
     for name, usage in usages().items():
         for one in usage.flags:
             if (choices := _choices(one)) and one.name.startswith("--"):
                 values.append(f'        *" {name} {one.name}") words="{choices}" ;;')
         words = " ".join(one.name if one.name.startswith("--") else _choices(one) for one in usage.flags)
-        flags.append(f'        {name}) words="{" ".join(words.split())} --config --debug --help" ;;')
+        flags.append(f'        {name}) words="{" ".join(words.split())} --config {everywhere} --help" ;;')
     return BASH.format(commands=" ".join(COMMANDS), values="\n".join(values), flags="\n".join(flags))
 
 

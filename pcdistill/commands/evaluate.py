@@ -67,7 +67,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
 
     renamed: ClassVar[Mapping[str, str]] = {
         "data": "test_data", "views": "conditions", "seeds": "train_seeds", "steps": "train_steps",
-        "ranking": "pcdistill rank",
+        "ranking": "pcdistill rank", "train_rotation": "rotate",
     }  # fmt: skip
 
     @model_validator(mode="after")
@@ -111,7 +111,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
         names = [condition.dataset for condition in conditions if condition.dataset is not None]
         if names and subject.supervision is not None:
             raise InputError("conditions", "of other data sets, with --teacher", "conditions of the same classes")
-        return conditions, open_test_sets(names, self.root)
+        return conditions, open_test_sets(names, self)
 
     def _cells(
         self,

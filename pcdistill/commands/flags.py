@@ -8,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from pcdistill.commands import EVERYWHERE
 from pcdistill.commands.base import Command
 from pcdistill.commands.usage import REQUIRED, Flag, Kind, Usage, flag, parse
 from pcdistill.core.options import Options, merged, nested, read_toml
@@ -30,7 +31,8 @@ def settled(name: str, kind: type[Command], parsed: Mapping[str, Any]) -> Comman
     for key in tables & given.keys():
         given[key] = nested(given[key], flag(key))
     file = given.pop("config", None)
-    given.pop("debug", None)
+    for word in EVERYWHERE:  # the command line takes them out; who calls `read` may not
+        given.pop(word.removeprefix("--"), None)
     values = {} if file is None else read_toml(Path(file), kind)
     places = dict.fromkeys(values.keys() - given.keys(), file)
     for key in tables & values.keys() & given.keys():

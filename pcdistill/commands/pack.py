@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pcdistill.commands.making import Making, summary
 from pcdistill.condense import make
-from pcdistill.core.files import check_writable
+from pcdistill.core.files import check_output
 from pcdistill.core.options import Positional
 from pcdistill.core.progress import Say, progress
 from pcdistill.training.recipe import protocol
@@ -22,7 +22,7 @@ class Pack(Making):
 
     def run(self, say: Say) -> None:
         plan = protocol(self.protocol)
-        check_writable(self.output)
+        check_output(self.output, self.force)
         with self.real(plan) as real, progress("packing", len(real.labels)) as report:
             artefact = make.pack(
                 real, plan, side=self.side, points=self.points, dataset=self.data, on_progress=report

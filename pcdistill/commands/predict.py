@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -12,11 +13,11 @@ from torch import Tensor
 
 from pcdistill.commands.base import Command, warn
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Positional, Seed
+from pcdistill.core.options import LeastPoints, Positional, Seed, SkipBad
 from pcdistill.core.progress import Say
 from pcdistill.data.layouts.folders import is_object
 from pcdistill.data.objects import READERS, read_object
-from pcdistill.data.prepare import z_up
+from pcdistill.data.prepare import Bad, Wanted, z_up
 from pcdistill.evaluation import thinned
 from pcdistill.export import load_model, measure_latency
 from pcdistill.training.loop import predict
@@ -47,6 +48,8 @@ class Predict(Command):
         int | None, Field(ge=1, description="points of every object that are looked at (default: the protocol's)")
     ] = None
     up_axis: Annotated[Literal["z", "y"], Field(description="up axis of the files")] = "z"
+    least_points: LeastPoints = 1
+    skip_bad: SkipBad = False
     top: Annotated[int, Field(ge=1, description="classes printed of every file, the most probable")] = 3
     latency: Annotated[bool, Field(description="measure time and memory of an .onnx file at one thread")] = False
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
@@ -63,10 +66,10 @@ class Predict(Command):
     def run(self, say: Say) -> None:
         trained = load_model(self.model)
         points = self.points or trained.protocol.test_points
-        files = [file for given in self.files for file in _files(given)]
-        clouds = [self._object(file, points) for file in files]  # all of them, before anything is said of one
-        guesses = [_guess(trained, file, cloud) for file, cloud in zip(files, clouds, strict=True)]
-        for file, cloud in zip(files, clouds, strict=True):
+        # All of them, before anything is said of one.
+        found = self._objects([file for given in self.files for file in _files(given)], points)
+        guesses = [_guess(trained, file, cloud) for file, cloud in found]
+        for file, cloud in found:
             if cloud.shape[1] < points:
                 warn(f"{file}: {cloud.shape[1]} points, of {points} that are looked at")
         speed = measure_latency(self.model, points) if self.latency else None
@@ -87,6 +90,23 @@ class Predict(Command):
                 f"and the runtime take {speed['runtime_mib']:.0f}"
             )
 
+    def _objects(self, files: Sequence[Path], points: int) -> list[tuple[Path, Tensor]]:
+        """The object of every file, without those that are to be left out, which are listed.
+
+        Raises:
+            InputError: one that cannot be read or has too few points, all of them at once; or there is no other.
+        """
+        bad, found = Bad(Wanted(skip_bad=self.skip_bad)), list[tuple[Path, Tensor]]()
+        for file in files:
+            try:
+                found.append((file, self._object(file, points)))
+            except InputError as problem:
+                bad.note(problem)
+        bad.facts("predict", len(files))
+        for line in bad.lines:
+            warn(f"left out: {line}")
+        return found
+
     def _object(self, file: Path, points: int) -> Tensor:
         """A file's object `(1, P, 3)` in the frame of training clouds.
 
@@ -97,7 +117,8 @@ class Predict(Command):
             raise InputError(file, "no such file", "a cloud or a mesh")
         if file.suffix.lower() not in READERS:
             raise InputError(file, f"suffix '{file.suffix}'", "one of " + ", ".join(READERS))
-        cloud = z_up(read_object(file, points, self.seed, file.name, fewer=True), self.up_axis)
+        least = self.least_points
+        cloud = z_up(read_object(file, points, self.seed, file.name, fewer=True, least_points=least), self.up_axis)
         return torch.from_numpy(np.ascontiguousarray(cloud, dtype=np.float32))[None]
 
 

@@ -29,7 +29,9 @@ class Rank(SubjectSpec, Command):
     ] = ()
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
 
-    renamed: ClassVar[Mapping[str, str]] = {"data": "test_data", "seeds": "train_seeds", "steps": "train_steps"}
+    renamed: ClassVar[Mapping[str, str]] = {
+        "data": "test_data", "seeds": "train_seeds", "steps": "train_steps", "train_rotation": "rotate",
+    }  # fmt: skip
 
     def run(self, say: Say) -> None:
         subject = open_subject(self, real=True)

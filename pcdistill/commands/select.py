@@ -4,7 +4,7 @@ from pcdistill.commands.making import Making, summary
 from pcdistill.condense import make
 from pcdistill.condense.plan import resolve
 from pcdistill.condense.spec import SelectSpec
-from pcdistill.core.files import check_writable
+from pcdistill.core.files import check_output
 from pcdistill.core.progress import Say
 
 
@@ -13,7 +13,7 @@ class Select(SelectSpec, Making):
 
     def run(self, say: Say) -> None:
         plan = resolve(self)
-        check_writable(self.output)
+        check_output(self.output, self.force)
         with self.real(plan.protocol, self.points) as real:
             artefact = make.select(real, plan, dataset=self.data)
         artefact.save(self.output)

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
+from pcdistill.commands import EVERYWHERE
 from pcdistill.core.errors import InputError
 from pcdistill.core.registry import nearest
 
@@ -98,7 +99,7 @@ class _Parser(argparse.ArgumentParser):
             renamed = {flag(old): flag(new) if new in keys else new for old, new in self.known.renamed.items()}
             if word in renamed:
                 raise InputError(self.prog, f"'{word}' is called '{renamed[word]}' now")
-            raise InputError(self.prog, f"unknown argument {nearest(word, [*names, '--config', '--debug'])}")
+            raise InputError(self.prog, f"unknown argument {nearest(word, [*names, '--config', *EVERYWHERE])}")
         return given
 
     def error(self, message: str) -> NoReturn:
@@ -120,7 +121,8 @@ def _parser(name: str, usage: Usage) -> argparse.ArgumentParser:
     every.add_argument(
         "--config", metavar="TOML", default=argparse.SUPPRESS, help="file with any of these keys; flags win"
     )
-    every.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+    for word, meaning in EVERYWHERE.items():
+        every.add_argument(word, action="store_true", default=argparse.SUPPRESS, help=meaning)
     every.add_argument("-h", "--help", action="help", help="show this")
     return parser
 

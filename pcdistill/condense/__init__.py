@@ -14,8 +14,10 @@ from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import CloudSource
 from pcdistill.condense import make
 from pcdistill.condense.loop import Follower
+from pcdistill.condense.outcome import Outcome
 from pcdistill.condense.plan import resolve
 from pcdistill.condense.spec import DistillSpec, SelectSpec
+from pcdistill.core.log import LOG
 
 
 def select(real: CloudSource, **asked: Any) -> Artefact:
@@ -39,7 +41,7 @@ def distill(
     followers: Sequence[Follower] = (),
     **asked: Any,
 ) -> Artefact:
-    """A set condensed into synthetic clouds.
+    """A set condensed into synthetic clouds; a warning of the logger `pcdistill` says if its loss has not fallen.
 
     Args:
         real: the training set.
@@ -52,8 +54,11 @@ def distill(
         InputError: an unknown option or name, or an impossible size.
         Interrupted: Ctrl-C, after the state was saved.
     """
-    plan = resolve(DistillSpec.checked(asked, "distill"))
-    return make.distill(real, plan, checkpoint=checkpoint, resume=resume, followers=followers)
+    plan, outcome = resolve(DistillSpec.checked(asked, "distill")), Outcome()
+    made = make.distill(real, plan, checkpoint=checkpoint, resume=resume, followers=[*followers, outcome])
+    if outcome.worse:
+        LOG.warning("distill: %s (a lower lr may help)", outcome.worse)
+    return made
 
 
 __all__ = ["DistillSpec", "Follower", "SelectSpec", "distill", "select"]

@@ -39,10 +39,9 @@ def select(real: CloudSource, plan: SelectPlan, *, dataset: str = "") -> Artefac
     start = begin(real, plan)
     _check_expansion(plan, start)
     storage = plan.storage.from_clouds(start.clouds, start.budget)
-    selection = {**selection_facts(start.clouds), **label(storage, plan)}
-    return Artefact(
-        storage, _metadata(real, plan.protocol, storage, dataset, plan, arm=plan.method, selection=selection)
-    )
+    selection = {**selection_facts(start.clouds, plan), **label(storage, plan)}
+    metadata = _metadata(real, plan.protocol, storage, dataset, plan, arm=plan.method, selection=selection)
+    return Artefact(storage, metadata, teacher=plan.kept)
 
 
 def pack(
@@ -104,6 +103,9 @@ def distill(
     storage = plan.storage.from_clouds(start.clouds, start.budget)
     labels = label(storage, plan)
     settings = schedule(spec, objective, storage)
+    if spec.freeze and not loop.frozen(storage.labels, spec.freeze).any():
+        most = int(torch.bincount(storage.labels).max())
+        raise InputError("freeze", f"{spec.freeze} of at most {most} clouds of a class", "a share that is one of them")
     done = loop.distill(
         seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers
     )  # fmt: skip
@@ -125,13 +127,13 @@ def distill(
         real, plan.protocol, storage, dataset, plan,
         arm=spec.objective,
         distilled=True,
-        selection={**selection_facts(start.clouds), **labels},
+        selection={**selection_facts(start.clouds, plan), **labels},
         objective={"name": spec.objective, **objective.describe(), **focused},
         settings=settings.model_dump(),
         prepare_seconds=done.prepare_seconds,
         distill_seconds=selecting + done.seconds,
     )  # fmt: skip
-    return Artefact(storage, metadata, done.losses, snapshots)
+    return Artefact(storage, metadata, done.losses, snapshots, plan.kept)
 
 
 def _check_expansion(plan: SelectPlan, start: Start) -> None:
@@ -199,6 +201,7 @@ def _metadata(
         hardware=hardware(),
         created=utc_now(),
         expansion=None if plan is None or plan.expansion is None else plan.expansion.model_dump(mode="json"),
+        teacher=None if plan is None or plan.kept is None else plan.kept.facts.model_dump(mode="json"),
     )
 
 

@@ -20,12 +20,11 @@ from pcdistill.core.registry import nearest
 from pcdistill.data import project
 from pcdistill.data.layouts import arrays_hdf5, modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, tree
 from pcdistill.data.layouts.layout import Layout
-from pcdistill.data.prepare import SPLITS, Counted, MissingSplit, Wanted, check_split
+from pcdistill.data.prepare import AS_STORED, SPLITS, Counted, MissingSplit, Wanted, check_split
 from pcdistill.data.project import H5Clouds
 from pcdistill.data.stream import StreamedClouds
 
 ENVIRONMENT = "PCDISTILL_DATA"
-AS_STORED = Wanted()
 SHAPES_POINTS = 1024  # of each procedural cloud when no number is asked for
 
 
@@ -202,6 +201,8 @@ def load(
     seed: int = 0,
     at_most: bool = False,
     up_axis: str | None = None,
+    least_points: int = 1,
+    skip_bad: bool = False,
 ) -> PointClouds:
     """A catalog set, or the set at a path, in memory.
 
@@ -217,6 +218,9 @@ def load(
         seed: of mesh sampling, subsets, repeats, splits made here, and `shapes`.
         at_most: take what is stored where that is less than `points`.
         up_axis: of what is stored, "y" or "z", in place of what the file or its layout says.
+        least_points: that a cloud has to have where it is stored; one of fewer is as bad as one that cannot be read.
+        skip_bad: go on without clouds that are bad; the provenance says how many (`skipped`) and why
+            (`skipped_clouds`, a line for each).
 
     Returns:
         Clouds float32, the mean of each cloud's points at the origin, the largest norm 1, z up where
@@ -225,9 +229,10 @@ def load(
     Raises:
         InputError: for an unknown name, a set that is not there (the message says where to get it),
             fewer stored points than asked for (not of folders), no such split, fewer than two classes,
-            a class without train clouds, and any file that is not what its layout says.
+            a class without train clouds, and any file that is not what its layout says; of bad clouds all are named
+            at once.
     """
-    return load_counted(name, split, Wanted(points, at_most, seed, up_axis), root).clouds
+    return load_counted(name, split, Wanted(points, at_most, seed, up_axis, least_points, skip_bad), root).clouds
 
 
 def load_counted(
@@ -237,6 +242,8 @@ def load_counted(
     check_split(split)
     if wanted.up_axis not in (None, "y", "z"):
         raise InputError("up_axis", f"'{wanted.up_axis}'", "y or z")
+    if wanted.least_points < 1:
+        raise InputError("least_points", str(wanted.least_points), "at least 1")
     if str(name) == "shapes":
         return Counted(_shapes(split, wanted.points, wanted.seed))
     path, layout, entry = locate(str(name), root)
@@ -253,6 +260,8 @@ def open_streamed(
     root: str | os.PathLike[str] | None = None,
     points: int | None = None,
     up_axis: str | None = None,
+    least_points: int = 1,
+    skip_bad: bool = False,
 ) -> StreamedClouds:
     """A project HDF5 file, by path or catalog name, to be read batch by batch; close it, or use it in `with`.
 
@@ -268,7 +277,8 @@ def open_streamed(
     path, layout, entry = locate(str(name), root)
     if layout is not project.LAYOUT:
         raise InputError("stream", f"'{path}' in the layout of {layout.name}, read whole", wanted)
-    stream = StreamedClouds(path, split, wanted=Wanted(points, up_axis=up_axis))
+    how = Wanted(points, up_axis=up_axis, least_points=least_points, skip_bad=skip_bad)
+    stream = StreamedClouds(path, split, wanted=how)
     try:
         _check_classes(stream, path, split, entry)
     except InputError:

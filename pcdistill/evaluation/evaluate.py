@@ -65,7 +65,7 @@ def evaluate(
     Raises:
         InputError: an unknown name, classes that differ, too few test points, or a grid and no validation clouds.
     """
-    clouds, plan = _to_train_on(made, protocol, network, supervision)
+    clouds, plan, supervision = _to_train_on(made, protocol, network, supervision)
     if isinstance(protocol, str):
         plan = plan.model_copy(update={"test_points": min(plan.test_points, test.points_per_cloud)})
     numbers = range(seeds) if isinstance(seeds, int) else seeds
@@ -95,7 +95,7 @@ def train(
     Raises:
         InputError: an unknown name, a protocol with a grid, or as `training.loop.train`.
     """
-    clouds, protocol = _to_train_on(made, protocol, network, supervision)
+    clouds, protocol, supervision = _to_train_on(made, protocol, network, supervision)
     if protocol.grid is not None:
         reason = f"{protocol.name}, which chooses among recipes"
         raise InputError("protocol", reason, "one with a recipe of its own, as tuned")
@@ -110,19 +110,22 @@ def _to_train_on(
     protocol: EvaluationProtocol | str,
     network: str | None,
     supervision: Supervision | None,
-) -> tuple[PointClouds, EvaluationProtocol]:
-    """The clouds of a set that networks are trained on, and the protocol for them.
+) -> tuple[PointClouds, EvaluationProtocol, Supervision | None]:
+    """The clouds of a set that networks are trained on, the protocol for them, and who labels.
 
-    Where labels of an artefact are a teacher's the student has their temperature, unless it is supervised: that teacher
-    has a temperature of its own, and the protocol suits it.
+    That is the teacher in the artefact's file, if there is one and nobody else. Where labels of an artefact are a
+    teacher's the student has their temperature, unless it is supervised: that teacher has a temperature of its own, and
+    the protocol suits it.
     """
     if isinstance(protocol, str):
         protocol = protocol_called(protocol)
     if network is not None:
         protocol = protocol.using(network)
     if isinstance(made, PointClouds):
-        return made, protocol
-    return made.training_clouds, protocol if supervision is not None else made.with_label_temperature(protocol)
+        return made, protocol, supervision
+    if supervision is not None:
+        return made.training_clouds, protocol, supervision
+    return made.training_clouds, made.with_label_temperature(protocol), made.supervision
 
 
 def evaluate_conditions(

@@ -21,14 +21,14 @@ from pcdistill.training.trained import Trained, save_network
 
 def prepare(given: Iterable[DistillSpec], source: Source, spec: GridSpec) -> None:
     """Have in the cache what these distillations need of the real set."""
-    real, _ = training_set(source, spec.root)
+    real, _ = training_set(source, spec)
     for one in given:
         objective_of(one).prepare(real)
 
 
 def teach(teacher: Teacher, spec: GridSpec) -> None:
     """Train a teacher and keep it."""
-    real, protocol = training_set(teacher.source, spec.root)[0], teacher.protocol()
+    real, protocol = training_set(teacher.source, spec)[0], teacher.protocol()
     clouds = thinned_whole(real, teacher.settings["points"])
     network = build(teacher.spec.network, clouds.num_classes, 0)
     start = time.perf_counter()
@@ -44,7 +44,7 @@ def make(task: SetTask, spec: GridSpec) -> None:
     path = set_file(task, spec)
     checkpoint = path.with_name(path.name + ".checkpoint")
     start = time.perf_counter()
-    artefact = _made(task, spec, training_set(task.cell.source, spec.root)[0], checkpoint)
+    artefact = _made(task, spec, training_set(task.cell.source, spec)[0], checkpoint)
     facts = artefact.metadata
     seconds = facts.distill_seconds if facts.distilled else time.perf_counter() - start
     artefact.save(path)
@@ -57,7 +57,8 @@ def _made(task: SetTask, spec: GridSpec, real: PointClouds, checkpoint: Path) ->
     given, labels = task.given, spec.label(task.cell.labels)
     if task.teacher is not None and labels is not None:
         path = teacher_file(task.teacher, spec)
-        labelling = {"labels": "teacher", "teacher": (path,), "temperature": labels.temperature}
+        kind = "network" if labels.by == "file" else "teacher"
+        labelling = {"labels": kind, "teacher": (path,), "temperature": labels.temperature}
         given = given.model_copy(update=labelling)
     if isinstance(given, SelectSpec):
         return making.select(real, resolve(given), dataset=task.cell.data)

@@ -10,6 +10,7 @@ from typing import Any
 from pcdistill.clouds import PointClouds
 from pcdistill.core.files import atomic
 from pcdistill.core.progress import Say, progress
+from pcdistill.data import skipped
 from pcdistill.evaluation import as_tested
 from pcdistill.experiments.advice import command, draw, table
 from pcdistill.experiments.preparation import prepared
@@ -39,6 +40,8 @@ def search(spec: TeachersSpec, say: Say) -> Search:
         InputError: bad input, unknown networks, or a folder with a search of other settings.
     """
     task = prepared(spec)
+    for line in skipped(task.clouds, task.real):
+        say(f"left out: {line}")
     say(f"{len(task.held)} clouds held out: {task.split}")
     hard, brief = _hard(task)
     singles = [candidate for name in dict.fromkeys(spec.teachers) for candidate in _singles(task, name, brief)]

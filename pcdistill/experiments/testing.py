@@ -23,8 +23,8 @@ CLEAN = "clean"
 def carry_out(task: CellTask, spec: GridSpec) -> Result:
     """Train the networks of a cell, test them, and keep the result in `cells/`."""
     cell, source = task.cell, task.cell.source
-    real, validation = training_set(source, spec.root)
-    test = clouds_to_test(source, spec.root, whole_clouds=bool(cell.product.conditions))
+    real, validation = training_set(source, spec)
+    test = clouds_to_test(source, spec, whole_clouds=bool(cell.product.conditions))
     made: PointClouds | tuple[Artefact, Made]
     made = thinned_whole(real, cell.product.whole_points) if task.made is None else there(task.made, spec)
     beside = None if task.beside is None else there(task.beside, spec)
@@ -62,7 +62,7 @@ def _measured(
     if words:
         clouds = whole if isinstance(whole, PointClouds) else whole.training_clouds
         if isinstance(whole, Artefact) and supervision is None:
-            protocol = whole.with_label_temperature(protocol)
+            protocol, supervision = whole.with_label_temperature(protocol), whole.supervision
         parts = parts_of(clouds, test, parse_conditions(words, test.points_per_cloud), protocol)
         scored = evaluate_conditions(clouds, parts, protocol, seeds, validation=validation, supervision=supervision)
         runs = {condition.name: as_run(whole, evaluation, number, seconds) for condition, evaluation in scored}
@@ -87,9 +87,9 @@ def _together(halves: list[Artefact], made: list[Made]) -> dict[str, Any]:
 
 
 def _supervision(task: CellTask, spec: GridSpec) -> Online | OnPolicy | None:
-    """Who labels while networks are trained; nobody where labels are stored."""
+    """Who labels while networks are trained, besides what a set brings with it."""
     labels = spec.label(task.cell.labels)
-    if labels is None or task.teacher is None or labels.by == "stored":
+    if labels is None or task.teacher is None or labels.by != "online":
         return None
     teacher = read_teacher([teacher_file(task.teacher, spec)], task.protocol.recipe.temperature)
     options = labels.on_policy()

@@ -22,7 +22,7 @@ class Card(Options):
 
     Attributes:
         class_names: in the order of the logits.
-        protocol, dataset, points, seed, taught: as in `Trained`.
+        protocol, dataset, source_fingerprint, points, seed, taught: as in `Trained`.
         parameters: of the network that was exported.
         input: what it is to be given.
         trained_on: facts of the artefact that it was calibrated on or that the user named.
@@ -40,6 +40,7 @@ class Card(Options):
     class_names: tuple[str, ...] = Field(min_length=1)
     protocol: EvaluationProtocol
     dataset: str
+    source_fingerprint: str = ""
     points: int | None = Field(ge=1)
     seed: int | None
     taught: dict[str, JsonValue]
@@ -65,6 +66,7 @@ def card_of(trained: Trained, **more: Any) -> Card:
         class_names=trained.class_names,
         protocol=trained.protocol,
         dataset=trained.dataset,
+        source_fingerprint=trained.source_fingerprint,
         points=trained.points,
         seed=trained.seed,
         taught=dict(trained.taught),

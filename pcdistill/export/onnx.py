@@ -124,7 +124,7 @@ def load_onnx(path: Path) -> Trained:
     network = OnnxNetwork(session, path, len(card.class_names)).eval()
     return Trained(
         network, card.class_names, card.protocol, card.dataset, card.points, card.seed, card.taught,
-        hashlib.sha256(content).hexdigest(),
+        hashlib.sha256(content).hexdigest(), card.source_fingerprint,
     )  # fmt: skip
 
 

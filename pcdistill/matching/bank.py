@@ -62,15 +62,17 @@ def _build(real: CloudSource, config: BankRequest) -> list[Member]:
     networks = []
     with progress("preparing networks", config.networks) as report:
         for k, count in enumerate(steps):
-            networks.append(frozen_network(architecture(config.network, k), sample, count, config.seed * 1000 + k))
+            name, seed = architecture(config.network, k), config.seed * 1000 + k
+            networks.append(frozen_network(name, sample, count, seed, config.augmentation))
             report(k + 1, "")
     kept = _places(real, config.pooled_samples, generator)
+    sizes = torch.bincount(real.labels, minlength=len(real.class_names))
     gathering = [
-        _Gathering(network, config, len(real.class_names), kept, _places(real, config.map_samples, generator))
-        for network in networks
+        _Gathering(network, config, sizes, kept, _places(real, config.map_samples, generator)) for network in networks
     ]
     # Clouds that were drawn by their weights must not be weighted again.
-    passed, shares = (torch.arange(len(real.labels)), _shares_of(real)) if config.quantiles else (kept, None)
+    whole = config.quantiles or config.moments
+    passed, shares = (torch.arange(len(real.labels)), _shares_of(real)) if whole else (kept, None)
     with progress("passing the real set", len(passed)) as report:
         done = 0
         for index in passed.split(BATCH):
@@ -104,6 +106,8 @@ def _to_tensors(members: list[Member]) -> Tensors:
         tensors[f"{k}/maps"] = member.maps
         for layer, attention in enumerate(member.attention):
             tensors[f"{k}/attention/{layer}"] = attention
+        if member.covariance.numel():
+            tensors[f"{k}/covariance"] = member.covariance
     return tensors
 
 
@@ -124,6 +128,7 @@ def _from_tensors(tensors: Tensors, config: BankRequest, classes: int) -> list[M
                 tensors[f"{k}/pooled"],
                 tensors[f"{k}/maps"],
                 [tensors[f"{k}/attention/{layer}"] for layer in range(attentive)],
+                tensors[f"{k}/covariance"] if config.moments else torch.zeros(0, 0),
             )
         )
     return members

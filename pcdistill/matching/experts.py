@@ -15,11 +15,11 @@ from pcdistill.core.options import Options
 from pcdistill.core.progress import progress
 from pcdistill.matching.bank import FORMAT as BANK_FORMAT
 from pcdistill.matching.draws import checked_real, random_clouds, step_generator
-from pcdistill.matching.gathering import StepRange
+from pcdistill.matching.gathering import SEMI_TRAINED, StepRange
 from pcdistill.matching.gradients import Weights, mean_gradient, one_hot, parameters
 from pcdistill.matching.surrogates import architecture, frozen_network, give_fresh_head, own_facts, untrained_network
 from pcdistill.models import Network, build
-from pcdistill.training.augment import Augmentation, apply
+from pcdistill.training.augment import Augmentation, Poses, apply
 
 GOLDEN = 0.618034  # multiples of it, modulo one, are spread evenly however many there are
 FORMAT = 3  # raise when what is computed changes, so that old caches are not read
@@ -102,7 +102,8 @@ def expert_network(real: CloudSource, config: ExpertConfig, k: int) -> Network:
     )
     mixed = torch.randperm(len(labels), generator=step_generator("order", config.seed, k))
     sample = PointClouds(points[mixed, : config.points], labels[mixed], real.class_names)
-    network = frozen_network(name, sample, steps, config.seed * 1000 + k)
+    turned = SEMI_TRAINED.model_copy(update=config.augmentation.model_dump(include=set(Poses.model_fields)))
+    network = frozen_network(name, sample, steps, config.seed * 1000 + k, turned)
     give_fresh_head(network, real, name, config.points, config.seed, k)
     return network
 
@@ -140,7 +141,11 @@ def expert_steps(
             velocity[name] = config.momentum * velocity[name] + slope[name]
             state[name] = value - config.lr * velocity[name]
         if not all(value.isfinite().all() for value in state.values()):
-            raise InputError(f"expert, step {step + 1}", "weights that are not finite", "finite ones (lower lr)")
+            raise InputError(
+                f"expert, step {step + 1}",
+                "weights that are not finite",
+                f"finite ones (lower bank.lr, now {config.lr:g})",
+            )
         keep(step + 1, state)
     return state
 

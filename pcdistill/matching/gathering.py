@@ -3,15 +3,18 @@
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from pcdistill.core.options import Options
+from pcdistill.core.options import Grown
 from pcdistill.matching.sorting import quantile_profile, quantile_shares
 from pcdistill.models import Network
+from pcdistill.training.augment import Augmentation
+
+SEMI_TRAINED = Augmentation(scale=1.25, shift=0.1)
 
 
 def _ascending(steps: tuple[int, int]) -> tuple[int, int]:
@@ -23,7 +26,7 @@ def _ascending(steps: tuple[int, int]) -> tuple[int, int]:
 StepRange = Annotated[tuple[int, int], AfterValidator(_ascending)]
 
 
-class BankConfig(Options):
+class BankConfig(Grown):
     """Which networks see the real set, and how.
 
     Attributes:
@@ -38,8 +41,11 @@ class BankConfig(Options):
             spread; (0, 0) leaves them random (IDM's semi-trained networks; Zhao et al. 2023).
         trained_clouds: real clouds per class that they are trained on; up to 512 of them calibrate batch norm.
         pooled_samples: real global features kept per class, for kernels over single clouds.
+        augmentation: of the real clouds that networks are trained on.
         seed: of networks and subsets.
     """
+
+    later = ("augmentation",)
 
     networks: int = Field(default=10, ge=1)
     network: str = "pointnet-small"
@@ -49,21 +55,28 @@ class BankConfig(Options):
     trained_steps: StepRange = (20, 200)
     trained_clouds: int = Field(default=64, ge=2)
     pooled_samples: int = Field(default=64, ge=1)
+    augmentation: Augmentation = SEMI_TRAINED
     seed: int = 0
 
 
 class BankRequest(BankConfig):
-    """A bank as an objective asks for it: that of its options, with what it alone reads. Both need `quantiles`.
+    """A bank as an objective asks for it: that of its options, with what it alone reads.
+
+    Single maps and attention need `quantiles`.
 
     Attributes:
         map_samples: real clouds per class, drawn for every network, whose last layer's quantile profiles are kept
             one by one: C x S x F x Q numbers a network.
         attention: power p of the attention |f|^p of points whose class quantiles are kept (`attention_maps`); 0
             keeps none.
+        moments: whether all real clouds are passed, and class means and covariance are of all of their global features.
     """
+
+    unsaid: ClassVar[tuple[str, ...]] = ("moments",)
 
     map_samples: int = 0
     attention: float = 0.0
+    moments: bool = False
 
     @classmethod
     def of(cls, config: BankConfig, **asked: float) -> "BankRequest":
@@ -87,6 +100,7 @@ class Member(NamedTuple):
     pooled: Tensor  # (C, S, G): global features of S real clouds of each class
     maps: Tensor  # (C, S', F, Q): the last layer's quantile profiles of S' real clouds of each class; may be empty
     attention: list[Tensor]  # per layer (C, Q): class mean of the quantile profiles of point attention; may be empty
+    covariance: Tensor  # (G, G) of the global features of all real clouds, classes counting equally; may be empty
 
 
 class _Kept:
@@ -114,10 +128,11 @@ class _Kept:
 class _Gathering:
     """Running class sums of one network's statistics; single clouds' at the indices `pooled` and `mapped`."""
 
-    def __init__(self, network: Network, config: BankRequest, classes: int, pooled: Tensor, mapped: Tensor) -> None:
+    def __init__(self, network: Network, config: BankRequest, sizes: Tensor, pooled: Tensor, mapped: Tensor) -> None:
         self.network = network
         self.config = config
-        self.classes = classes
+        self.sizes = sizes
+        self.classes = classes = len(sizes)
         self.pooled_places = pooled
         self.mapped_places = mapped
         self.counts = torch.zeros(classes)
@@ -125,6 +140,7 @@ class _Gathering:
         self.squares: list[Tensor] = []
         self.attention: list[Tensor] = []
         self.pooled_sum = torch.zeros(())
+        self.products = torch.zeros(0, 0)
         self.pooled = _Kept(classes, 0)
         self.maps = _Kept(classes, 0, 0, 0)
 
@@ -135,6 +151,8 @@ class _Gathering:
         self.squares = [torch.zeros(size) for size in sizes]
         self.attention = [torch.zeros(classes, config.quantiles) for _ in sizes if config.attention]
         self.pooled_sum = torch.zeros(classes, pooled.shape[-1])
+        if config.moments:
+            self.products = torch.zeros(pooled.shape[-1], pooled.shape[-1], dtype=torch.float64)
         self.pooled = _Kept(classes, config.pooled_samples, pooled.shape[-1])
         if config.map_samples:
             self.maps = _Kept(classes, config.map_samples, sizes[-1], config.quantiles)
@@ -157,6 +175,9 @@ class _Gathering:
             total.index_add_(0, labels, quantile_profile(attention_maps(layer, power), quantiles) * share[:, None])
         self.pooled_sum.index_add_(0, labels, pooled * share[:, None])
         self.counts += torch.bincount(labels, share, self.classes)
+        if self.config.moments:
+            exact = pooled.double()  # a covariance is a small difference of these
+            self.products += (exact * (share / self.sizes[labels])[:, None]).T @ exact
         keep = torch.isin(index, self.pooled_places)
         self.pooled.add(pooled[keep], labels[keep])
         if self.config.map_samples:
@@ -166,6 +187,10 @@ class _Gathering:
     def member(self) -> Member:
         total = self.counts.sum()
         means = [profile.mean(2).sum(0) / total for profile in self.profiles]
+        centre = (self.pooled_sum / self.counts[:, None]).double().mean(0)
+        covariance = (
+            self.products / self.classes - torch.outer(centre, centre) if self.config.moments else self.products
+        )
         return Member(
             self.network,
             [profile / self.counts[:, None, None] for profile in self.profiles],
@@ -174,6 +199,7 @@ class _Gathering:
             self.pooled.cycled(),
             self.maps.cycled(),
             [attention / self.counts[:, None] for attention in self.attention],
+            covariance.float(),
         )
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds, uniform
 from pcdistill.matching.draws import random_clouds, step_generator
+from pcdistill.matching.gathering import SEMI_TRAINED
 from pcdistill.models import Network, build, networks, seeded
 from pcdistill.models.wrapped import digest
 from pcdistill.training.augment import Augmentation
@@ -36,13 +37,13 @@ def own_facts(network: str, real: CloudSource) -> str:
     return "".join(f" {found}" for name in sorted(names) if (found := digest(name, len(real.class_names))))
 
 
-def frozen_network(name: str, sample: PointClouds, steps: int, seed: int) -> Network:
+def frozen_network(
+    name: str, sample: PointClouds, steps: int, seed: int, augmentation: Augmentation = SEMI_TRAINED
+) -> Network:
     """A network trained for `steps` batches on real clouds, its batch norm calibrated on them, then frozen."""
     network = build(name, sample.num_classes, seed)
     if steps:
-        recipe = Recipe(
-            name="semi-trained", steps=steps, label_smoothing=0.1, augmentation=Augmentation(scale=1.25, shift=0.1)
-        )
+        recipe = Recipe(name="semi-trained", steps=steps, label_smoothing=0.1, augmentation=augmentation)
         train(network, sample, recipe, seed)
     calibrate(network, sample.points[:512])
     return network.eval().requires_grad_(False)

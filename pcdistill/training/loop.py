@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ def _fit(
     total, size = recipe.total_steps(len(clouds)), points.shape[1]
     on_batch = None if supervision is None else supervision.begin(seeds)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    batches = [_batches(len(clouds), recipe, generator) for generator in generators]
+    batches = [_batches(clouds.hard_labels, recipe, generator) for generator in generators]
     for network in networks:
         network.bf16 = recipe.bf16 and device.type == "cpu"  # whether the processor can says nothing of others
     stack = Stack(networks)
@@ -184,17 +185,40 @@ def predict(network: Network, points: Tensor, batch: int = 64) -> Tensor:
     return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
 
 
-def _batches(clouds: int, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
+def _batches(classes: Tensor, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
+    """Without end: the places of the clouds of every step, of clouds whose classes `(N,)` are given."""
+    passes = (_balanced_passes if recipe.balanced else _passes)(classes, generator)
     if not recipe.fill:
-        while True:
-            order = torch.randperm(clouds, generator=generator)
-            yield from (order[start:stop] for start, stop in _bounds(clouds, recipe.batch))
+        for order in passes:
+            yield from (order[start:stop] for start, stop in _bounds(len(classes), recipe.batch))
     order = torch.empty(0, dtype=torch.int64)
     while True:
         while len(order) < recipe.batch:
-            order = torch.cat([order, torch.randperm(clouds, generator=generator)])
+            order = torch.cat([order, next(passes)])
         yield order[: recipe.batch]
         order = order[recipe.batch :]
+
+
+def _passes(classes: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        yield torch.randperm(len(classes), generator=generator)
+
+
+def _balanced_passes(classes: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+    drawn = _balanced(classes, generator)
+    while True:
+        yield torch.tensor(list(islice(drawn, len(classes))))
+
+
+def _balanced(classes: Tensor, generator: torch.Generator) -> Iterator[int]:
+    members = [(classes == label).nonzero().flatten() for label in classes.unique()]
+    left: list[list[int]] = [[] for _ in members]
+    while True:
+        for label in torch.randperm(len(members), generator=generator).tolist():
+            if not left[label]:
+                own = members[label]
+                left[label] = own[torch.randperm(len(own), generator=generator)].tolist()
+            yield left[label].pop()
 
 
 def _optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:

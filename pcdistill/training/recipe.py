@@ -1,6 +1,6 @@
 """Recipes and protocols: how networks are trained and tested."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,8 @@ class Recipe(Options):
         batch: clouds per step. A set is passed through in a fresh random order each time; with `fill`
             the passes are joined so that every batch is full (small sets repeat within a batch), else
             the last batch of a pass may be smaller (one left-over cloud joins the batch before).
+        balanced: draw classes equally often, whatever their sizes: a pass is as many draws as there are clouds, in
+            rounds of every class that has clouds once, of which each goes through its own in fresh random orders.
         optimizer, lr, momentum, weight_decay: AdamW or SGD.
         schedule: `onecycle` (Smith & Topin 2018: rises from lr / 25 to lr over 30 % of the steps, then
             falls to zero, cosine) or `halfway` (one tenth of lr from the middle on).
@@ -37,6 +39,8 @@ class Recipe(Options):
         bf16: multiply the widest layers in bfloat16 on a processor that can; not on other devices.
     """
 
+    unsaid: ClassVar[tuple[str, ...]] = ("balanced",)
+
     name: str
     version: int = 1
     steps: int | None = Field(default=None, ge=1)
@@ -45,6 +49,7 @@ class Recipe(Options):
     most_steps: int | None = Field(default=None, ge=1)
     batch: int = Field(default=32, ge=2)
     fill: bool = True
+    balanced: bool = False
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(default=2e-3, gt=0)
     momentum: float = 0.9

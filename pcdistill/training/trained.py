@@ -35,6 +35,7 @@ class Trained(NamedTuple):
         seed: of weights, order and augmentation; None in files of version 0.1.
         taught: what is known of its teachers (`teaching.Teacher.describe`), nothing without one.
         digest: SHA-256 of the file that it was read from; empty where there is none.
+        source_fingerprint: of the training clouds of that set (`PointClouds.fingerprint`); empty where it is not known.
     """
 
     network: Network
@@ -45,6 +46,7 @@ class Trained(NamedTuple):
     seed: int | None = None
     taught: Mapping[str, JsonValue] = {}
     digest: str = ""
+    source_fingerprint: str = ""
 
     def seen(self, points: Tensor) -> Tensor:
         """Clouds `(N, P, 3)` as the network saw those that it was trained on: normalised, if its recipe does that."""
@@ -60,6 +62,7 @@ class _Facts(Options):
     points: Annotated[int | None, Field(ge=1)] = None
     seed: Annotated[int | None, Field(ge=0)] = None
     taught: dict[str, JsonValue] = Field(default_factory=dict)
+    source_fingerprint: str = ""
 
     @field_validator("class_names")
     @classmethod
@@ -79,6 +82,7 @@ def save_network(path: Path, trained: Trained) -> None:
         "seed": json.dumps(trained.seed),
         "points": json.dumps(trained.points),
         "taught": json.dumps(dict(trained.taught)),
+        "source_fingerprint": json.dumps(trained.source_fingerprint),
         "versions": json.dumps(versions()),
         "hardware": hardware(),
     }
@@ -109,7 +113,7 @@ def load_network(path: Path) -> Trained:
         network.bf16 = protocol.recipe.bf16  # as it was trained, so that it is tested as `evaluate` tests it
         return Trained(
             network.eval(), facts.class_names, protocol, texts["dataset"], facts.points, facts.seed, facts.taught,
-            hashlib.sha256(content).hexdigest(),
+            hashlib.sha256(content).hexdigest(), facts.source_fingerprint,
         )  # fmt: skip
     except InputError:
         raise

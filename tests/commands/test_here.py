@@ -70,8 +70,8 @@ def test_the_cache_is_where_systems_keep_them(monkeypatch: pytest.MonkeyPatch) -
     ("typed", "offered"),
     [
         (["pcdistill", "dist"], ["distill"]),
-        (["pcdistill", "select", "--sh"], ["--sharing"]),
-        (["pcdistill", "select", "--sharing", ""], ["even", "root", "proportional"]),
+        (["pcdistill", "select", "--quo"], ["--quota"]),
+        (["pcdistill", "select", "--quota", ""], ["even", "root", "proportional", "gain"]),
         (["pcdistill", "data", "ch"], ["check"]),
     ],
 )
@@ -90,7 +90,7 @@ def test_other_shells_are_told_of_every_command(capsys: pytest.CaptureFixture[st
     assert main(["completion", "fish"]) == 0
     fish = capsys.readouterr().out
     assert all(f"-a {name} -d " in fish for name in COMMANDS)
-    assert "'__fish_seen_subcommand_from select' -l sharing -r -f -a 'even root proportional' -d " in fish
+    assert "'__fish_seen_subcommand_from select' -l quota -r -f -a 'even root proportional gain' -d " in fish
     assert main(["completion", "zsh"]) == 0
     assert capsys.readouterr().out.startswith("autoload -U +X bashcompinit")
 

@@ -120,7 +120,8 @@ def test_tensorboard_reads_the_log(tiny_file: Path, tmp_path: Path) -> None:
 
 
 def test_an_artefact_says_how_it_was_made(tiny_file: Path, tmp_path: Path) -> None:
-    config = distilling(tiny_file, tmp_path / "a.h5", seed=5, lr=0.5, init="random", protocol="published", bits=6)
+    config = distilling(tiny_file, tmp_path / "a.h5", seed=5, lr=0.5, init="random", protocol="published",
+                        bits=6, force=True)  # fmt: skip
     written(config)
     facts = Artefact.load(config.output).metadata
     real = load(tiny_file, "train")

@@ -190,9 +190,9 @@ def test_adamw_settings(tiny_clouds: PointClouds, monkeypatch: pytest.MonkeyPatc
 
 def batches(clouds: int, batch: int, fill: bool, count: int) -> list[list[int]]:
     generator = torch.Generator().manual_seed(clouds)
-    return [
-        index.tolist() for index in islice(training._batches(clouds, quick(batch=batch, fill=fill), generator), count)
-    ]
+    classes = torch.zeros(clouds, dtype=torch.int64)
+    how = quick(batch=batch, fill=fill)
+    return [index.tolist() for index in islice(training._batches(classes, how, generator), count)]
 
 
 @given(clouds=st.integers(2, 40), batch=st.integers(2, 20))
@@ -218,6 +218,44 @@ def test_passes_hold_every_cloud_once_and_no_batch_of_one(clouds: int, batch: in
 def test_passes_differ_in_order() -> None:
     first, second = batches(30, 30, False, 2)
     assert first != second
+
+
+@given(
+    classes=st.lists(st.sampled_from([0, 1, 3]), min_size=2, max_size=30), batch=st.integers(2, 12), fill=st.booleans()
+)
+def test_balanced_batches_draw_classes_equally_and_of_each_its_clouds(
+    classes: list[int], batch: int, fill: bool
+) -> None:
+    how = quick(batch=batch, fill=fill, balanced=True)
+    found = training._batches(torch.tensor(classes), how, torch.Generator().manual_seed(batch))
+    by_class: Counter[int] = Counter(dict.fromkeys(classes, 0))
+    by_cloud: Counter[int] = Counter(dict.fromkeys(range(len(classes)), 0))
+    for place in chain.from_iterable(index.tolist() for index in islice(found, 20)):
+        by_class[classes[place]] += 1
+        by_cloud[place] += 1
+        assert max(by_class.values()) - min(by_class.values()) <= 1
+        for label in by_class:
+            own = [count for cloud, count in by_cloud.items() if classes[cloud] == label]
+            assert max(own) - min(own) <= 1
+
+
+def test_balanced_order_follows_the_seed_and_differs_between_rounds() -> None:
+    classes = torch.tensor([0] * 9 + [1] * 3)
+    how = quick(batch=12, balanced=True)
+
+    def drawn(seed: int) -> list[list[int]]:
+        return [one.tolist() for one in islice(training._batches(classes, how, torch.Generator().manual_seed(seed)), 4)]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert len(set(map(tuple, drawn(1)))) == 4
+
+
+def test_a_recipe_that_does_not_balance_is_written_as_before_there_were_others() -> None:
+    assert "balanced" not in quick().model_dump()
+    assert "balanced" not in quick().model_dump_json()
+    balanced = protocol("tuned").changed(balanced=True)
+    assert balanced.model_dump(mode="json")["recipe"]["balanced"] is True
+    assert EvaluationProtocol.model_validate_json(balanced.model_dump_json()) == balanced
 
 
 # The loop
@@ -302,6 +340,16 @@ def test_label_smoothing(smoothing: float, tiny_clouds: PointClouds) -> None:
     right = logarithms[torch.arange(24), tiny_clouds.labels]
     expected = -((1 - smoothing) * right + smoothing * logarithms.mean(1)).mean()
     assert first_loss(tiny_clouds, label_smoothing=smoothing) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_balanced_step_shows_a_class_of_one_as_often_as_others(tiny_clouds: PointClouds) -> None:
+    uneven = tiny_clouds[[*range(7), 8]]
+    how = {"steps": 1, "fill": False, "batch": 8, "balanced": True}
+    index = next(training._batches(uneven.labels, quick(**how), torch.Generator().manual_seed(0)))
+    assert uneven.labels[index].bincount().tolist() == [4, 4]
+    logits = tiny().train()(uneven.points[index]).logits
+    expected = nn.functional.cross_entropy(logits, uneven.labels[index]).item()
+    assert train(tiny(), uneven, quick(**how), 0)[0] == pytest.approx(expected, rel=1e-5)
 
 
 def soft(clouds: PointClouds, labels: Tensor) -> PointClouds:

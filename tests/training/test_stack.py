@@ -58,8 +58,9 @@ def test_every_network_that_says_so_can_be_stacked(name: str, tiny_clouds: Point
 
 @pytest.mark.parametrize(
     "changes",
-    [{"ema": 0.9}, {"optimizer": "sgd", "schedule": "halfway"}, {"fill": False, "batch": 10}, {"normalise": True}],
-)
+    [{"ema": 0.9}, {"optimizer": "sgd", "schedule": "halfway"}, {"fill": False, "batch": 10}, {"normalise": True},
+     {"balanced": True}],
+)  # fmt: skip
 def test_recipes(changes: dict[str, Any], tiny_clouds: PointClouds) -> None:
     clouds, how = doubled(tiny_clouds, 16), recipe(**changes)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pcdistill.core.errors import InputError
 from pcdistill.data.formats.shape import Points, points_of
-from pcdistill.data.formats.text import at_line, lines, shown
+from pcdistill.data.formats.text import Lines, Row, at_line, floats, lines, shown, table
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
 UNIT = re.compile(r"\s*[\[(].*[\])]$")  # "x [m]"
@@ -50,7 +50,7 @@ def read_table(path: Path) -> Points:
     rows = lines(path.read_bytes(), comment=None)
     head, kept = _head(rows, path), array("d")
     declared = head.declared
-    for number, line in _with(head.first, rows):
+    for number, line in _singly(head, rows, kept):
         words = _words(line)
         if head.columns not in (len(words), len(_trimmed(words))):
             count = _count(words)
@@ -69,7 +69,7 @@ def read_table(path: Path) -> Points:
     return points
 
 
-def _head(rows: Iterator[tuple[int, str]], path: Path) -> _Head:
+def _head(rows: Lines, path: Path) -> _Head:
     commented, named, declared = list[str](), list[str](), None
     for number, line in rows:
         if line.startswith(COMMENTS):
@@ -92,12 +92,28 @@ def _head(rows: Iterator[tuple[int, str]], path: Path) -> _Head:
     raise InputError(path, "no points", EXPECTED)
 
 
-def _with(first: tuple[int, str], rows: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """The rows that are no comments, with the first, which was read already."""
-    yield first
-    for number, line in rows:
-        if not line.startswith(COMMENTS):
-            yield number, line
+def _singly(head: _Head, rows: Lines, kept: "array[float]") -> Iterator[Row]:
+    """Rows that have to be looked at one by one; those that are plainly points are put into `kept`, many at once."""
+    yield head.first
+    for numbers, texts in rows.many():
+        found = _plain(texts, head)
+        if found is not None:
+            kept.extend(found)
+            continue
+        for number, line in zip(numbers, texts, strict=True):
+            if not line.startswith(COMMENTS):
+                yield number, line
+
+
+def _plain(texts: Sequence[str], head: _Head) -> "array[float] | None":
+    """x y z of rows that are numbers parted by blanks, or by commas, alone; None if one is not like that."""
+    text = "\n".join(texts)
+    if any(mark in text for mark in ';#"'):
+        return None
+    separator = "," if "," in text else None
+    if separator is not None and (" " in text or "\t" in text):
+        return None  # the comma may be the decimal sign
+    return floats(table(texts, head.columns, separator), head.columns, head.places)
 
 
 def _words(line: str, whole: bool = False) -> list[str]:

@@ -73,10 +73,7 @@ def read_counted(path: Path, split: str, wanted: Wanted, usual_axis: str = "unsp
         )  # fmt: skip
         return Counted(clouds, gathered.numbers)
 
-    if wanted.on_bad is not None:
-        return convert()  # what is wrong is to be said, and no cache knows it
-    classes = "/".join(found.class_names)
-    asked = {"points": wanted.points, "at_most": wanted.at_most, "classes": classes, "up": up_axis}
+    asked = {**wanted.asked(), "classes": "/".join(found.class_names), "up": up_axis}
     return cached(found.files, path, {**facts, **asked}, convert)
 
 
