@@ -58,7 +58,7 @@ class Audit(Reading, Command):
             warn(f"{self.source} was not made from '{audited.real}' as it is here")
         if self.output is not None:
             with atomic(self.output) as temporary:
-                temporary.write_text(json.dumps(_facts(audited)) + "\n")
+                temporary.write_text(json.dumps(_facts(audited)) + "\n", encoding="utf-8")
         if self.json_:
             say(json.dumps(_facts(audited)))
             return

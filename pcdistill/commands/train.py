@@ -102,7 +102,7 @@ def _write_notes(path: Path, notes: Sequence[tuple[int, int, Agreement]], say: S
         for _, step, agreed in notes
     ]
     with atomic(path) as temporary:
-        temporary.write_text("".join(line + "\n" for line in lines))
+        temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     first, last = notes[0][2], notes[-1][2]
     say(
         f"student and teacher, first to last: overlap of top 3 {first.overlap:.2f} to {last.overlap:.2f}, KL "

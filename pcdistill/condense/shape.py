@@ -81,7 +81,9 @@ def sides(bytes_per_class: float) -> list[int]:
 
 @cache
 def _frontier() -> dict[str, float]:
-    found: dict[str, float] = json.loads((Path(__file__).parent / "presets" / "frontier.json").read_text())["fit"]
+    found: dict[str, float] = json.loads(
+        (Path(__file__).parent / "presets" / "frontier.json").read_text(encoding="utf-8")
+    )["fit"]
     return found
 
 

@@ -34,6 +34,8 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     renamed: ClassVar[Mapping[str, str]] = {}
     """Names that fields had in an earlier release, and those that they have now: who uses an old one is told."""
+    heading: ClassVar[str] = "options"
+    """What the fields of this class stand under in the help of commands."""
     later: ClassVar[tuple[str, ...]] = ()
     """Fields that came later, not written at their defaults: what was written before, and digests of it, stay. Those of
     the classes above stay so besides."""
@@ -223,6 +225,8 @@ Paths = Annotated[
 
 class Reading(Options):
     """Where sets lie, and how they are read: flags that mean the same in every command."""
+
+    heading: ClassVar[str] = "data"
 
     root: Root = None
     up_axis: UpAxis = None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,8 @@ OF_TRAINING = (
 class TrainingSpec(Reading, Poses):
     """What networks are trained on, and how."""
 
+    heading: ClassVar[str] = "data and training"
+
     source: Annotated[str, Positional, Field(description="artefact, or data set to train on whole")]
     network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
     protocol: Annotated[
@@ -49,6 +51,8 @@ class TrainingSpec(Reading, Poses):
 
 class SupervisionSpec(Options):
     """Who labels clouds while networks are trained, besides their set, and what is made of labels."""
+
+    heading: ClassVar[str] = "labels"
 
     teacher: Annotated[
         Paths,
@@ -99,6 +103,8 @@ class SupervisionSpec(Options):
 
 class SubjectSpec(TrainingSpec):
     """What is tested, and by how many networks."""
+
+    heading: ClassVar[str] = "test"
 
     source: Annotated[
         str, Positional, Field(description="artefact, data set, or trained network (.safetensors, .onnx)")

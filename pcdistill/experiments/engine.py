@@ -148,7 +148,8 @@ class Processes:
         if not self.at_work:
             return []  # to wait for nothing takes for ever
         found = []
-        for ours in [pipe for pipe in wait(list(self.at_work)) if isinstance(pipe, Connection)]:
+        ready = wait(list(self.at_work))
+        for ours in [pipe for pipe in self.at_work if pipe in ready]:  # of another class on Windows
             job, process, _ = self.at_work[ours]
             try:
                 reason = ours.recv_bytes().decode()
@@ -232,7 +233,7 @@ def attempt(job: Job, threads: int) -> str:
         except Exception as error:  # a defect: it must not cost the other jobs, but has to be found
             where = ""
             if job.trace is not None:
-                job.trace.write_text(traceback.format_exc())
+                job.trace.write_text(traceback.format_exc(), encoding="utf-8")
                 where = f" (traceback in {job.trace})"
             return f"{type(error).__name__}: {_one_line(error)[:200]}{where}"
     if job.trace is not None:

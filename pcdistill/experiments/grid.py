@@ -234,7 +234,7 @@ def _write(lines: Sequence[Line], spec: GridSpec, say: Say) -> None:
             write_record(spec.records, record)
     text = markdown(lines)
     with atomic(spec.output / "table.md") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     say(text)
     written, picture = "records.jsonl, table.md", spec.output / "plot.png"
     try:

@@ -79,7 +79,7 @@ def _claim(task: Task) -> None:
     check_writable(path)
     if path.exists():
         try:
-            there = json.loads(path.read_text())
+            there = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             raise InputError(path, "not JSON", "what teachers writes") from None
         if there != settings:
@@ -90,4 +90,4 @@ def _claim(task: Task) -> None:
         if (spec.output / name).exists():
             raise InputError(spec.output, f"{name} of something else", "another folder")
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1) + "\n")
+        temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

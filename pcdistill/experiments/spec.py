@@ -92,6 +92,7 @@ class TeacherSpec(Options):
 class Product(Poses):
     """Everything against everything: data sets, methods, budgets, storages, labels, networks and seeds."""
 
+    heading: ClassVar[str] = "what is compared"
     renamed: ClassVar = {"network": "networks", "views": "conditions", "train_rotation": "rotate"}
 
     data: Annotated[tuple[str, ...], Field(description="catalog names, HDF5 files or folders")] = ()
@@ -143,6 +144,8 @@ class Product(Poses):
 
 class GridSpec(Reading, Product):
     """Compare methods at several budgets; the same command again goes on where it was stopped."""
+
+    heading: ClassVar[str] = "how it is carried out"
 
     output: Annotated[Path, Field(description="folder for cells, artefacts, records.jsonl, table.md and plot.png")]
     sets: Annotated[

@@ -55,10 +55,10 @@ def search(spec: TeachersSpec, say: Say) -> Search:
     files = _copied(task, chosen)
     found = Search(tuple(candidates), hard, chosen, files)
     with atomic(spec.output / "candidates.jsonl") as temporary:
-        temporary.write_text("".join(candidate.model_dump_json() + "\n" for candidate in candidates))
+        temporary.write_text("".join(candidate.model_dump_json() + "\n" for candidate in candidates), encoding="utf-8")
     text = table(found, task)
     with atomic(spec.output / "table.md") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     say(text)
     if not spec.cheap:
         draw(found, task, say)
@@ -75,7 +75,7 @@ def _hard(task: Task) -> tuple[tuple[float, ...], Network]:
     path = task.spec.output / "hard.json"
     if not path.exists():
         _write(path, list(_students(task, None, task.protocol, "hard labels")))
-    return tuple(json.loads(path.read_text())), network
+    return tuple(json.loads(path.read_text(encoding="utf-8"))), network
 
 
 def _students(
@@ -105,7 +105,7 @@ def _singles(task: Task, name: str, brief: Network) -> list[Candidate]:
 def _trained(task: Task, label: str, name: str, steps: Sequence[int], teacher: Teacher | None) -> Mapping[str, float]:
     """Seconds that snapshots took, by their name; trains the network unless all of them are in the folder."""
     clock = task.file(f"{label}.json")
-    taken: dict[str, float] = json.loads(clock.read_text()) if clock.exists() else {}
+    taken: dict[str, float] = json.loads(clock.read_text(encoding="utf-8")) if clock.exists() else {}
     if all(f"{label}-{step}" in taken and task.file(f"{label}-{step}.safetensors").exists() for step in steps):
         return taken
     protocol = task.teaching().model_copy(update={"network": name})
@@ -208,7 +208,9 @@ def _taught(task: Task, candidates: Sequence[Candidate], temperature: float) -> 
                 update={"temperature": temperature, "student_accuracy": accuracy}
             )
             with atomic(path) as temporary:
-                temporary.write_text("".join(each.model_dump_json() + "\n" for each in taught.values()))
+                temporary.write_text(
+                    "".join(each.model_dump_json() + "\n" for each in taught.values()), encoding="utf-8"
+                )
         done.append(taught[candidate.files, temperature])
     return done
 
@@ -227,4 +229,4 @@ def _copied(task: Task, chosen: Candidate) -> tuple[Path, ...]:
 
 def _write(path: Path, content: object) -> None:
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -217,7 +217,7 @@ def read_candidates(path: Path) -> list[Candidate]:
     if not path.exists():
         return []
     candidates = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             candidates.append(Candidate.model_validate_json(line))
         except ValueError as error:

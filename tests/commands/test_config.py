@@ -24,7 +24,7 @@ from pcdistill.core.options import read_toml
 EVERY: dict[str, dict[str, Any]] = {
     "data": {
         "force": True, "action": "convert", "name": "set", "output": "out.h5", "root": "data", "points": 32, "seed": 7,
-        "up_axis": "y", "least_points": 9, "skip_bad": True,
+        "up_axis": "y", "least_points": 9, "skip_bad": True, "json": True,
     },
     "select": {
         "force": True,
@@ -122,6 +122,18 @@ EVERY: dict[str, dict[str, Any]] = {
         "up_axis": "y", "least_points": 9, "skip_bad": True,
     },
     "show": {"source": "a.h5", "json": True},
+    "card": {
+        "source": "a.h5", "output": "card.md", "name": "hf:a/b", "records": ["r.jsonl"], "audit": "a.json",
+        "force": True,
+    },
+    "zoo": {"action": "list"},
+    "push": {
+        "source": "a.h5", "target": "hf:a/b", "records": ["r.jsonl"], "audit": "a.json", "private": True,
+        "allowed": True,
+    },
+    "doctor": {"root": "data", "json": True},
+    "cache": {"action": "clear"},
+    "completion": {"shell": "fish"},
     "compare": {
         "data": ["set", "other"], "output": "there", "root": "data", "methods": ["random", "preset:krr", "few"],
         "budgets": ["1x64@8", "1229B"], "distill_seeds": 2, "train_seeds": 4, "protocol": "published",
@@ -236,10 +248,13 @@ def test_every_field_is_described_and_in_the_help(
     assert field.description
     name = key.upper() if is_positional(field) else "--" + key.replace("_", "-")
     # Nothing, an unset flag and no words at all are not worth a mention; a number 0 is.
-    silent = field.default is None or field.default is False or field.default == () or field.default_factory
-    note = "" if silent else f" (default: {field.default})"
-    text = field.description + (" (required)" if field.is_required() else note)
+    default = field.default
+    silent = default is None or default is False or default == () or field.default_factory or field.is_required()
+    words = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    text = field.description + ("" if silent else f" (default: {words})")
     assert re.search(rf"\s{name}( \S+)*? {re.escape(text)}( |$)", shown)
+    required = shown.partition(" required: ")[2]
+    assert not field.is_required() or f"{name} " in required
 
 
 @pytest.mark.parametrize(
