@@ -111,6 +111,7 @@ def check(name: str, wanted: Wanted = AS_STORED, root: str | os.PathLike[str] | 
     if found != "none":
         how = "about the up axis" if found == "z" else "in every way"
         findings.facts.append(f"clouds of the same class are turned {how}: train with --rotate {found}")
+    findings.faults[:] = dict.fromkeys(findings.faults)  # of a whole file both splits say them
     return findings
 
 
