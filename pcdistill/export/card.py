@@ -35,7 +35,7 @@ class Card(Options):
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
-    unsaid: ClassVar[tuple[str, ...]] = ("source_fingerprint",)
+    later: ClassVar[tuple[str, ...]] = ("source_fingerprint",)
 
     format: str = FORMAT
     class_names: tuple[str, ...] = Field(min_length=1)

@@ -44,7 +44,7 @@ class Augmentation(Options):
             uniformly: points that others hide are replaced by repeats, and what is left is centred and scaled anew.
     """
 
-    unsaid: ClassVar[tuple[str, ...]] = ("partial",)
+    later: ClassVar[tuple[str, ...]] = ("partial",)
 
     scale: float = Field(default=1.0, gt=0)
     stretch: float = Field(default=1.0, gt=0)
@@ -100,7 +100,8 @@ class Augmentation(Options):
 class Poses(Options):
     """In which poses networks see training clouds: flags that mean the same in every command."""
 
-    unsaid: ClassVar[tuple[str, ...]] = ("rotate", "partial")
+    heading: ClassVar[str] = "poses"
+    later: ClassVar[tuple[str, ...]] = ("rotate", "partial")
 
     rotate: Annotated[
         Rotation | None,

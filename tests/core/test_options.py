@@ -35,7 +35,7 @@ class Settings(Options):
 
 
 class Grown(Settings):
-    unsaid: ClassVar[tuple[str, ...]] = ("late", "more")
+    later: ClassVar[tuple[str, ...]] = ("late", "more")
 
     late: float = 0.5
     more: tuple[int, ...] = Field(default_factory=tuple)
@@ -155,11 +155,11 @@ def test_files_that_are_refused(text: str, message: str, tmp_path: Path) -> None
 
 def test_fields_that_came_later_stay_unwritten_below() -> None:
     class Late(Options):
-        unsaid: ClassVar[tuple[str, ...]] = ("first",)
+        later: ClassVar[tuple[str, ...]] = ("first",)
         first: int = 1
 
     class Later(Late):
-        unsaid: ClassVar[tuple[str, ...]] = ("second",)
+        later: ClassVar[tuple[str, ...]] = ("second",)
         second: int = 2
 
     assert Later().model_dump() == {}
