@@ -20,7 +20,7 @@ from pcdistill.core.registry import nearest
 from pcdistill.data import project
 from pcdistill.data.layouts import arrays_hdf5, modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, tree
 from pcdistill.data.layouts.layout import Layout
-from pcdistill.data.prepare import AS_STORED, SPLITS, Counted, MissingSplit, Wanted, check_split
+from pcdistill.data.prepare import AS_STORED, SPLITS, Counted, MissingSplit, Wanted, check_number, check_split
 from pcdistill.data.project import H5Clouds
 from pcdistill.data.stream import StreamedClouds
 
@@ -244,6 +244,7 @@ def load_counted(
         raise InputError("up_axis", f"'{wanted.up_axis}'", "y or z")
     if wanted.least_points < 1:
         raise InputError("least_points", str(wanted.least_points), "at least 1")
+    check_number(wanted.points)
     if str(name) == "shapes":
         return Counted(_shapes(split, wanted.points, wanted.seed))
     path, layout, entry = locate(str(name), root)

@@ -24,6 +24,7 @@ from pcdistill.core.registry import nearest
 T = TypeVar("T")
 
 SPLITS = ("train", "test")
+MOST_POINTS = 2**24  # of a cloud: sets of more would not fit into memory
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,9 @@ def too_few(place: object, points: int, least: int) -> InputError:
 
 
 def check_number(points: int | None) -> None:
-    """Raise InputError for a number of points that is none."""
-    if points is not None and points < 1:
-        raise InputError("points", str(points), "at least 1")
+    """Raise InputError for a number of points that is none, or that no cloud has."""
+    if points is not None and not 1 <= points <= MOST_POINTS:
+        raise InputError("points", str(points), f"1 to {MOST_POINTS:,}")
 
 
 def check_split(split: str) -> None:

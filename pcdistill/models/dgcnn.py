@@ -141,6 +141,8 @@ class DGCNN(Network):
         head: widths of the fully connected layers, dropout behind each.
     """
 
+    gathers = True
+
     def __init__(
         self,
         num_classes: int,
