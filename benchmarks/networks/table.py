@@ -63,8 +63,6 @@ def tables(folder: Path) -> dict[str, str]:
     """Of the records in this folder, by the name of the block that a table stands in."""
     records = read_records(folder / "records.jsonl")
     papers = json.loads((folder.parent / "published.json").read_text())["networks"]
-    best = [one for one in papers if one["method"] == "SADM"]
     return {
         "networks": networks(records, papers) or NOTHING,
-        "networks_short": networks(records, best, only=("1229", "12288")) or NOTHING,
     }

@@ -77,10 +77,8 @@ def _gain(records: list[Record], dataset: str, arm: str) -> str:
 def tables(folder: Path) -> dict[str, str]:
     """Of the records in this folder, by the name of the block that a table stands in."""
     records = read_records(folder / "records.jsonl")
-    small = [one for one in records if " 1229 " in str(one.variant)]
     return {
         "teaching": teaching(records) or NOTHING,
-        "teaching_short": teaching(small) or NOTHING,
         "students": teaching(records, None) or NOTHING,
         "patient": teaching(records, long=True) or NOTHING,
         "teachers": teachers(records) or NOTHING,

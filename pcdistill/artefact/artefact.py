@@ -14,8 +14,9 @@ from torch import Tensor
 from pcdistill.artefact.container import is_sealed, read, read_if_sealed, seal, unseal
 from pcdistill.artefact.expansion import Expansion, expand
 from pcdistill.artefact.metadata import Metadata
+from pcdistill.artefact.places import NoArtefactError, located
 from pcdistill.clouds import PointClouds
-from pcdistill.core.errors import InputError
+from pcdistill.core.errors import InputError, harmless
 from pcdistill.core.files import atomic
 from pcdistill.core.limits import check_room
 from pcdistill.geometry import gather_points, knn
@@ -202,7 +203,7 @@ class Artefact:
 
     def sizes(self, path: str | os.PathLike[str]) -> Sizes:
         """Sizes in the file at `path` that this was loaded from or saved to."""
-        whole = Path(path).stat().st_size
+        whole = located(path).stat().st_size
         training = self.nbytes
         history = sum(array.nbytes for array in self._history().values())
         return Sizes(whole, training, history, whole - training - history)
@@ -221,15 +222,22 @@ class Artefact:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file without trust: nothing in it is executed, and it decides over no allocation beyond its size.
 
+        Args:
+            path: of the file; or `zoo:NAME`, which came with the package, or `hf:USER/NAME`, which is fetched from the
+                Hugging Face Hub.
+
         Raises:
             InputError: one line that names file and field.
         """
-        return cls._of(read(Path(path)), path)
+        return cls._of(read(located(path)), path)
 
     @classmethod
     def load_if_one(cls, path: str | os.PathLike[str]) -> Self | None:
         """As `load`; None where `path` is no file that begins like an artefact (`is_one`)."""
-        content = read_if_sealed(Path(path))
+        try:
+            content = read_if_sealed(located(path))
+        except NoArtefactError:
+            return None
         return None if content is None else cls._of(content, path)
 
     @classmethod
@@ -279,7 +287,10 @@ class Artefact:
     @staticmethod
     def is_one(path: str | os.PathLike[str]) -> bool:
         """Whether `path` is a file that begins like an artefact, of any version and in any state."""
-        return is_sealed(Path(path))
+        try:
+            return is_sealed(located(path))
+        except NoArtefactError:
+            return False
 
 
 def _check_claims(metadata: Metadata, nbytes: int) -> None:
@@ -347,8 +358,11 @@ def stored_protocol(artefact: Artefact, place: object) -> EvaluationProtocol:
 
 
 def set_name(name: str) -> str:
-    """A data set's catalog name or file name: files that are passed on say nothing of their maker's folders."""
-    return Path(name).resolve().name if Path(name).exists() else name
+    """A data set's catalog name or file name: files that are passed on say nothing of their maker's folders.
+
+    What is no UTF-8 in it, as names of files may hold, is escaped: no file could say it otherwise.
+    """
+    return harmless(Path(name).resolve().name if Path(name).exists() else name)
 
 
 def exhibit_of(artefact: Artefact) -> Exhibit:

@@ -1,9 +1,10 @@
 """`pcdistill data`: list, describe and convert data sets."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -18,6 +19,7 @@ from pcdistill.data.check import check
 from pcdistill.data.objects import MESH_POINTS
 from pcdistill.data.prepare import Counted, MissingSplit, Wanted
 from pcdistill.data.reading import wanted
+from pcdistill.results.table import Table
 
 
 class Data(Reading, Command):
@@ -33,6 +35,7 @@ class Data(Reading, Command):
         Field(ge=1, description="points per cloud (default: as stored, or 1024 where clouds have unequal numbers)"),
     ] = None
     seed: Seed = 0
+    json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text (info)")] = False
     force: Force = False
 
     def run(self, say: Say) -> None:
@@ -45,7 +48,7 @@ class Data(Reading, Command):
             raise InputError(f"data {self.action}", "no data set named", "a catalog name, file or folder")
         if self.action == "info":
             said = info(self.name, self.root, wanted(self, self.points, self.seed), tell)
-            say(json.dumps(said, indent=2))
+            say(json.dumps(said, indent=2) if self.json_ else _told(said))
             return
         if self.action == "check":
             self._check(self.name, say)
@@ -95,3 +98,15 @@ class Data(Reading, Command):
         except MissingSplit as missing:
             warn(f"train alone: {missing}")
         return found
+
+
+def _told(facts: Mapping[str, Any]) -> str:
+    """What `info` found, for people: facts of the set, and a line for every class."""
+    splits = facts["splits"]
+    first = next(iter(splits.values()))
+    source = {key: first["provenance"].get(key) for key in ("source", "up_axis")}
+    lines = {"name": facts["name"], **{key: facts.get(key) for key in ("licence", "url", "card")}, **source}
+    lines |= {f"{name} clouds": f"{split['clouds']:,} x {split['points']:,} points" for name, split in splits.items()}
+    rows = [[name, *(split["per_class"][name] for split in splits.values())] for name in facts["classes"]]
+    described = [f"{key.replace('_', ' '):13} {value}" for key, value in lines.items() if value]
+    return "\n".join([*described, "", Table(["class", *splits], rows).text()])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -21,6 +21,8 @@ from pcdistill.training.recipe import EvaluationProtocol
 
 class Making(Reading, Command):
     """A command that makes an artefact of a data set."""
+
+    heading: ClassVar[str] = "data"
 
     data: Annotated[str, Field(description="catalog name, HDF5 file or folder")]
     output: Annotated[Path, Field(description="artefact to write (.h5)")]

@@ -68,7 +68,10 @@ class Train(TrainingSpec, SupervisionSpec, Command):
                 losses.append(loss)
                 report(step, f"loss {loss:.4g}")
 
-            trained = train(training.clouds, training.protocol, seed=self.seed, on_step=on_step, supervision=watched)
+            trained = train(
+                training.clouds, training.protocol, seed=self.seed, on_step=on_step, device=self.device,
+                supervision=watched,
+            )  # fmt: skip
         taught = {} if supervision is None else supervision.describe()
         trained = trained._replace(dataset=set_name(training.dataset), source_fingerprint=training.source_fingerprint)
         save_network(self.output, trained._replace(taught=taught))
@@ -99,7 +102,7 @@ def _write_notes(path: Path, notes: Sequence[tuple[int, int, Agreement]], say: S
         for _, step, agreed in notes
     ]
     with atomic(path) as temporary:
-        temporary.write_text("".join(line + "\n" for line in lines))
+        temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     first, last = notes[0][2], notes[-1][2]
     say(
         f"student and teacher, first to last: overlap of top 3 {first.overlap:.2f} to {last.overlap:.2f}, KL "

@@ -32,12 +32,13 @@ def preset(name: str) -> dict[str, Any]:
     known = presets()
     if name not in known:
         raise InputError("preset", nearest(name, known), "one of " + ", ".join(known))
-    return tomllib.loads(known[name].read_text())
+    return tomllib.loads(known[name].read_text(encoding="utf-8"))
 
 
 class BudgetSpec(Options):
     """How large a synthetic or selected set is; clouds or bytes, not both."""
 
+    heading: ClassVar[str] = "size"
     renamed: ClassVar[Mapping[str, str]] = {"sharing": "quota"}
 
     clouds_per_class: Annotated[int | None, Field(ge=1, description="clouds per class, on average")] = None
@@ -125,6 +126,8 @@ SIZES = ("clouds_per_class", "bytes_per_class", "bytes", "ppc", "ratio")
 class SetSpec(BudgetSpec, Poses):
     """How the clouds of a set are labelled; soft labels take a byte per cloud and class, or are coded."""
 
+    heading: ClassVar[str] = "labels and use"
+
     labels: Annotated[
         Literal["hard", "learned", "teacher", "network"],
         Field(
@@ -150,7 +153,9 @@ class SetSpec(BudgetSpec, Poses):
         ),
     ] = Field(default_factory=dict)
 
-    protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned, published or sweep")] = "tuned"
+    protocol: Annotated[
+        str, Field(description="how it is meant to be evaluated: tuned, converged, published or sweep")
+    ] = "tuned"
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -171,6 +176,8 @@ class SetSpec(BudgetSpec, Poses):
 
 class SelectSpec(SetSpec):
     """Choose real clouds (a coreset) and store them at the same budget as a synthetic set."""
+
+    heading: ClassVar[str] = "selection"
 
     labels: Annotated[
         Literal["hard", "teacher", "network"],
@@ -200,8 +207,9 @@ class SelectSpec(SetSpec):
 class DistillSpec(SetSpec):
     """Condense a data set into synthetic clouds."""
 
+    heading: ClassVar[str] = "method"
     renamed: ClassVar[Mapping[str, str]] = {**SetSpec.renamed, "networks": "members"}
-    unsaid: ClassVar[tuple[str, ...]] = ("freeze",)
+    later: ClassVar[tuple[str, ...]] = ("freeze",)
 
     init: Annotated[str, Field(description="selection that the clouds start from: " + ", ".join(selectors))] = "medoid"
     focus: Annotated[

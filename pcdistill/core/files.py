@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -167,10 +168,24 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 
 def cache_root() -> Path:
-    """Folder for derived data that can be rebuilt: `PCDISTILL_CACHE`, or the user's cache folder."""
-    named = os.environ.get("PCDISTILL_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME")
-    return Path(named) if named else (Path(base) if base else Path.home() / ".cache") / "pcdistill"
+    """Folder for derived data that can be rebuilt: `PCDISTILL_CACHE`, or the user's cache folder.
+
+    Raises:
+        InputError: neither is known.
+    """
+    if named := os.environ.get("PCDISTILL_CACHE"):
+        return Path(named)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "pcdistill"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise InputError("cache", "a user without a home folder", "a folder in PCDISTILL_CACHE") from None
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "pcdistill"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "pcdistill" / "Cache"
+    return home / ".cache" / "pcdistill"
 
 
 def _umask() -> int:

@@ -309,6 +309,13 @@ def cited_for(name: str) -> tuple[str, ...] | None:
     return published.get(_family(name))
 
 
+def licence_for(name: str) -> str | None:
+    """What the owners of a set of this name allow; None where that is not known. Names are taken as in `cited_for`."""
+    if name in CATALOG:
+        return CATALOG[name].licence
+    return {_family(known): entry.licence for known, entry in CATALOG.items()}.get(_family(name))
+
+
 def _family(name: str) -> str:
     """The letters that a name begins with."""
     return "".join(itertools.takewhile(str.isalpha, name.lower()))

@@ -1,6 +1,5 @@
 """What a trained network is worth on a test set: the numbers behind every table."""
 
-import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
+from pcdistill.core.environment import peak_memory
 from pcdistill.core.errors import InputError
 from pcdistill.geometry import farthest_points
 from pcdistill.models import Network
@@ -145,5 +145,5 @@ def thinned(points: Tensor, protocol: EvaluationProtocol, trained_points: int | 
 
 
 def peak_mib() -> int:
-    """Peak memory of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    """Peak memory of this process so far, in MiB; 0 where the system does not say."""
+    return int(peak_memory() / 2**20)

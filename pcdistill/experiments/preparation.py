@@ -35,7 +35,7 @@ def prepared(spec: TeachersSpec) -> Task:
         networks[name]
     teaching = protocol_named(spec.protocol)
     if teaching.grid is not None:
-        raise InputError("protocol", f"{spec.protocol}, which chooses among recipes", "tuned or published")
+        raise InputError("protocol", f"{spec.protocol}, which chooses among recipes", "tuned, converged or published")
     same = spec.model_dump(include={*Reading.model_fields, *Poses.model_fields})
     training = TrainingSpec(source=spec.source, network=f"pointnet-{spec.student}", **same)
     source = open_training(training)
@@ -79,7 +79,7 @@ def _claim(task: Task) -> None:
     check_writable(path)
     if path.exists():
         try:
-            there = json.loads(path.read_text())
+            there = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             raise InputError(path, "not JSON", "what teachers writes") from None
         if there != settings:
@@ -90,4 +90,4 @@ def _claim(task: Task) -> None:
         if (spec.output / name).exists():
             raise InputError(spec.output, f"{name} of something else", "another folder")
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1) + "\n")
+        temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pcdistill.condense.spec import presets
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Engine, Options, Reading, Workers, merged
+from pcdistill.core.options import Device, Engine, Options, Reading, Workers, merged
 from pcdistill.core.registry import nearest
 from pcdistill.experiments.budgets import budget_text, parse_budget
 from pcdistill.matching import objectives
@@ -92,6 +92,7 @@ class TeacherSpec(Options):
 class Product(Poses):
     """Everything against everything: data sets, methods, budgets, storages, labels, networks and seeds."""
 
+    heading: ClassVar[str] = "what is compared"
     renamed: ClassVar = {"network": "networks", "views": "conditions", "train_rotation": "rotate"}
 
     data: Annotated[tuple[str, ...], Field(description="catalog names, HDF5 files or folders")] = ()
@@ -114,7 +115,9 @@ class Product(Poses):
     ] = ()
     distill_seeds: Annotated[int, Field(ge=1, description="sets made by every method at every budget")] = 3
     train_seeds: Annotated[int, Field(ge=1, description="networks trained on every set")] = 3
-    protocol: Annotated[str, Field(description="how networks are trained: tuned, published or sweep")] = "tuned"
+    protocol: Annotated[str, Field(description="how networks are trained: tuned, converged, published or sweep")] = (
+        "tuned"
+    )
     steps: Annotated[int | None, Field(ge=0, description="of every distillation (default: as the method likes)")] = None
     train_steps: Annotated[
         int | None, Field(ge=1, description="of every training, in place of the recipe's, then called NAME*")
@@ -142,6 +145,8 @@ class Product(Poses):
 class GridSpec(Reading, Product):
     """Compare methods at several budgets; the same command again goes on where it was stopped."""
 
+    heading: ClassVar[str] = "how it is carried out"
+
     output: Annotated[Path, Field(description="folder for cells, artefacts, records.jsonl, table.md and plot.png")]
     sets: Annotated[
         Path | None, Field(description="folder where sets and teachers are kept (default: artefacts in the output)")
@@ -168,6 +173,7 @@ class GridSpec(Reading, Product):
         tuple[dict[str, Any], ...],
         Field(description="several, each with keys of its own", json_schema_extra={"file": True}),
     ] = ()
+    device: Device = "cpu"
     workers: Workers = 1
     engine: Engine = "local"
 

@@ -55,7 +55,7 @@ def write_network(
         nbytes, parity = export_executorch(network, path, min(trained.points or POINTS, LARGEST))
         card = card_of(trained, parity=parity)
         with atomic(path.with_name(path.name + ".json")) as temporary:  # the file has no room for it
-            temporary.write_text(card.model_dump_json() + "\n")
+            temporary.write_text(card.model_dump_json() + "\n", encoding="utf-8")
         return Exported(nbytes, card)
     if calibration is None:
         return export_onnx(network, trained, path, card_of(trained))

@@ -78,7 +78,7 @@ class Kept:
         say(text.rstrip("\n"))
         if self.folder is not None:
             with atomic(self.folder / "table.md") as temporary:
-                temporary.write_text(text)
+                temporary.write_text(text, encoding="utf-8")
             draw(records, self.folder, say)
 
 

@@ -74,6 +74,17 @@ class Table(NamedTuple):
         lines = [[_in_line(cell) for cell in line] for line in (self.header, *self.rows)]
         return "".join(f"| {' | '.join(line)} |\n" for line in (lines[0], rule, *lines[1:]))
 
+    def text(self) -> str:
+        """For a terminal: in columns, the first left, the others right."""
+        lines = [[harmless(str(_shown(cell))) for cell in line] for line in (self.header, *self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join(
+                f"{cell:{'>' if at else '<'}{width}}" for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        )
+
     def csv(self) -> str:
         """Comma-separated values; None is nothing."""
         stream = io.StringIO()

@@ -121,7 +121,8 @@ def train_networks(
 ) -> list[Network]:
     """Fresh networks, one per seed, trained on the same clouds; in evaluation mode.
 
-    As many as fit into memory are trained at once (`stack_size`, `models.Stack`).
+    As many as fit into memory are trained at once (`stack_size`, `models.Stack`); where a device has less of it than it
+    said, half as many, and so on.
 
     Args:
         name: registered network.
@@ -140,16 +141,26 @@ def train_networks(
     total = recipe.total_steps(len(clouds))
     follows = supervision is not None and supervision.follows
     at_once = 1 if follows else stack_size(fresh[0], clouds, recipe, len(seeds))
-    for first in range(0, len(seeds), at_once):
+    first, short = 0, ""
+
+    def report(step: int, losses: list[float]) -> None:
+        if on_progress is not None:
+            named = f"{first + 1} to {first + len(losses)}" if len(losses) > 1 else f"{first + 1}"
+            note = f"network {named} of {len(seeds)}, loss {sum(losses) / len(losses):.4g}{short}"
+            on_progress(first * total + step * len(losses), note)
+
+    while first < len(seeds):
         part = slice(first, first + at_once)
-
-        def report(step: int, losses: list[float], first: int = first) -> None:
-            if on_progress is not None:
-                named = f"{first + 1} to {first + len(losses)}" if len(losses) > 1 else f"{first + 1}"
-                note = f"network {named} of {len(seeds)}, loss {sum(losses) / len(losses):.4g}"
-                on_progress(first * total + step * len(losses), note)
-
-        _fit(fresh[part], clouds, recipe, seeds[part], report, supervision)
+        try:
+            _fit(fresh[part], clouds, recipe, seeds[part], report, supervision)
+        except torch.OutOfMemoryError:
+            if at_once == 1:
+                reason = f"memory of {device} is short for {min(recipe.batch, len(clouds))} clouds"
+                raise InputError("training", reason, "clouds of fewer points, or another device") from None
+            at_once = at_once // 2  # networks are as they were: a stack has weights of its own
+            short = f" (memory is short: {at_once} at once)"
+            continue
+        first += at_once
     return fresh
 
 

@@ -66,7 +66,7 @@ def test_data_list_names_every_set_and_where_it_is(run: Commands, tmp_path: Path
 
 
 def test_data_info_counts_what_is_in_a_set(run: Commands) -> None:
-    facts = json.loads(run("data", "info", run.data))
+    facts = json.loads(run("data", "info", run.data, "--json"))
     assert facts["classes"] == ["ball", "box", "ring"]
     assert facts["splits"]["train"]["per_class"] == {"ball": 8, "box": 8, "ring": 8}
     assert (facts["splits"]["test"]["clouds"], facts["splits"]["test"]["points"]) == (12, 1024)
@@ -203,6 +203,14 @@ def test_a_test_class_without_clouds_is_null_in_json(
         raise AssertionError(f"{word} is not JSON")
 
     assert json.loads(shown, parse_constant=refused)["runs"][0]["per_class"][1] is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8 are of Linux")
+def test_a_set_whose_name_is_no_text(run: Commands, tiny_file: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"b\xffd.h5")
+    odd.write_bytes(tiny_file.read_bytes())
+    run("select", "--data", odd, *SMALL, "--output", "a.h5")
+    assert Artefact.load("a.h5").metadata.dataset == "b\\udcffd.h5"
 
 
 def test_the_same_command_writes_the_same_arrays(run: Commands) -> None:

@@ -119,6 +119,17 @@ def test_tensorboard_reads_the_log(tiny_file: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is of Linux")
+def test_a_log_on_a_full_disk_is_named_and_the_run_is_saved(tiny_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "log.jsonl").symlink_to("/dev/full")
+    command = distilling(tiny_file, tmp_path / "a.h5", log=tmp_path / "log")
+    with pytest.raises(OSError, match="No space left") as raised:
+        command.run([].append)
+    assert raised.value.filename == str(tmp_path / "log" / "log.jsonl")
+    assert [path.name for path in tmp_path.iterdir() if path.suffix] == ["a.h5.checkpoint"]
+
+
 def test_an_artefact_says_how_it_was_made(tiny_file: Path, tmp_path: Path) -> None:
     config = distilling(tiny_file, tmp_path / "a.h5", seed=5, lr=0.5, init="random", protocol="published",
                         bits=6, force=True)  # fmt: skip
@@ -242,7 +253,7 @@ def test_experts_are_jobs_of_their_own(tiny_file: Path, tmp_path: Path, monkeypa
     monkeypatch.setenv("PCDISTILL_CACHE", str(tmp_path))
     asked: list[tuple[str, str, int]] = []
 
-    def carried_out(left: Sequence[Job], engine: str, workers: int) -> Iterator[tuple[Job, str | None]]:
+    def carried_out(left: Sequence[Job], engine: str, workers: int, device: str) -> Iterator[tuple[Job, str | None]]:
         for job in left:
             asked.append((job.name, engine, workers))
             if job.name == "expert 1" and len(asked) < 4:

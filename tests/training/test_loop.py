@@ -57,6 +57,13 @@ def test_published_recipe_is_the_protocol_of_the_papers() -> None:
     assert RECIPES["published"].total_steps(9) == 500  # the ninth cloud joins the eight
 
 
+def test_converged_differs_from_tuned_in_length_and_in_the_points_of_a_step() -> None:
+    tuned, converged = RECIPES["tuned"].model_dump(), RECIPES["converged"].model_dump()
+    changed = {name for name in converged if converged[name] != tuned.get(name)}
+    assert changed == {"name", "version", "most_steps", "points"}
+    assert [RECIPES["converged"].total_steps(clouds) for clouds in (10, 320, 3991)] == [500, 1000, 8000]
+
+
 def test_tuned_recipe_makes_a_hundred_passes_within_bounds() -> None:
     counts = {clouds: RECIPES["tuned"].total_steps(clouds) for clouds in (10, 160, 162, 224, 320, 1280, 3991)}
     assert counts == {10: 500, 160: 500, 162: 600, 224: 700, 320: 1000, 1280: 4000, 3991: 4000}
@@ -76,7 +83,9 @@ def test_recipe_by_name_and_with_changes() -> None:
 
 
 def test_unknown_recipe_is_one_line() -> None:
-    expected = r"^recipe: 'publishd' \(did you mean 'published'\?\), expected one of published, sweep, tuned$"
+    expected = (
+        r"^recipe: 'publishd' \(did you mean 'published'\?\), expected one of converged, published, sweep, tuned$"
+    )
     with pytest.raises(InputError, match=expected):
         recipe("publishd")
     with pytest.raises(InputError, match="expected one of"):

@@ -271,7 +271,7 @@ def seen_all() -> Facts:
     return {
         "files": digests,
         "arithmetic": arithmetic(),
-        "data": json.loads(run("data info set.h5")),
+        "data": json.loads(run("data info set.h5 --json")),
         "artefacts": {name: seen_artefact(Path(name)) for name in (*ARTEFACTS, *RESUMED)},
         "networks": {name: seen_network(Path(name)) for name in NETWORKS if name not in NOT_KEPT},
         "kinds": {name: seen_drawn(name) for name in pcdistill.networks},

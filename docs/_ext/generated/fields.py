@@ -12,7 +12,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 # The command line's own rules, so that pages say what `--help` says.
-from pcdistill.commands.flags import flag, in_files_only, is_positional, is_table, metavar
+from pcdistill.commands.flags import in_files_only, is_positional, is_table, metavar
+from pcdistill.commands.usage import flag
 from pcdistill.core.options import Options, every
 
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -37,7 +38,7 @@ def synopsis(command: str, kind: type[Options]) -> str:
 
 
 def flags(kind: type[Options]) -> list[Setting]:
-    """The words and flags that a command takes, in the order of its `--help`."""
+    """The words and flags that a command takes."""
     return [
         Setting(
             f"`{_word(key, field)}`",
