@@ -17,7 +17,7 @@ More = ParamSpec("More")
 def _or_named(
     load: Callable[Concatenate[Name, More], PointClouds],
 ) -> Callable[Concatenate[Name, More], PointClouds]:
-    def either(name: Name, *arguments: More.args, **keywords: More.kwargs) -> PointClouds:
+    def either(name: Name, /, *arguments: More.args, **keywords: More.kwargs) -> PointClouds:
         if str(name).startswith((ZOO, HUB)) and not (arguments or keywords):
             return Artefact.load(name).training_clouds
         return load(name, *arguments, **keywords)
