@@ -16,7 +16,7 @@ from pcdistill.artefact.expansion import Expansion, expand
 from pcdistill.artefact.metadata import Metadata
 from pcdistill.artefact.places import NoArtefactError, located
 from pcdistill.clouds import PointClouds
-from pcdistill.core.errors import InputError
+from pcdistill.core.errors import InputError, harmless
 from pcdistill.core.files import atomic
 from pcdistill.core.limits import check_room
 from pcdistill.geometry import gather_points, knn
@@ -358,8 +358,11 @@ def stored_protocol(artefact: Artefact, place: object) -> EvaluationProtocol:
 
 
 def set_name(name: str) -> str:
-    """A data set's catalog name or file name: files that are passed on say nothing of their maker's folders."""
-    return Path(name).resolve().name if Path(name).exists() else name
+    """A data set's catalog name or file name: files that are passed on say nothing of their maker's folders.
+
+    What is no UTF-8 in it, as names of files may hold, is escaped: no file could say it otherwise.
+    """
+    return harmless(Path(name).resolve().name if Path(name).exists() else name)
 
 
 def exhibit_of(artefact: Artefact) -> Exhibit:

@@ -35,7 +35,7 @@ class Metadata(Options):
     """
 
     model_config = ConfigDict(strict=True)
-    unsaid: ClassVar[tuple[str, ...]] = ("teacher",)
+    later: ClassVar[tuple[str, ...]] = ("teacher",)
 
     arm: str
     distilled: bool

@@ -11,7 +11,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_output
-from pcdistill.core.options import Force, Paths, Positional, Reading, Seed
+from pcdistill.core.options import Device, Force, Paths, Positional, Reading, Seed
 from pcdistill.core.progress import Say, progress
 from pcdistill.core.registry import nearest
 from pcdistill.evaluation import of_classes
@@ -43,6 +43,7 @@ class Adapt(Reading, Command):
         int | None, Field(ge=1, description="new clouds of every class, drawn by the seed (default: all)")
     ] = None
     classes: Annotated[tuple[str, ...], Field(description="of the new set that are learned (default: all)")] = ()
+    device: Device = "cpu"
     seed: Seed = 0
     force: Force = False
 
@@ -55,6 +56,7 @@ class Adapt(Reading, Command):
             raise InputError("rank", f"with --how {self.how}", "--how lora")
         check_output(self.output, self.force)
         trained = load_network(self.source)
+        trained.network.to(self.device)
         memory = self._remembered(trained)
         new, dataset = self._learned(trained, None if memory is None else memory.points_per_cloud)
         recipe = trained.protocol.changed(steps=self.train_steps, lr=self.lr).recipe

@@ -11,7 +11,7 @@ from pcdistill.artefact.artefact import Artefact
 from pcdistill.commands.base import Command, tell, warn
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_output
-from pcdistill.core.options import Force, Positional, Reading
+from pcdistill.core.options import Device, Force, Positional, Reading
 from pcdistill.core.progress import Say, progress
 from pcdistill.data.reading import read
 from pcdistill.evaluation.audit import CHANCE, Findings, audit, rounding
@@ -43,6 +43,7 @@ class Audit(Reading, Command):
         str | None, Field(description="data set to compare with (default: the one that it was made from)")
     ] = None
     per_class: Annotated[bool, Field(description="print every class")] = False
+    device: Device = "cpu"
     output: Annotated[Path | None, Field(description="file to write, with every cloud's distances (.json)")] = None
     force: Force = False
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
@@ -76,7 +77,7 @@ class Audit(Reading, Command):
         test = read(self, place, "test", points=real.points_per_cloud)  # in the same frame
         tell(real, test)
         with progress("comparing", len(artefact.metadata.class_names)) as report:
-            findings = audit(artefact.clouds, real, test, rounding(artefact), report)
+            findings = audit(artefact.clouds, real, test, rounding(artefact), report, self.device)
         return Audited(artefact, name, same, findings)
 
 

@@ -6,12 +6,13 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from pcdistill.clouds import placed
 from pcdistill.commands.base import Command, tell
 from pcdistill.condense.plan import objective_of
 from pcdistill.condense.spec import DistillSpec
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import cache_root
-from pcdistill.core.options import Engine, Reading, Seed, Workers
+from pcdistill.core.options import Device, Engine, Reading, Seed, Workers
 from pcdistill.core.progress import Say, progress
 from pcdistill.data.reading import read
 from pcdistill.experiments.engine import Job, carried_out
@@ -34,6 +35,7 @@ class Experts(Reading, Command):
     members: Annotated[int | None, Field(ge=1, description="experts (default: as the objective likes)")] = None
     surrogate: Annotated[str | None, Field(description="network (default: as the objective likes)")] = None
     seed: Seed = 0
+    device: Device = "cpu"
     workers: Workers = 1
     engine: Engine = "local"
 
@@ -50,8 +52,9 @@ class Experts(Reading, Command):
 
     def run(self, say: Say) -> None:
         config = self.config()
-        real = read(self, self.data)
-        tell(real)
+        loaded = read(self, self.data)
+        tell(loaded)
+        real = placed(loaded, self.device)
         cost = estimate(real, config)
         say(
             f"{config.networks} experts of {config.steps} steps, {config.networks - cost.missing} recorded before: "
@@ -62,7 +65,7 @@ class Experts(Reading, Command):
         failures = []
         with (
             progress("recording experts", len(jobs)) as report,
-            closing(carried_out(jobs, self.engine, self.workers)) as ends,
+            closing(carried_out(jobs, self.engine, self.workers, self.device)) as ends,
         ):
             for number, (job, reason) in enumerate(ends, 1):
                 report(number, job.name)
@@ -74,4 +77,4 @@ class Experts(Reading, Command):
 
 
 def _expert(asked: Experts, config: ExpertConfig, k: int) -> None:
-    record_expert(read(asked, asked.data), config, k)
+    record_expert(placed(read(asked, asked.data), asked.device), config, k)

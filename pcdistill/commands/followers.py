@@ -1,7 +1,7 @@
 """Who follows a distillation: a progress bar, a log, a page for the browser."""
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,17 @@ class Log(Follower):
             return
 
     def step(self, step: int, loss: float) -> None:
-        self.lines.write(json.dumps({"step": step, "loss": loss}) + "\n")
-        self.lines.flush()
+        try:
+            self.lines.write(json.dumps({"step": step, "loss": loss}) + "\n")
+            self.lines.flush()
+        except OSError as error:  # of a full disk the system tells no name
+            raise OSError(error.errno, error.strerror, str(self.folder / "log.jsonl")) from error
         if self.events is not None:
             self.events.add_scalar("loss", loss, step)
 
     def end(self, finished: bool) -> None:
-        self.lines.close()
+        with suppress(OSError):  # of lines that could not be written, which was said
+            self.lines.close()
         if self.events is not None:
             self.events.close()
 

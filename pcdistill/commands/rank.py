@@ -44,7 +44,7 @@ class Rank(SubjectSpec, Command):
         if self.teacher:
             if made.clouds.labels.ndim == 1:
                 raise InputError("teacher", f"but labels of {self.source} are hard", "no teacher")
-            teacher = read_teacher(self.teacher, protocol.recipe.temperature)
+            teacher = read_teacher(self.teacher, protocol.recipe.temperature, self.device)
             teacher.check(real.class_names)
             label = teacher.probabilities
         with progress("scoring", len(ARMS)) as report:

@@ -68,7 +68,10 @@ class Train(TrainingSpec, SupervisionSpec, Command):
                 losses.append(loss)
                 report(step, f"loss {loss:.4g}")
 
-            trained = train(training.clouds, training.protocol, seed=self.seed, on_step=on_step, supervision=watched)
+            trained = train(
+                training.clouds, training.protocol, seed=self.seed, on_step=on_step, device=self.device,
+                supervision=watched,
+            )  # fmt: skip
         taught = {} if supervision is None else supervision.describe()
         trained = trained._replace(dataset=set_name(training.dataset), source_fingerprint=training.source_fingerprint)
         save_network(self.output, trained._replace(taught=taught))

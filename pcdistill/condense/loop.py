@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.clouds import CloudSource, PointClouds, placed
 from pcdistill.core.errors import Diverged, InputError
 from pcdistill.core.files import atomic, check_writable
 from pcdistill.core.options import Options
@@ -66,7 +66,7 @@ class DistillSettings(Options):
         seed: of the draws.
     """
 
-    unsaid: ClassVar[tuple[str, ...]] = ("freeze",)
+    later: ClassVar[tuple[str, ...]] = ("freeze",)
 
     steps: int = Field(ge=0)
     lr: float = Field(gt=0)
@@ -101,6 +101,7 @@ def distill(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     followers: Sequence[Follower] = (),
+    device: str = "cpu",
 ) -> Distilled:
     """Change `storage` in place so that `objective` falls.
 
@@ -113,6 +114,8 @@ def distill(
             put the result into safety removes it.
         resume: go on from `checkpoint` if it exists; the result has the same bits as an uninterrupted run's.
         followers: are told of the begin, of every step, and of the end.
+        device: where the real set, networks and what is learned are meanwhile; a checkpoint may have been written on
+            another one.
 
     Raises:
         InputError: the checkpoint is damaged or of another run.
@@ -125,9 +128,9 @@ def distill(
         check_writable(checkpoint)
     identity = _identity(real, storage, objective, settings)
     saved_run = _read(Path(checkpoint), identity) if resume and checkpoint and Path(checkpoint).exists() else None
-    with _following(followers, storage, settings.steps):
+    with _following(followers, storage, settings.steps), _moved(storage, device):
         start = time.perf_counter()
-        objective.prepare(real)
+        objective.prepare(placed(real, device))
         took = time.perf_counter() - start
         for follower in followers:
             follower.prepared(took < objective.seconds)  # which are those of its making, whenever that was
@@ -143,10 +146,10 @@ def distill(
                 if checkpoint is not None and time.monotonic() - saved > SAVE_EVERY:
                     run.save(Path(checkpoint))
                     saved = time.monotonic()
-        except (KeyboardInterrupt, InputError) as stop:
+        except (KeyboardInterrupt, InputError, OSError) as stop:
             if checkpoint is not None:
                 run.save(Path(checkpoint))
-            if isinstance(stop, InputError):
+            if not isinstance(stop, KeyboardInterrupt):
                 raise
             where = f"; saved to {checkpoint}" if checkpoint is not None else ""
             raise Interrupted(f"stopped after step {run.step} of {settings.steps}{where}") from None
@@ -179,6 +182,16 @@ def _following(followers: Sequence[Follower], storage: Storage, steps: int) -> I
             follower.end(finished)
 
 
+@contextmanager
+def _moved(storage: Storage, device: str) -> Iterator[None]:
+    """What a storage has learned, on a device, and back on the processor."""
+    storage.to(device)
+    try:
+        yield
+    finally:
+        storage.to("cpu")
+
+
 def frozen(labels: Tensor, share: float) -> Tensor:
     """`(N,)` bool: which clouds of ascending `labels` stay as they are, the first of every class, and never all."""
     counts = torch.bincount(labels)
@@ -189,7 +202,7 @@ def frozen(labels: Tensor, share: float) -> Tensor:
 def learned_points(storage: Storage) -> Tensor:
     """Decoded points in the order in which they are learned: point j of a cloud is the same one at every step."""
     with torch.enable_grad():  # without, storages may decode in the order of a file
-        return storage.decode().points.detach().clone()
+        return storage.decode().points.detach().cpu().clone()
 
 
 class _Run:
@@ -214,7 +227,7 @@ class _Run:
         self.pace = {**storage.pace, **{f"objective/{name}": value for name, value in objective.pace.items()}}
         self.first = {name: value.detach().clone() for name, value in self.learned.items()}
         self.averaged = {name: value.detach().clone() for name, value in storage.learned().items() if settings.ema}
-        self.moments = {name: torch.zeros(2, *value.shape) for name, value in self.learned.items()}
+        self.moments = {name: value.new_zeros(2, *value.shape) for name, value in self.learned.items()}
         self.snapshots: dict[int, Tensor] = {}  # by step: an interrupted step takes its own again
         count = min(settings.snapshots, 2 * settings.steps + 1)  # so many and more are all steps
         self.snapshot_steps = {round(settings.steps * i / (count + 1)) for i in range(count + 1)} if count else set()
@@ -223,12 +236,14 @@ class _Run:
         start = time.perf_counter()
         if self.step in self.snapshot_steps:
             self.snapshot()
-        loss = self.loss(self.step)
-        value, place = loss.item(), f"distilling, step {self.step + 1}"
+        loss, place = self.loss(self.step), f"distilling, step {self.step + 1}"
+        gradients = torch.autograd.grad(loss, list(self.learned.values()), materialize_grads=True)
+        finite = [gradient.isfinite().all().to(loss) for gradient in gradients]
+        numbers: list[float] = torch.stack([loss.detach(), *finite]).tolist()  # at once: it is to wait for a device
+        value = numbers[0]
         if not math.isfinite(value):
             raise Diverged(place, f"loss {value}", "a finite one (lower --lr)")
-        gradients = torch.autograd.grad(loss, list(self.learned.values()), materialize_grads=True)
-        if not all(gradient.isfinite().all() for gradient in gradients):
+        if not all(numbers[1:]):
             raise Diverged(place, "a gradient that is not finite", "a finite one (lower --lr)")
         with _interrupts_held():
             for (name, parameter), gradient in zip(self.learned.items(), gradients, strict=True):
@@ -251,10 +266,10 @@ class _Run:
     def judged(self) -> tuple[float, float]:
         """The loss of the first guess and of the result, under the same draws.
 
-        They are those of step 0, whose loss is known; where it has not fallen, the mean over some steps decides.
+        They are those of step 0, whose loss is known; where it has not fallen, the mean over some seeds decides.
         """
         before, after = self.losses[0], self.loss(0).item()
-        if after < before or self.objective.state():
+        if after < before:
             return before, after
         result = {name: value.detach().clone() for name, value in self.learned.items()}
         after = self._mean_loss()
@@ -264,7 +279,12 @@ class _Run:
         return before, after
 
     def _mean_loss(self) -> float:
-        return sum(self.loss(step).item() for step in range(JUDGING)) / JUDGING
+        """Over draws of step 0 by several seeds: those of later steps may depend on what objectives carry along."""
+        own, total = self.objective.seed, 0.0
+        for self.objective.seed in range(own, own + JUDGING):
+            total += self.loss(0).item()
+        self.objective.seed = own
+        return total / JUDGING
 
     @torch.no_grad()
     def _set(self, values: Mapping[str, Tensor]) -> None:
@@ -309,14 +329,19 @@ class _Run:
         correction for the first steps uses beta2 = 0.99 as few steps touch each cloud.
         """
         touched = gradient.flatten(1).any(1)
+        here = gradient.device.type == "cpu"
+        rows = touched if here else slice(None)  # to pick rows out is to wait for a device
         first, second = moments[0], moments[1]
-        part = gradient[touched]
-        first[touched] = m = first[touched].lerp(part, 0.1)
-        second[touched] = v = second[touched].lerp(part.square(), 0.01)
+        m = first[rows].lerp(gradient[rows], 0.1)
+        v = second[rows].lerp(gradient[rows].square(), 0.01)
         count = self.step + 1
         lr = pace * self.settings.lr * (0.5 + 0.5 * math.cos(math.pi * self.step / self.settings.steps))
-        change = (m / (1 - 0.9**count)) / ((v / (1 - 0.99**count)).sqrt() + 1e-12)
-        parameter[touched] -= lr * change
+        change = lr * ((m / (1 - 0.9**count)) / ((v / (1 - 0.99**count)).sqrt() + 1e-12))
+        if not here:
+            own = touched.view(-1, *[1] * (gradient.ndim - 1))
+            m, v, change = m.where(own, first), v.where(own, second), change.where(own, 0)
+        first[rows], second[rows] = m, v
+        parameter[rows] -= change
 
     def _state(self) -> dict[str, Tensor]:
         """What every checkpoint of this run has, in shapes that do not change."""
@@ -345,8 +370,9 @@ class _Run:
         for name, value in self.learned.items():
             with torch.no_grad():
                 value.copy_(tensors[f"learned/{name}"])
-            self.moments[name] = tensors[f"moments/{name}"]
-        self.averaged = _under("averaged/", tensors)
+            self.moments[name].copy_(tensors[f"moments/{name}"])
+        for name, mean in self.averaged.items():
+            mean.copy_(tensors[f"averaged/{name}"])
         self.snapshots = {int(step): value for step, value in _under("snapshots/", tensors).items()}
         self.objective.restore(_under("state/", tensors))
         self.seconds = float(state["seconds"])
@@ -354,10 +380,10 @@ class _Run:
 
 def _without_gradient(clouds: PointClouds, frozen: Tensor) -> PointClouds:
     """The same clouds; those that are `frozen (B,)` have no gradient, nor have their labels."""
-    points = torch.where(frozen[:, None, None], clouds.points.detach(), clouds.points)
+    points = torch.where(frozen[:, None, None].to(clouds.points.device), clouds.points.detach(), clouds.points)
     labels = clouds.labels
     if labels.ndim == 2:
-        labels = torch.where(frozen[:, None], labels.detach(), labels)
+        labels = torch.where(frozen[:, None].to(labels.device), labels.detach(), labels)
     return PointClouds(points, labels, clouds.class_names, clouds.provenance, clouds.classes)
 
 
@@ -406,7 +432,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _digest(value: Tensor) -> str:
-    return hashlib.sha256(value.detach().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()
 
 
 def _identity(real: CloudSource, storage: Storage, objective: Objective, settings: DistillSettings) -> str:

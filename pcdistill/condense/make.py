@@ -16,7 +16,7 @@ from pcdistill.condense.plan import DistillPlan, SelectPlan
 from pcdistill.condense.schedule import schedule
 from pcdistill.condense.start import Start, begin, label, selection_facts
 from pcdistill.core.environment import hardware, versions
-from pcdistill.core.errors import InputError
+from pcdistill.core.errors import InputError, harmless
 from pcdistill.core.progress import Report
 from pcdistill.storage import Storage
 from pcdistill.storage.budget import trimmed
@@ -107,7 +107,8 @@ def distill(
         most = int(torch.bincount(storage.labels).max())
         raise InputError("freeze", f"{spec.freeze} of at most {most} clouds of a class", "a share that is one of them")
     done = loop.distill(
-        seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers
+        seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers,
+        device=plan.device,
     )  # fmt: skip
 
     def relabel() -> None:
@@ -183,7 +184,7 @@ def _metadata(
         distilled=distilled,
         dataset=set_name(name),
         source_fingerprint=real.fingerprint(),
-        source=dict(real.provenance),
+        source={key: harmless(said) if isinstance(said, str) else said for key, said in real.provenance.items()},
         storage=storage.name,
         layout=storage.layout(),
         class_names=real.class_names,
@@ -198,7 +199,7 @@ def _metadata(
         prepare_seconds=prepare_seconds,
         distill_seconds=distill_seconds,
         versions=versions(),
-        hardware=hardware(),
+        hardware=hardware("cpu" if plan is None else plan.device),
         created=utc_now(),
         expansion=None if plan is None or plan.expansion is None else plan.expansion.model_dump(mode="json"),
         teacher=None if plan is None or plan.kept is None else plan.kept.facts.model_dump(mode="json"),

@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from pcdistill.artefact.expansion import Expansion
 from pcdistill.condense.spec import BudgetSpec, DistillSpec, SelectSpec, SetSpec
+from pcdistill.core.devices import resolved
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import merged
 from pcdistill.matching import Objective, objectives
@@ -32,6 +33,7 @@ class SelectPlan:
         teacher: who gives soft labels; None for hard ones, or learned ones that start from their class.
         expansion: what networks are trained on besides; None for nothing.
         kept: the teacher as the file will hold it; None for none.
+        device: where networks and what is learned are.
     """
 
     spec: SetSpec
@@ -43,6 +45,7 @@ class SelectPlan:
     teacher: Teacher | None
     expansion: Expansion | None
     kept: KeptTeacher | None
+    device: str
 
 
 @dataclass(frozen=True)
@@ -60,25 +63,26 @@ class DistillPlan(SelectPlan):
 
 
 @overload
-def resolve(spec: SelectSpec) -> SelectPlan: ...
+def resolve(spec: SelectSpec, device: str = "cpu") -> SelectPlan: ...
 @overload
-def resolve(spec: DistillSpec) -> DistillPlan: ...
-def resolve(spec: SelectSpec | DistillSpec) -> SelectPlan | DistillPlan:
-    """All that `spec` names.
+def resolve(spec: DistillSpec, device: str = "cpu") -> DistillPlan: ...
+def resolve(spec: SelectSpec | DistillSpec, device: str = "cpu") -> SelectPlan | DistillPlan:
+    """All that `spec` names, to be computed on a device.
 
     Raises:
         InputError: an unknown name, an impossible size, settings that exclude one another, a file that is missing or
             not what it should be.
     """
     spec.check_budget()
-    storage, teacher, expansion = storage_of(spec), teacher_of(spec), spec.expansion()
+    device = resolved(device)
+    storage, teacher, expansion = storage_of(spec), teacher_of(spec, device), spec.expansion()
     kept = KeptTeacher.of(teacher) if teacher is not None and spec.labels == "network" else None
     if isinstance(spec, SelectSpec):
         features = spec.features or usual_features(selectors[spec.method])
         check_features(features)
         check_skip(spec.method, spec.skip)
         return SelectPlan(
-            spec, protocol_of(spec), storage, spec.method, features, spec.skip, teacher, expansion, kept
+            spec, protocol_of(spec), storage, spec.method, features, spec.skip, teacher, expansion, kept, device
         )  # fmt: skip
     features = usual_features(selectors[spec.init])
     if spec.rate and storage.rate is Storage.rate:
@@ -88,8 +92,8 @@ def resolve(spec: SelectSpec | DistillSpec) -> SelectPlan | DistillPlan:
             "freeze", f"in storage {storage.name}, whose clouds share numbers", "one that stores each alone"
         )
     return DistillPlan(
-        spec, protocol_of(spec), storage, spec.init, features, None, teacher, expansion, kept, objective_of(spec),
-        focus_of(spec),
+        spec, protocol_of(spec), storage, spec.init, features, None, teacher, expansion, kept, device,
+        objective_of(spec), focus_of(spec, device),
     )  # fmt: skip
 
 
@@ -129,7 +133,7 @@ def _serving(spec: BudgetSpec) -> str:
     return "voxels" if spec.bits is None else "coded"
 
 
-def teacher_of(spec: SetSpec) -> Teacher | None:
+def teacher_of(spec: SetSpec, device: str) -> Teacher | None:
     """The teacher that labels a set, if one is named.
 
     Raises:
@@ -144,16 +148,16 @@ def teacher_of(spec: SetSpec) -> Teacher | None:
     if spec.labels == "hard":
         found = f"{', '.join(map(str, spec.teacher))} with hard labels"
         raise InputError("teacher", found, "--labels teacher or network (or, distilling, learned)")
-    return read_teacher(spec.teacher, spec.temperature)
+    return read_teacher(spec.teacher, spec.temperature, device)
 
 
-def focus_of(spec: DistillSpec) -> Focus | None:
+def focus_of(spec: DistillSpec, device: str) -> Focus | None:
     """The student that a set is to complement, if one is named.
 
     Raises:
         InputError: one that is missing or not readable.
     """
-    return None if spec.focus is None else Focus(read_teacher([spec.focus], 1.0))
+    return None if spec.focus is None else Focus(read_teacher([spec.focus], 1.0, device))
 
 
 def objective_of(spec: DistillSpec) -> Objective:

@@ -106,6 +106,7 @@ def measured(
     share: Callable[[PointClouds, Shape], Share | None] = lambda train, shape: None,
     soften: Soften | None = None,
     seed: int = 0,
+    device: str = "cpu",
 ) -> list[Trial]:
     """Shapes by the validation accuracy of a network trained on what they make of the budget, the best first.
 
@@ -121,6 +122,7 @@ def measured(
         share: says how many clouds of every class are chosen, likewise; None: see `fill`.
         soften: see `fill`; the networks of the trials see the classes.
         seed: of the networks.
+        device: where these are trained.
 
     Raises:
         InputError: no shape fits, or a class of a single cloud.
@@ -139,6 +141,6 @@ def measured(
             clouds = kind.from_clouds(filled.clouds, filled.budget).decode()
         total = plan.recipe.total_steps(len(clouds))
         with progress(f"trying {shape}", total) as report:
-            found = evaluate(clouds, held, plan, seeds=[seed], on_progress=report)
+            found = evaluate(clouds, held, plan, seeds=[seed], on_progress=report, device=device)
         trials.append(Trial(shape, len(clouds), found.runs[0].accuracy))
     return sorted(trials, key=lambda trial: -trial.accuracy)

@@ -153,7 +153,9 @@ class SetSpec(BudgetSpec, Poses):
         ),
     ] = Field(default_factory=dict)
 
-    protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned, published or sweep")] = "tuned"
+    protocol: Annotated[
+        str, Field(description="how it is meant to be evaluated: tuned, converged, published or sweep")
+    ] = "tuned"
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -207,7 +209,7 @@ class DistillSpec(SetSpec):
 
     heading: ClassVar[str] = "method"
     renamed: ClassVar[Mapping[str, str]] = {**SetSpec.renamed, "networks": "members"}
-    unsaid: ClassVar[tuple[str, ...]] = ("freeze",)
+    later: ClassVar[tuple[str, ...]] = ("freeze",)
 
     init: Annotated[str, Field(description="selection that the clouds start from: " + ", ".join(selectors))] = "medoid"
     focus: Annotated[

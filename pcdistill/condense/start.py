@@ -46,10 +46,14 @@ def chooser(
     seed: int,
     costs: Callable[[CloudSource], Tensor] | None = None,
     skip: float | None = None,
+    device: str = "cpu",
 ) -> Choose:
-    """A function that selects from `real`; `costs` says what storing clouds takes, for methods that ask."""
-    watched = remembered(partial(watch, seed=seed))
-    describe, name = describer(features, len(real.class_names), seed, watched)
+    """A function that selects from `real`; `costs` says what storing clouds takes, for methods that ask.
+
+    Networks are on the device.
+    """
+    watched = remembered(partial(watch, seed=seed, device=device))
+    describe, name = describer(features, len(real.class_names), seed, watched, device)
     described, costs = remembered(describe), None if costs is None else remembered(costs)
 
     def choose(counts: tuple[int, ...], points: int) -> PointClouds:
@@ -80,7 +84,7 @@ def begin(real: CloudSource, plan: SelectPlan) -> Start:
     if nbytes is None:
         shape = Shape(spec.points or POINTS, spec.bits or BITS)
         if kind.dense:
-            shape = _grid(spec, spec.side or SIDE)
+            shape = _grid(plan, spec.side or SIDE)
         extra = kind.side_bytes + (0 if soften is None else classes)
         counts: int | tuple[int, ...] = spec.clouds_per_class or 0
         if (share := _share(real, plan, shape)) is not None:
@@ -105,7 +109,7 @@ def begin(real: CloudSource, plan: SelectPlan) -> Start:
 
 def _chooser(real: CloudSource, plan: SelectPlan, shape: Shape) -> Choose:
     """How clouds of a shape are chosen."""
-    return chooser(real, plan.method, plan.features, plan.spec.seed, _costs(plan, shape), plan.skip)
+    return chooser(real, plan.method, plan.features, plan.spec.seed, _costs(plan, shape), plan.skip, plan.device)
 
 
 def _share(real: CloudSource, plan: SelectPlan, shape: Shape) -> Share | None:
@@ -114,7 +118,7 @@ def _share(real: CloudSource, plan: SelectPlan, shape: Shape) -> Share | None:
         return None
     if plan.spec.quota != "gain":
         return partial(counts_at, sizes=_sizes(real), quota=plan.spec.quota)
-    watched = partial(watch, seed=plan.spec.seed)
+    watched = partial(watch, seed=plan.spec.seed, device=plan.device)
     return partial(counts_by_gain, gains=class_gains(real, watched, costs=_costs(plan, shape), seed=plan.spec.seed))
 
 
@@ -141,8 +145,10 @@ def _finer(filled: Filled, kind: type[Storage], nbytes: int, soften: Soften | No
     return filled
 
 
-def _grid(spec: SetSpec, side: int) -> Shape:
-    return Shape(spec.points or GRID_POINTS, axis_bits(side), side)
+def _grid(plan: SelectPlan, side: int) -> Shape:
+    """Decoded, where a step of training draws from a cloud's points, to four times as many as it draws."""
+    drawn = plan.protocol.recipe.points
+    return Shape(plan.spec.points or (4 * drawn if drawn else GRID_POINTS), axis_bits(side), side)
 
 
 def _shapes(real: CloudSource, plan: SelectPlan, nbytes: int, soften: Soften | None) -> list[Shape]:
@@ -152,7 +158,7 @@ def _shapes(real: CloudSource, plan: SelectPlan, nbytes: int, soften: Soften | N
         likely = sides(nbytes / len(real.class_names))
         if spec.auto == "measured":
             likely = [side for side in range(likely[0] + 2, 3, -2)]
-        shapes = [_grid(spec, side) for side in ((spec.side,) if spec.side else likely)]
+        shapes = [_grid(plan, side) for side in ((spec.side,) if spec.side else likely)]
     else:
         shapes = _point_shapes(real, spec, kind, nbytes)
     if len(shapes) == 1 or spec.auto == "fitted":
@@ -162,6 +168,7 @@ def _shapes(real: CloudSource, plan: SelectPlan, nbytes: int, soften: Soften | N
     trials = measured(
         real, nbytes, shapes[:TRIED], kind, lambda train, shape: _chooser(train, plan, shape),
         plan.protocol, share=lambda train, shape: _share(train, plan, shape), soften=soften, seed=spec.seed,
+        device=plan.device,
     )  # fmt: skip
     return [trials[0].shape]
 

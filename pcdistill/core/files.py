@@ -168,16 +168,24 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 
 def cache_root() -> Path:
-    """Folder for derived data that can be rebuilt: `PCDISTILL_CACHE`, or the user's cache folder."""
+    """Folder for derived data that can be rebuilt: `PCDISTILL_CACHE`, or the user's cache folder.
+
+    Raises:
+        InputError: neither is known.
+    """
     if named := os.environ.get("PCDISTILL_CACHE"):
         return Path(named)
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base) / "pcdistill"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise InputError("cache", "a user without a home folder", "a folder in PCDISTILL_CACHE") from None
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "pcdistill"
+        return home / "Library" / "Caches" / "pcdistill"
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "pcdistill" / "Cache"
-    return Path.home() / ".cache" / "pcdistill"
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "pcdistill" / "Cache"
+    return home / ".cache" / "pcdistill"
 
 
 def _umask() -> int:

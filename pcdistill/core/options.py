@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -19,6 +20,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from pcdistill.core.devices import resolved
 from pcdistill.core.errors import InputError
 from pcdistill.core.limits import MOST_TEXT, read_whole
 from pcdistill.core.registry import nearest
@@ -34,15 +36,15 @@ class Options(BaseModel):
     """Names that fields had in an earlier release, and those that they have now: who uses an old one is told."""
     heading: ClassVar[str] = "options"
     """What the fields of this class stand under in the help of commands."""
-    unsaid: ClassVar[tuple[str, ...]] = ()
-    """Fields that came later, not written at their defaults: what was written before, and digests of it, stay."""
+    later: ClassVar[tuple[str, ...]] = ()
+    """Fields that came later, not written at their defaults: what was written before, and digests of it, stay. Those of
+    the classes above stay so besides."""
 
     @model_serializer(mode="wrap")
-    def _without_unsaid(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_later(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields = type(self).model_fields
-        same = {
-            name for name in self.unsaid if getattr(self, name) == fields[name].get_default(call_default_factory=True)
-        }
+        late = {name for base in type(self).__mro__ for name in base.__dict__.get("later", ())}
+        same = {name for name in late if getattr(self, name) == fields[name].get_default(call_default_factory=True)}
         return {name: value for name, value in write(self).items() if name not in same}
 
     @classmethod
@@ -75,21 +77,6 @@ class Options(BaseModel):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise refusal(error, place, _dotted(cls), renamed=cls.renamed, kind="field") from None
-
-
-class Grown(Options):
-    """Options that got fields after what they are written into was first told apart by them."""
-
-    later: ClassVar[tuple[str, ...]] = ()
-    """These fields. At their defaults they are not written, so that digests of recipes, banks and records stay."""
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = write(self)
-        for name in self.later:
-            if getattr(self, name) == type(self).model_fields[name].default:
-                values.pop(name, None)
-        return values
 
 
 def every(options: BaseModel) -> dict[str, Any]:
@@ -223,6 +210,9 @@ SkipBad = Annotated[
 Streamed = Annotated[bool, Field(description="read the set batch by batch: for sets larger than memory")]
 Force = Annotated[bool, Field(description="replace an output that is there")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="of everything random")]
+Device = Annotated[
+    str, AfterValidator(resolved), Field(description="where it is computed: cpu, cuda, cuda:1, mps, or auto")
+]
 Workers = Annotated[int, Field(ge=1, description="jobs at work on a machine, which share its threads")]
 Engine = Annotated[
     Literal["local", "ray"], Field(description="who does the jobs: processes of this machine, or a Ray cluster")

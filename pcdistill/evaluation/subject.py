@@ -14,13 +14,12 @@ from pydantic import Field, model_validator
 from pcdistill.artefact.artefact import Artefact, stored_protocol
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Options, Paths, Positional, Reading
+from pcdistill.core.options import Device, Options, Paths, Positional, Reading
 from pcdistill.data import any_number
 from pcdistill.data.catalog import CATALOG
 from pcdistill.data.places import remember, remembered
 from pcdistill.data.reading import read
 from pcdistill.evaluation.conditions import TestSets
-from pcdistill.evaluation.evaluate import check_device
 from pcdistill.evaluation.sweep import split
 from pcdistill.export import NETWORK_FILES, load_model
 from pcdistill.teaching import Online, OnPolicy, OnPolicyOptions, read_teacher
@@ -43,10 +42,11 @@ class TrainingSpec(Reading, Poses):
 
     source: Annotated[str, Positional, Field(description="artefact, or data set to train on whole")]
     network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
-    protocol: Annotated[str | None, Field(description="tuned or published (default: the artefact's, else tuned)")] = (
-        None
-    )
+    protocol: Annotated[
+        str | None, Field(description="tuned, converged or published (default: the artefact's, else tuned)")
+    ] = None
     train_steps: Annotated[int | None, Field(ge=1, description="of training, in place of the recipe's")] = None
+    device: Device = "cpu"
 
 
 class SupervisionSpec(Options):
@@ -110,7 +110,7 @@ class SubjectSpec(TrainingSpec):
         str, Positional, Field(description="artefact, data set, or trained network (.safetensors, .onnx)")
     ]
     protocol: Annotated[
-        str | None, Field(description="tuned, published or sweep (default: the artefact's, else tuned)")
+        str | None, Field(description="tuned, converged, published or sweep (default: the artefact's, else tuned)")
     ] = None
     test_data: Annotated[str | None, Field(description="data set to test on (default: the one it was made from)")] = (
         None
@@ -121,14 +121,6 @@ class SubjectSpec(TrainingSpec):
     ] = None
     thin: Annotated[bool, Field(description="thin test clouds to as many points as were trained on")] = False
     train_seeds: Annotated[int, Field(ge=1, description="number of networks trained, of each kind")] = 3
-    device: Annotated[str, Field(description="where networks are trained, as torch names it: cpu, cuda, cuda:1")] = (
-        "cpu"
-    )
-
-    @model_validator(mode="after")
-    def _check_device(self) -> Self:
-        check_device(self.device)
-        return self
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -224,8 +216,8 @@ def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
         made, clouds, fingerprint = artefact, artefact.training_clouds, artefact.metadata.source_fingerprint
     supervision = None
     if isinstance(spec, SupervisionSpec):
-        kept = None if artefact is None else _kept(artefact, protocol)
-        supervision = _supervision(spec, clouds, temperature, protocol, kept)
+        kept = None if artefact is None else _kept(artefact, protocol, spec.device)
+        supervision = _supervision(spec, clouds, temperature, protocol, kept, spec.device)
     return Training(
         source=spec.source, made=made, training_clouds=clouds, dataset=dataset, source_fingerprint=fingerprint,
         protocol=protocol, supervision=supervision,
@@ -331,6 +323,7 @@ def _trained_network(spec: TrainingSpec) -> Training:
         raise InputError(spec.source, f"a trained network with {flags}", "a set to train on")
     thin = trained.protocol.thin or getattr(spec, "thin", False)
     trained = trained._replace(protocol=trained.protocol.model_copy(update={"thin": thin}))
+    trained.network.to(spec.device)
     return Training(
         source=spec.source, made=trained, training_clouds=None, dataset=trained.dataset,
         source_fingerprint=trained.source_fingerprint, protocol=trained.protocol,
@@ -358,6 +351,7 @@ def _supervision(
     temperature: float | None,
     protocol: EvaluationProtocol,
     kept: Online | None,
+    device: str,
 ) -> Online | OnPolicy | None:
     """The teacher that is asked for; settings of soft labels are refused where there are none.
 
@@ -367,6 +361,7 @@ def _supervision(
         temperature: of its labels, where they are another teacher's.
         protocol: of the student.
         kept: the teacher in the set's file, if there is one: who is asked for takes its place.
+        device: where the teacher is asked.
     """
     soft = clouds.labels.ndim == 2
     if not spec.teacher:
@@ -375,7 +370,7 @@ def _supervision(
                 " and ".join(spec.loss()), "given, but labels are hard", "--teacher, or a set with soft labels"
             )
         return kept
-    teacher = read_teacher(spec.teacher, protocol.recipe.temperature)
+    teacher = read_teacher(spec.teacher, protocol.recipe.temperature, device)
     teacher.check(clouds.class_names)
     options = spec.on_policy()
     if options is None:
@@ -387,10 +382,10 @@ def _supervision(
     return OnPolicy(teacher, options)
 
 
-def _kept(artefact: Artefact, protocol: EvaluationProtocol) -> Online | None:
-    """The teacher in an artefact's file, at the temperature of its students."""
+def _kept(artefact: Artefact, protocol: EvaluationProtocol, device: str) -> Online | None:
+    """The teacher in an artefact's file, at the temperature of its students, on a device."""
     kept = artefact.supervision
-    return None if kept is None else Online(kept.teacher._replace(temperature=protocol.recipe.temperature))
+    return None if kept is None else Online(kept.teacher._replace(temperature=protocol.recipe.temperature).to(device))
 
 
 def _held_out(artefact: Artefact, whole: PointClouds, protocol: EvaluationProtocol, place: str) -> PointClouds | None:

@@ -76,7 +76,7 @@ def table(found: Search, task: Task) -> str:
             [name.replace("_", " "), number(value, ".2f")] for name, value in correlations(found.candidates).items()
         ]
         text += f"\n{Table(['before training', 'rank correlation with the student'], pairs).markdown()}"
-    return text + f"\nMeasured on {hardware()}.\n"
+    return text + f"\nMeasured on {hardware(task.spec.device)}.\n"
 
 
 def draw(found: Search, task: Task, say: Say) -> None:

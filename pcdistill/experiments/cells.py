@@ -344,6 +344,7 @@ def command(cell: Cell, spec: GridSpec) -> str:
         **{key: getattr(spec, key) for key in READING},
         "data": [set_name(cell.data)], "methods": [cell.arm], "labels": [cell.labels], "budgets": [], "storages": [],
         "networks": [cell.network] if cell.product.networks else [], "facts": {}, "output": spec.output.resolve().name,
+        "device": spec.device,
     }  # fmt: skip
     if cell.budget is not None:
         values["budgets"] = [cell.size]

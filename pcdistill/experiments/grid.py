@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pcdistill.artefact.artefact import set_name
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PointClouds, placed
 from pcdistill.condense.plan import objective_of
 from pcdistill.condense.spec import BudgetSpec, DistillSpec
 from pcdistill.core.environment import revision
@@ -153,7 +153,7 @@ def _bank_job(tasks: Sequence[SetTask], spec: GridSpec, real: PointClouds) -> li
     distillations: dict[str, DistillSpec] = {}
     for task in tasks:
         assert isinstance(task.given, DistillSpec)
-        if not objective_of(task.given).prepared(real):
+        if not objective_of(task.given).prepared(placed(real, spec.device)):
             distillations.setdefault(str(task.settings["objective"]), task.given)
     if not distillations:
         return []
@@ -166,7 +166,7 @@ def _worked_off(left: Sequence[Job], done: int, total: int, spec: GridSpec) -> d
     ended = succeeded = done
     with progress("comparing", total, done) as report:
         try:
-            with contextlib.closing(carried_out(left, spec.engine, spec.workers)) as ends:
+            with contextlib.closing(carried_out(left, spec.engine, spec.workers, spec.device)) as ends:
                 for job, reason in ends:
                     if reason is not None:
                         reasons[job.name] = reason

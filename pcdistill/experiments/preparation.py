@@ -35,7 +35,7 @@ def prepared(spec: TeachersSpec) -> Task:
         networks[name]
     teaching = protocol_named(spec.protocol)
     if teaching.grid is not None:
-        raise InputError("protocol", f"{spec.protocol}, which chooses among recipes", "tuned or published")
+        raise InputError("protocol", f"{spec.protocol}, which chooses among recipes", "tuned, converged or published")
     same = spec.model_dump(include={*Reading.model_fields, *Poses.model_fields})
     training = TrainingSpec(source=spec.source, network=f"pointnet-{spec.student}", **same)
     source = open_training(training)

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Positional, Reading
+from pcdistill.core.options import Device, Positional, Reading
 from pcdistill.core.registry import nearest
 from pcdistill.models import STUDENTS
 from pcdistill.teaching.candidates import Candidate
@@ -40,10 +40,11 @@ class TeachersSpec(Reading, Poses):
     ] = (1.0, 2.0, 4.0)
     train_steps: Annotated[int, Field(ge=1, description="of every teacher's training")] = 600
     train_seeds: Annotated[int, Field(ge=1, description="students per teacher and temperature")] = 1
-    protocol: Annotated[str, Field(description="that teachers are trained by: tuned or published")] = "tuned"
+    protocol: Annotated[str, Field(description="that teachers are trained by: tuned, converged or published")] = "tuned"
     cheap: Annotated[
         bool, Field(description="choose by agreement with a student on hard labels; train no other student")
     ] = False
+    device: Device = "cpu"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

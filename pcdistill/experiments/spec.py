@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from pcdistill.condense.spec import presets
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Engine, Options, Reading, Workers, merged
+from pcdistill.core.options import Device, Engine, Options, Reading, Workers, merged
 from pcdistill.core.registry import nearest
 from pcdistill.experiments.budgets import budget_text, parse_budget
 from pcdistill.matching import objectives
@@ -115,7 +115,9 @@ class Product(Poses):
     ] = ()
     distill_seeds: Annotated[int, Field(ge=1, description="sets made by every method at every budget")] = 3
     train_seeds: Annotated[int, Field(ge=1, description="networks trained on every set")] = 3
-    protocol: Annotated[str, Field(description="how networks are trained: tuned, published or sweep")] = "tuned"
+    protocol: Annotated[str, Field(description="how networks are trained: tuned, converged, published or sweep")] = (
+        "tuned"
+    )
     steps: Annotated[int | None, Field(ge=0, description="of every distillation (default: as the method likes)")] = None
     train_steps: Annotated[
         int | None, Field(ge=1, description="of every training, in place of the recipe's, then called NAME*")
@@ -171,6 +173,7 @@ class GridSpec(Reading, Product):
         tuple[dict[str, Any], ...],
         Field(description="several, each with keys of its own", json_schema_extra={"file": True}),
     ] = ()
+    device: Device = "cpu"
     workers: Workers = 1
     engine: Engine = "local"
 

@@ -1,7 +1,7 @@
 """The model card: what a file for a device says of itself."""
 
 import json
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
@@ -35,6 +35,7 @@ class Card(Options):
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
+    later: ClassVar[tuple[str, ...]] = ("source_fingerprint",)
 
     format: str = FORMAT
     class_names: tuple[str, ...] = Field(min_length=1)

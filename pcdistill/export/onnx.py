@@ -21,7 +21,7 @@ from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
 from pcdistill.core.limits import read_whole
 from pcdistill.export.card import KEY, Card, card_of, read_card
-from pcdistill.export.running import check_operators, run
+from pcdistill.export.running import bound_memory, check_operators, run
 from pcdistill.models import Network, Output
 from pcdistill.training.loop import predict
 from pcdistill.training.trained import Trained, load_network
@@ -216,6 +216,7 @@ def _session(content: bytes, place: object) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # what is wrong is raised
+    bound_memory(runtime, options)
     try:
         return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime raises classes of its own for whatever is wrong with a file

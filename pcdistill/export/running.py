@@ -1,5 +1,6 @@
-"""Carrying out an ONNX file that is not trusted: of operators that end, and so that Ctrl-C ends it."""
+"""Carrying out an ONNX file that is not trusted: of operators that end, in bounded memory, so that Ctrl-C ends it."""
 
+import functools
 import threading
 from typing import Any
 
@@ -19,6 +20,7 @@ _NAMES = """
     Where Xor And Or
 """
 OPERATORS = frozenset(_NAMES.split())
+MEMORY = 2**32  # bytes that all models of a process may take while they run
 
 
 def check_operators(model: Any, place: object) -> None:
@@ -33,6 +35,22 @@ def check_operators(model: Any, place: object) -> None:
         name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
         if name not in OPERATORS or any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
             raise InputError(place, f"operator {name!r:.80}", "those that pcdistill export writes")
+
+
+def bound_memory(runtime: Any, options: Any) -> None:
+    """Let a session with these options take at most `MEMORY`: a few bytes can ask for a tensor of any size.
+
+    What needs more fails like any other model that does not run.
+    """
+    _bounded(runtime)
+    options.add_session_config_entry("session.use_env_allocators", "1")
+
+
+@functools.cache
+def _bounded(runtime: Any) -> None:
+    """The runtime's memory, which is of the process."""
+    place = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
+    runtime.create_and_register_allocator(place, runtime.OrtArenaCfg({"max_mem": MEMORY}))
 
 
 def run(session: Any, run_options: Any, wanted: list[str], given: dict[str, Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pcdistill.clouds import CloudSource, PointClouds, uniform
+from pcdistill.clouds import CloudSource, PointClouds, device_of, uniform
 from pcdistill.core.cache import Tensors, cached, is_cached
 from pcdistill.core.progress import progress
 from pcdistill.matching.draws import _places, _shares_of, checked_real
@@ -39,7 +39,8 @@ class Bank(NamedTuple):
         checked_real(real)
 
         def from_tensors(tensors: Tensors) -> list[Member]:
-            return _from_tensors(tensors, config, len(real.class_names))
+            there = {name: value.to(device_of(real)) for name, value in tensors.items()}
+            return _from_tensors(there, config, len(real.class_names), device_of(real))
 
         return cls(*cached("banks", _facts(real, config), lambda: _to_tensors(_build(real, config)), from_tensors))
 
@@ -88,8 +89,7 @@ def _sample(real: CloudSource, per_class: int, config: BankRequest, generator: t
     index = _places(uniform(real), per_class, generator)
     index = index[torch.randperm(len(index), generator=generator)]
     order = index.argsort()
-    points = torch.empty(len(index), min(config.points, real.points_per_cloud), 3)
-    points[order] = real.batch(index[order])[:, : config.points]
+    points = real.batch(index[order])[order.argsort(), : config.points]
     return PointClouds(points, real.labels[index], real.class_names)
 
 
@@ -111,10 +111,10 @@ def _to_tensors(members: list[Member]) -> Tensors:
     return tensors
 
 
-def _from_tensors(tensors: Tensors, config: BankRequest, classes: int) -> list[Member]:
+def _from_tensors(tensors: Tensors, config: BankRequest, classes: int, device: torch.device) -> list[Member]:
     members = []
     for k in range(config.networks):
-        network = build(architecture(config.network, k), classes, 0)
+        network = build(architecture(config.network, k), classes, 0).to(device)
         own = f"{k}/network/"
         network.load_state_dict({name[len(own) :]: value for name, value in tensors.items() if name.startswith(own)})
         layers = sum(name.startswith(f"{k}/profiles/") for name in tensors)

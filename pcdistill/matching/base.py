@@ -174,6 +174,6 @@ def with_gradients(value: Tensor, gradients: Sequence[tuple[Tensor, Tensor]]) ->
 def class_means(values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of `values (B, ...)` over the clouds of each class that occurs: classes `(K,)` and means `(K, ...)`."""
     classes, place = labels.unique(return_inverse=True)
-    counts = torch.bincount(place).view(-1, *[1] * (values.ndim - 1))
-    sums = values.new_zeros(len(classes), *values.shape[1:]).index_add(0, place, values)
+    counts = torch.bincount(place).to(values.device).view(-1, *[1] * (values.ndim - 1))
+    sums = values.new_zeros(len(classes), *values.shape[1:]).index_add(0, place.to(values.device), values)
     return classes, sums / counts

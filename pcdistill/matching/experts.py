@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource, PointClouds, uniform, weights_of
+from pcdistill.clouds import CloudSource, PointClouds, device_of, uniform, weights_of
 from pcdistill.core.cache import Tensors, cached, is_cached
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Options
@@ -140,7 +140,7 @@ def expert_steps(
         for name, value in state.items():
             velocity[name] = config.momentum * velocity[name] + slope[name]
             state[name] = value - config.lr * velocity[name]
-        if not all(value.isfinite().all() for value in state.values()):
+        if not torch.stack([value.isfinite().all() for value in state.values()]).all():  # one wait for a device
             raise InputError(
                 f"expert, step {step + 1}",
                 "weights that are not finite",
@@ -185,9 +185,10 @@ def record_expert(real: CloudSource, config: ExpertConfig, k: int) -> tuple[Expe
     """
 
     def from_tensors(tensors: Tensors) -> Expert:
+        device = device_of(real)
         network = build(architecture(config.network, k), len(real.class_names), 0).eval().requires_grad_(False)
         network.load_state_dict({name: value[0].float() for name, value in tensors.items()})
-        return Expert(network, {name: tensors[name] for name, _ in network.named_parameters()})
+        return Expert(network.to(device), {name: tensors[name].to(device) for name, _ in network.named_parameters()})
 
     return cached("experts", _facts(real, config, k), lambda: _record(real, config, k), from_tensors)
 

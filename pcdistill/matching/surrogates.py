@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource, PointClouds, uniform
+from pcdistill.clouds import CloudSource, PointClouds, device_of, uniform
 from pcdistill.matching.draws import random_clouds, step_generator
 from pcdistill.matching.gathering import SEMI_TRAINED
 from pcdistill.models import Network, build, networks, seeded
@@ -32,16 +32,22 @@ def architecture(network: str, k: int) -> str:
 
 
 def own_facts(network: str, real: CloudSource) -> str:
-    """What a cache has to know of surrogates besides their names: of those that `as_network` wrapped; else nothing."""
+    """What a cache has to know of surrogates besides their names: what `as_network` wrapped, and the accelerator.
+
+    Nothing of registered ones on the processor. Numbers of another device have other last bits, so that what one has
+    made is not read on another.
+    """
+    kind = device_of(real).type
     names = {architecture(network, k) for k in range(network.count(",") + 1)}
-    return "".join(f" {found}" for name in sorted(names) if (found := digest(name, len(real.class_names))))
+    there = "" if kind == "cpu" else f" on {kind}"
+    return there + "".join(f" {found}" for name in sorted(names) if (found := digest(name, len(real.class_names))))
 
 
 def frozen_network(
     name: str, sample: PointClouds, steps: int, seed: int, augmentation: Augmentation = SEMI_TRAINED
 ) -> Network:
     """A network trained for `steps` batches on real clouds, its batch norm calibrated on them, then frozen."""
-    network = build(name, sample.num_classes, seed)
+    network = build(name, sample.num_classes, seed).to(sample.points.device)
     if steps:
         recipe = Recipe(name="semi-trained", steps=steps, label_smoothing=0.1, augmentation=augmentation)
         train(network, sample, recipe, seed)
@@ -52,7 +58,7 @@ def frozen_network(
 def untrained_network(real: CloudSource, name: str, points: int, seed: int, number: int) -> Network:
     """A network with random weights, its batch norm calibrated on some 512 real clouds, then frozen."""
     classes = len(real.class_names)
-    network = build(name, classes, seed * 1000 + number)
+    network = build(name, classes, seed * 1000 + number).to(device_of(real))
     generator = step_generator("calibration", seed, number)
     sample, _ = random_clouds(uniform(real), range(classes), 512 // classes + 1, generator)
     calibrate(network, sample[:, :points])

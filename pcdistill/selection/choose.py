@@ -30,7 +30,7 @@ Describe = Callable[[CloudSource], Tensor]
 Watch = Callable[[CloudSource], Dynamics]
 
 
-def describer(features: str, classes: int, seed: int, watched: Watch) -> tuple[Describe, str]:
+def describer(features: str, classes: int, seed: int, watched: Watch, device: str = "cpu") -> tuple[Describe, str]:
     """What makes features `(n, D)` of the clouds of a set, and what a provenance calls them.
 
     Args:
@@ -38,12 +38,13 @@ def describer(features: str, classes: int, seed: int, watched: Watch) -> tuple[D
         classes: of the network.
         seed: of networks.
         watched: what trainings tell of every cloud of a set.
+        device: of the network.
     """
     if features == "raw":
         return raw_descriptor, features
     if features == "trained":
         return lambda part: watched(part).features, f"{NETWORK}, {NETWORKS} trained ones, seed {seed}"
-    network = build(features, classes, seed)
+    network = build(features, classes, seed).to(device)
     return partial(network_descriptor, network=network), f"{features}, random weights, seed {seed}"
 
 

@@ -39,18 +39,23 @@ class Dynamics(NamedTuple):
     aum: Tensor
 
 
-def watch(clouds: CloudSource, seed: int) -> Dynamics:
+def watch(clouds: CloudSource, seed: int, device: str = "cpu") -> Dynamics:
     """What trainings tell of every cloud of a set, from the cache if it is known.
 
     Args:
         clouds: the set; soft labels count by their most probable class.
         seed: of the networks, the order of the clouds and their augmentation.
+        device: where networks are trained. What one device has found is not read on another.
 
     Raises:
         InputError: a single cloud.
     """
+    there = "" if device == "cpu" else f" on {torch.device(device).type}"
     facts = f"{FORMAT} {NETWORKS} {NETWORK} {POINTS} {LOOKS} {seed} {RECIPE.model_dump_json()} {clouds.fingerprint()}"
-    return cached("dynamics", facts, lambda: _watched(clouds, seed)._asdict(), lambda found: Dynamics(**found))[0]
+    found, _ = cached(
+        "dynamics", facts + there, lambda: _watched(clouds, seed, device)._asdict(), lambda found: Dynamics(**found)
+    )
+    return found
 
 
 def error_norm(logits: Tensor, labels: Tensor) -> Tensor:
@@ -66,7 +71,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return (own - logits.scatter(1, labels[:, None], -torch.inf).amax(1)).nan_to_num(posinf=0.0)
 
 
-def _watched(clouds: CloudSource, seed: int) -> Dynamics:
+def _watched(clouds: CloudSource, seed: int, device: str) -> Dynamics:
     places = torch.arange(len(clouds.labels)).split(BATCH)
     points = torch.cat([clouds.batch(index)[:, :POINTS] for index in places])
     real = PointClouds(points, clouds.hard_labels, clouds.class_names)
@@ -75,7 +80,7 @@ def _watched(clouds: CloudSource, seed: int) -> Dynamics:
     features, el2n, aum = [], torch.zeros(len(real)), torch.zeros(len(real))
     with progress("training networks to select by", NETWORKS * total) as report:
         for number in range(NETWORKS):
-            network = build(NETWORK, real.num_classes, seed * 1000 + number)
+            network = build(NETWORK, real.num_classes, seed * 1000 + number).to(device)
 
             def look(step: int, loss: float, number: int = number, network: Network = network) -> None:
                 report(number * total + step, "")

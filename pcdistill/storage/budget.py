@@ -107,6 +107,7 @@ def fill(
     if kind.kept is Storage.kept:  # clouds share numbers, and every class has equally many
         sizes = [min(sizes)] * len(sizes)
     share = share or partial(counts_at, sizes=sizes)
+    most = share(float(sum(sizes)))
     extra = kind.side_bytes + (0 if soften is None else len(sizes))
     one = Budget(1, shape.points, shape.bits, extra, shape.side)
     points = real.points_per_cloud if kind.dense else shape.points
@@ -126,7 +127,7 @@ def fill(
                 best = Filled(budget, clouds, tried[counts])
         size = tried[counts]
         fits, fails = (max(fits, level), fails) if size <= nbytes else (fits, min(fails, level))
-        if FULL * nbytes < size <= nbytes or (size <= nbytes and counts == tuple(sizes)) or fails <= 1:
+        if FULL * nbytes < size <= nbytes or (size <= nbytes and counts == most) or fails <= 1:
             break
         guess = level * nbytes / size
         if fails == math.inf:

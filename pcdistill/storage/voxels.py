@@ -142,7 +142,7 @@ class VoxelClouds(SoftStorage):
         """Occupancy `(N, n, n, n)` of all clouds."""
         if self._points is not None:
             for part in np.array_split(np.arange(len(self)), -(-len(self) // PART)):
-                self._grids[part] = occupied(cells_of(self._points.detach()[part], self.side), self.side)
+                self._grids[part] = occupied(cells_of(self._points.detach()[part].cpu(), self.side), self.side)
         return self._grids
 
     def arrays(self) -> Arrays:
@@ -169,10 +169,10 @@ class VoxelClouds(SoftStorage):
             clouds = [self._drawn(grids.cells(cloud)) for cloud in chosen.tolist()]
             return self.labelled(torch.stack(clouds), chosen)
         points = self.points[chosen]
-        exact = points.detach()
+        exact = points.detach().cpu()
         noise = torch.stack([_noise(_random(cloud), len(cloud)) for cloud in exact])
         rounded = _centres(cells_of(exact, self.side) + noise, self.side).to(exact.dtype)
-        return self.labelled(points + (rounded - exact), chosen)
+        return self.labelled(points + (rounded - exact).to(points.device), chosen)
 
     def kept(self, index: Tensor) -> Self:
         storage = type(self)(self.grids.kept(index.numpy()), self.labels[index], self.count, self.class_names)

@@ -89,7 +89,8 @@ class KeptTeacher:
         """The teacher that the file holds: rounded. It is not trusted.
 
         Raises:
-            InputError: an unknown network, arrays that do not fit it, or values that no encoder writes.
+            InputError: an unknown network, arrays that do not fit it, values that are not finite or that no encoder
+                writes.
         """
         network = self._network(len(class_names))
         facts = self.facts
@@ -110,6 +111,8 @@ class KeptTeacher:
         if (self.codes.shape, self.floats.shape) != ((wanted[0],), (wanted[1],)):
             found = f"{self.codes.size} codes and {self.floats.size} floats"
             raise InputError("teacher", found, f"{wanted[0]} and {wanted[1]}, those of {name} of {classes} classes")
+        if not np.isfinite(self.floats).all():
+            raise InputError("teacher", "NaN or infinity", "finite weights")
         network = build(name, classes, 0)
         state = network.state_dict()
         codes = torch.from_numpy(self.codes.astype(np.float32))
@@ -132,9 +135,9 @@ def _packed(network: Network) -> tuple[Codes, Halves]:
     codes, floats = [torch.zeros(0, dtype=torch.int8)], [torch.zeros(0, dtype=torch.float16)]
     for _, value in _floating(network.state_dict()):
         if value.ndim < 2:
-            floats.append(value.half().flatten())
+            floats.append(value.cpu().half().flatten())
             continue
-        rows = value.float().flatten(1)
+        rows = value.cpu().float().flatten(1)
         scales = (rows.abs().amax(1) / TOP).clamp_min(SMALLEST).half()
         codes.append((rows / scales.float()[:, None]).round().clamp(-TOP, TOP).to(torch.int8).flatten())
         floats.append(scales)

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pcdistill.core.options import Grown, Options
+from pcdistill.core.options import Options
 from pcdistill.geometry import gather_points, in_sight, normalise, random_rotations
 
 Rotation = Literal["none", "z", "so3"]
@@ -28,7 +28,7 @@ class Draw(NamedTuple):
     sides: Tensor | None = None  # (B, 3, 3) frames that clouds are seen in from one side; zeros: from all
 
 
-class Augmentation(Grown):
+class Augmentation(Options):
     """How far clouds are changed; every field at its default changes nothing.
 
     Attributes:
@@ -44,7 +44,7 @@ class Augmentation(Grown):
             uniformly: points that others hide are replaced by repeats, and what is left is centred and scaled anew.
     """
 
-    later = ("partial",)
+    later: ClassVar[tuple[str, ...]] = ("partial",)
 
     scale: float = Field(default=1.0, gt=0)
     stretch: float = Field(default=1.0, gt=0)
@@ -101,6 +101,7 @@ class Poses(Options):
     """In which poses networks see training clouds: flags that mean the same in every command."""
 
     heading: ClassVar[str] = "poses"
+    later: ClassVar[tuple[str, ...]] = ("rotate", "partial")
 
     rotate: Annotated[
         Rotation | None,

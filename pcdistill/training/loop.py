@@ -65,7 +65,8 @@ def _fit(
     device = next(networks[0].parameters()).device
     points = (normalise(clouds.points) if recipe.normalise else clouds.points).to(device)
     labels, classes = clouds.labels.to(device), clouds.hard_labels.to(device)
-    total, size = recipe.total_steps(len(clouds)), points.shape[1]
+    total = recipe.total_steps(len(clouds))
+    drawn = recipe.points if recipe.points is not None and recipe.points < points.shape[1] else None
     on_batch = None if supervision is None else supervision.begin(seeds)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     batches = [_batches(clouds.hard_labels, recipe, generator) for generator in generators]
@@ -78,9 +79,10 @@ def _fit(
     with seeded(seeds[0]):  # networks that are not stacked may draw from the global generator
         for step in range(total):
             index = torch.stack([next(indices) for indices in batches]).to(device)
-            draw = recipe.augmentation.draw(index.shape[1], size, *generators)
             flat = index.flatten()
-            batch = Batch(apply(points[flat], draw), labels[flat], classes[flat], step, total)
+            seen = points[flat] if drawn is None else _some(points[flat], drawn, generators)
+            draw = recipe.augmentation.draw(index.shape[1], seen.shape[1], *generators)
+            batch = Batch(apply(seen, draw), labels[flat], classes[flat], step, total)
             if on_batch is not None:
                 batch = on_batch(batch, stack.networks)
             seen = batch.points.view(*index.shape, *batch.points.shape[1:])
@@ -119,7 +121,8 @@ def train_networks(
 ) -> list[Network]:
     """Fresh networks, one per seed, trained on the same clouds; in evaluation mode.
 
-    As many as fit into memory are trained at once (`stack_size`, `models.Stack`).
+    As many as fit into memory are trained at once (`stack_size`, `models.Stack`); where a device has less of it than it
+    said, half as many, and so on.
 
     Args:
         name: registered network.
@@ -138,16 +141,26 @@ def train_networks(
     total = recipe.total_steps(len(clouds))
     follows = supervision is not None and supervision.follows
     at_once = 1 if follows else stack_size(fresh[0], clouds, recipe, len(seeds))
-    for first in range(0, len(seeds), at_once):
+    first, short = 0, ""
+
+    def report(step: int, losses: list[float]) -> None:
+        if on_progress is not None:
+            named = f"{first + 1} to {first + len(losses)}" if len(losses) > 1 else f"{first + 1}"
+            note = f"network {named} of {len(seeds)}, loss {sum(losses) / len(losses):.4g}{short}"
+            on_progress(first * total + step * len(losses), note)
+
+    while first < len(seeds):
         part = slice(first, first + at_once)
-
-        def report(step: int, losses: list[float], first: int = first) -> None:
-            if on_progress is not None:
-                named = f"{first + 1} to {first + len(losses)}" if len(losses) > 1 else f"{first + 1}"
-                note = f"network {named} of {len(seeds)}, loss {sum(losses) / len(losses):.4g}"
-                on_progress(first * total + step * len(losses), note)
-
-        _fit(fresh[part], clouds, recipe, seeds[part], report, supervision)
+        try:
+            _fit(fresh[part], clouds, recipe, seeds[part], report, supervision)
+        except torch.OutOfMemoryError:
+            if at_once == 1:
+                reason = f"memory of {device} is short for {min(recipe.batch, len(clouds))} clouds"
+                raise InputError("training", reason, "clouds of fewer points, or another device") from None
+            at_once = at_once // 2  # networks are as they were: a stack has weights of its own
+            short = f" (memory is short: {at_once} at once)"
+            continue
+        first += at_once
     return fresh
 
 
@@ -183,6 +196,13 @@ def predict(network: Network, points: Tensor, batch: int = 64) -> Tensor:
     network.eval()
     device = next((value.device for value in network.parameters()), points.device)
     return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
+
+
+def _some(clouds: Tensor, count: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """`count` points of every cloud `(B, N, 3)`, others at every call; as many clouds from each generator."""
+    keys = [torch.rand(len(clouds) // len(generators), clouds.shape[1], generator=one) for one in generators]
+    chosen = torch.cat(keys).topk(count, sorted=False).indices.to(clouds.device)
+    return clouds.gather(1, chosen[..., None].expand(-1, -1, 3))
 
 
 def _batches(classes: Tensor, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:

@@ -84,7 +84,7 @@ def save_network(path: Path, trained: Trained) -> None:
         "taught": json.dumps(dict(trained.taught)),
         "source_fingerprint": json.dumps(trained.source_fingerprint),
         "versions": json.dumps(versions()),
-        "hardware": hardware(),
+        "hardware": hardware(str(next((value.device for value in trained.network.parameters()), "cpu"))),
     }
     with atomic(path) as temporary:
         temporary.write_bytes(sealed(trained.network.state_dict(), facts))

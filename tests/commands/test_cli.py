@@ -205,6 +205,14 @@ def test_a_test_class_without_clouds_is_null_in_json(
     assert json.loads(shown, parse_constant=refused)["runs"][0]["per_class"][1] is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8 are of Linux")
+def test_a_set_whose_name_is_no_text(run: Commands, tiny_file: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"b\xffd.h5")
+    odd.write_bytes(tiny_file.read_bytes())
+    run("select", "--data", odd, *SMALL, "--output", "a.h5")
+    assert Artefact.load("a.h5").metadata.dataset == "b\\udcffd.h5"
+
+
 def test_the_same_command_writes_the_same_arrays(run: Commands) -> None:
     for name in ("a.h5", "b.h5"):
         run.distill(Path(name), "--seed", 3)

@@ -239,3 +239,14 @@ def test_a_name_that_is_too_long_with_what_is_put_beside_it_is_found_at_once(tmp
     with pytest.raises(OSError, match="too long") as raised:
         check_writable(path)
     assert raised.value.filename == str(path)
+
+
+def test_who_has_no_home_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("PCDISTILL_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(InputError, match="cache: a user without a home folder, expected a folder in PCDISTILL_CACHE"):
+        cache_root()

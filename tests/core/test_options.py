@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 import pcdistill
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import SHOWN, Options, merged, read_toml
+from pcdistill.core.options import SHOWN, Options, every, merged, read_toml
 
 
 class Bank(Options):
@@ -35,7 +35,7 @@ class Settings(Options):
 
 
 class Grown(Settings):
-    unsaid: ClassVar[tuple[str, ...]] = ("late", "more")
+    later: ClassVar[tuple[str, ...]] = ("late", "more")
 
     late: float = 0.5
     more: tuple[int, ...] = Field(default_factory=tuple)
@@ -151,3 +151,17 @@ def test_files_that_are_refused(text: str, message: str, tmp_path: Path) -> None
     with pytest.raises(InputError) as said:
         read_toml(tmp_path / "a.toml", Settings)
     assert str(said.value).startswith(f"{tmp_path / 'a.toml'}: {message}")
+
+
+def test_fields_that_came_later_stay_unwritten_below() -> None:
+    class Late(Options):
+        later: ClassVar[tuple[str, ...]] = ("first",)
+        first: int = 1
+
+    class Later(Late):
+        later: ClassVar[tuple[str, ...]] = ("second",)
+        second: int = 2
+
+    assert Later().model_dump() == {}
+    assert Later(first=3).model_dump() == {"first": 3}
+    assert every(Later()) == {"first": 1, "second": 2}

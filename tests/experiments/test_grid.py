@@ -89,7 +89,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     begun: list[str] = []
     done: list[str] = []
 
-    def carried_out(left: Sequence[Job], engine: str, workers: int) -> Iterator[tuple[Job, str | None]]:
+    def carried_out(left: Sequence[Job], engine: str, workers: int, device: str) -> Iterator[tuple[Job, str | None]]:
         for job in left:
             assert set(job.after) <= set(done)
             begun.append(shown(job))
@@ -124,7 +124,7 @@ def short(data: str, /, **values: Any) -> GridSpec:
 
 def first_set(spec: GridSpec) -> SetTask:
     """The set of the first cell."""
-    made = grids._planned(cells(spec), spec)[0][0].made
+    made = grids._planned(cells(spec), spec, lambda _: None)[0][0].made
     assert made is not None
     return made
 

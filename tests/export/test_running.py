@@ -7,10 +7,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from pcdistill.core.errors import InputError
 from pcdistill.export import load_model
+from pcdistill.export.onnx import OnnxNetwork, _session
 from pcdistill.export.running import check_operators, run
 
 onnx = pytest.importorskip("onnx")
@@ -64,6 +67,24 @@ class Session:
             time.sleep(0.01)
         self.ended.set()
         return [1]
+
+
+@pytest.mark.parametrize("name", ["ConstantOfShape", "Expand"])
+def test_a_tensor_of_any_size_is_refused_when_it_is_asked_for(name: str) -> None:
+    """Ten gigabytes by an operator that networks need."""
+    given = ["shape"] if name == "ConstantOfShape" else ["points", "shape"]
+    size = onnx.numpy_helper.from_array(np.array([10**10 // 4, 1, 1]), "shape")
+    floats = onnx.TensorProto.FLOAT
+    ports = [onnx.helper.make_tensor_value_info(port, floats, ["b", "n", 3]) for port in ("points", "logits")]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(name, given, ["large"]), onnx.helper.make_node("ReduceMax", ["large"], ["most"]),
+         onnx.helper.make_node("Add", ["points", "most"], ["logits"])],
+        "graph", ports[:1], ports[1:], [size],
+    )  # fmt: skip
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    network = OnnxNetwork(_session(made.SerializeToString(), "a.onnx"), "a.onnx", 3)
+    with pytest.raises(InputError, match=r"a\.onnx: does not run .*, expected a model that does"):
+        network(torch.zeros(2, 8, 3))
 
 
 def test_ctrl_c_ends_it() -> None:

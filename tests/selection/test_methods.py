@@ -145,6 +145,21 @@ def test_greedy_methods_follow_order_shift_scale_and_rotation(method: str, seed:
     assert torch.equal(GREEDY[method](values @ turn * 3 + 5, 3, generator()), expected)
 
 
+@pytest.mark.parametrize(
+    ("method", "priced"),
+    [(method, priced) for priced in (False, True) for method in ("el2n", "aum", "window")]
+    + [("facility", True), ("thrift", True)],  # at equal costs two clouds that stand for one another tie
+)
+@quick
+@given(seeds)
+def test_what_is_chosen_does_not_hang_on_the_order_of_the_clouds(method: str, priced: bool, seed: int) -> None:
+    values, order = features(seed, 12), torch.randperm(12, generator=generator(seed))
+    given = {name: fact for name, fact in facts(method, 12, seed % 1000).items() if priced or name != "costs"}
+    moved = {name: fact[order] for name, fact in given.items()}
+    expected = selectors[method](values, 5, generator(), **given)
+    assert torch.equal(order[selectors[method](values[order], 5, generator(), **moved)], expected)
+
+
 @pytest.mark.parametrize("method", ["random", "herding", "kcenter"])
 @quick
 @given(seeds, st.integers(1, 30))

@@ -192,6 +192,10 @@ def test_shapes_are_measured_on_held_out_clouds(tiny_clouds: PointClouds) -> Non
     assert seen == [18] * 3  # the last two clouds of every class are held out
     assert {trial.shape for trial in trials} == {shapes[0], shapes[2]}
     assert trials[0].accuracy >= trials[1].accuracy
+    fixed = measured(
+        tiny_clouds, 3 * 60, shapes[:1], CODED, choosing, plan, share=lambda train, shape: lambda level: (2, 1, 1)
+    )
+    assert [trial.clouds for trial in fixed] == [4]
     with pytest.raises(InputError, match=r"^bytes per class: 60"):
         measured(tiny_clouds, 3 * 60, shapes[1:2], CODED, choosing, plan)
 

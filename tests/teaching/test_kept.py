@@ -18,7 +18,7 @@ from pcdistill.commands.show import Show
 from pcdistill.commands.train import Train
 from pcdistill.core.errors import InputError
 from pcdistill.evaluation.evaluate import evaluate, train
-from pcdistill.models import build, networks
+from pcdistill.models import build
 from pcdistill.teaching import KeptTeacher, Online, Teacher
 from pcdistill.training.recipe import protocol
 from pcdistill.training.trained import Trained, load_network, save_network
@@ -67,7 +67,7 @@ def test_bytes_are_one_for_a_weight_and_two_for_what_is_none() -> None:
     assert kept.nbytes == kept.codes.nbytes + kept.floats.nbytes
 
 
-@pytest.mark.parametrize("name", list(networks))
+@pytest.mark.parametrize("name", ["pointnet-full", "pointnet2", "pointmlp-elite", "pointnet-small-layernorm"])
 def test_what_is_read_is_written_again(name: str) -> None:
     kept = KeptTeacher.of(teacher_of(name))
     again = KeptTeacher.of(kept.teacher(NAMES))
@@ -102,10 +102,9 @@ def test_what_cannot_be_kept_is_refused() -> None:
 
 
 @pytest.fixture
-def teacher_file(tiny_clouds: PointClouds, tmp_path: Path) -> Path:
+def teacher_file(tmp_path: Path) -> Path:
     path = tmp_path / "net.safetensors"
-    made = train(tiny_clouds, protocol("tuned", "pointnet-nano").changed(steps=8))
-    save_network(path, made)
+    save_network(path, teacher_of().members[0])
     return path
 
 
@@ -201,10 +200,8 @@ def changed(artefact: Artefact, change: Callable[[dict[str, Any], dict[str, Any]
             "teacher_codes: int16 of 1 dimensions, expected int8",
         ),
         (lambda facts, arrays: arrays["teacher_codes"].__setitem__(0, -128), "teacher: values that no encoder writes"),
-        (
-            lambda facts, arrays: arrays["teacher_floats"].__setitem__(0, np.nan),
-            "teacher: values that no encoder writes",
-        ),
+        (lambda facts, arrays: arrays["teacher_floats"].__setitem__(0, 1e-6), "teacher: values that no encoder writes"),
+        (lambda facts, arrays: arrays["teacher_floats"].__setitem__(-1, np.nan), "teacher: NaN or infinity, expected"),
         (lambda facts, arrays: facts["teacher"].update(temperature=0), "metadata 'teacher': temperature = 0, expected"),
         (lambda facts, arrays: facts["teacher"].update(code="x"), "metadata 'teacher': unknown option 'code'"),
         (

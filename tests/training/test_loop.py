@@ -57,6 +57,13 @@ def test_published_recipe_is_the_protocol_of_the_papers() -> None:
     assert RECIPES["published"].total_steps(9) == 500  # the ninth cloud joins the eight
 
 
+def test_converged_differs_from_tuned_in_length_and_in_the_points_of_a_step() -> None:
+    tuned, converged = RECIPES["tuned"].model_dump(), RECIPES["converged"].model_dump()
+    changed = {name for name in converged if converged[name] != tuned.get(name)}
+    assert changed == {"name", "version", "most_steps", "points"}
+    assert [RECIPES["converged"].total_steps(clouds) for clouds in (10, 320, 3991)] == [500, 1000, 8000]
+
+
 def test_tuned_recipe_makes_a_hundred_passes_within_bounds() -> None:
     counts = {clouds: RECIPES["tuned"].total_steps(clouds) for clouds in (10, 160, 162, 224, 320, 1280, 3991)}
     assert counts == {10: 500, 160: 500, 162: 600, 224: 700, 320: 1000, 1280: 4000, 3991: 4000}
@@ -76,7 +83,9 @@ def test_recipe_by_name_and_with_changes() -> None:
 
 
 def test_unknown_recipe_is_one_line() -> None:
-    expected = r"^recipe: 'publishd' \(did you mean 'published'\?\), expected one of published, sweep, tuned$"
+    expected = (
+        r"^recipe: 'publishd' \(did you mean 'published'\?\), expected one of converged, published, sweep, tuned$"
+    )
     with pytest.raises(InputError, match=expected):
         recipe("publishd")
     with pytest.raises(InputError, match="expected one of"):
@@ -250,9 +259,34 @@ def test_balanced_order_follows_the_seed_and_differs_between_rounds() -> None:
     assert len(set(map(tuple, drawn(1)))) == 4
 
 
+def test_points_of_a_step_are_some_of_a_cloud_and_others_at_every_step() -> None:
+    clouds = torch.randn(6, 40, 3)
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    found = [training._some(clouds, 15, generators) for _ in range(2)]
+    for seen in found:
+        assert seen.shape == (6, 15, 3)
+        assert ((seen[:, :, None] == clouds[:, None]).all(3).sum(2) == 1).all()  # points of their own cloud
+        assert ((seen[:, :, None] == seen[:, None]).all(3).sum(2) == 1).all()  # none of them twice
+    assert not torch.equal(*found)
+    alone = training._some(clouds[3:], 15, [torch.Generator().manual_seed(2)])
+    assert torch.equal(alone, found[0][3:])  # a network's draws hang on its own seed
+
+
+def test_as_many_points_as_there_are_or_more_change_nothing(tiny_clouds: PointClouds) -> None:
+    networks = [tiny() for _ in range(3)]
+    most = tiny_clouds.points_per_cloud
+    histories = [
+        train(network, tiny_clouds, quick(points=points), seed=3)
+        for network, points in zip(networks, (None, most, most - 1), strict=True)
+    ]
+    assert histories[0] == histories[1] != histories[2]
+    assert equal(state(networks[0]), state(networks[1]))
+
+
 def test_a_recipe_that_does_not_balance_is_written_as_before_there_were_others() -> None:
-    assert "balanced" not in quick().model_dump()
-    assert "balanced" not in quick().model_dump_json()
+    for younger in ("balanced", "points"):
+        assert younger not in quick().model_dump()
+        assert younger not in quick().model_dump_json()
     balanced = protocol("tuned").changed(balanced=True)
     assert balanced.model_dump(mode="json")["recipe"]["balanced"] is True
     assert EvaluationProtocol.model_validate_json(balanced.model_dump_json()) == balanced

@@ -165,7 +165,9 @@ def test_the_bundle_is_made_of_the_scripts_beside_it() -> None:
     digest = hashlib.sha256()
     for name in re.findall(r'"(.*?)"', names):
         digest.update((WEB / name).read_bytes())
-    assert bundle.startswith(f"/* sources {digest.hexdigest()}\n")
+    code = bundle.partition("*/\n")[2]
+    own = hashlib.sha256(code.encode()).hexdigest()
+    assert bundle.startswith(f"/* sources {digest.hexdigest()}\ncode {own}\n")
     assert "The MIT License" in bundle.split("*/")[0]
     scripts = {path.name for path in WEB.glob("*.js")} - {"viewer.bundle.js"}
     assert scripts <= set(re.findall(r'"(.*?)"', names))

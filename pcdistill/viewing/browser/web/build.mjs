@@ -3,7 +3,8 @@ import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
-// What the bundle is made of; the digest in its first line tells whether it is up to date.
+// What the bundle is made of. The digest in its first line tells whether it is up to date, that in the second one
+// whether it is what was made of them.
 const SOURCES = ["main.js", "clouds.js", "data.js", "layout.js", "orbit.js", "panel.js", "package-lock.json"];
 
 const digest = createHash("sha256");
@@ -19,6 +20,8 @@ const made = await build({
   legalComments: "none",
   write: false,
 });
-const head = `/* sources ${digest.digest("hex")}\n\nContains three.js ${version}:\n\n${licence}\n*/\n`;
 // A page holds the bundle in a <script> element, which this would end.
-writeFileSync("viewer.bundle.js", head + made.outputFiles[0].text.replaceAll("</script", "<\\/script"));
+const code = made.outputFiles[0].text.replaceAll("</script", "<\\/script");
+const own = createHash("sha256").update(code).digest("hex");
+const head = `/* sources ${digest.digest("hex")}\ncode ${own}\n\nContains three.js ${version}:\n\n${licence}\n*/\n`;
+writeFileSync("viewer.bundle.js", head + code);

@@ -1,4 +1,5 @@
 /* sources 925068024dc932c367679dc77bb7dc124decbc880f153f317ac871eeb7acdb24
+code 2b37fc3d9a25ddcda4e32a5c8eccaa3e3746d70f623140c8507e04ff572349f8
 
 Contains three.js 0.187.0:
 
