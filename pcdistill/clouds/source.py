@@ -2,12 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from pcdistill.core.errors import InputError
+
+if TYPE_CHECKING:
+    from pcdistill.clouds.parts import PartNames
 
 Provenance = Mapping[str, str | int | float | bool]
 
@@ -99,3 +102,10 @@ def uniform(source: CloudSource) -> CloudSource:
 def weights_of(source: CloudSource) -> Tensor | None:
     """`(N,)` float64 weights of the clouds of a set; None where all count the same."""
     return source.weights if isinstance(source, Weighted) else None
+
+
+def parts_of(source: CloudSource) -> "tuple[Tensor, PartNames] | None":
+    """Parts `(N, P)` of the points of a set in memory, and their names; None of one that has none, as one on disk."""
+    whole = uniform(source)
+    parts, names = getattr(whole, "parts", None), getattr(whole, "part_names", None)
+    return None if parts is None or names is None else (parts, names)

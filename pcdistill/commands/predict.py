@@ -17,8 +17,9 @@ from pcdistill.core.progress import Say
 from pcdistill.data.layouts.folders import is_object
 from pcdistill.data.objects import READERS, read_object
 from pcdistill.data.prepare import z_up
-from pcdistill.evaluation import thinned
+from pcdistill.evaluation import thinning
 from pcdistill.export import load_model, measure_latency
+from pcdistill.geometry import farthest_points
 from pcdistill.training.loop import predict
 from pcdistill.training.trained import Trained
 
@@ -116,7 +117,8 @@ def _files(given: Path) -> list[Path]:
 
 
 def _guess(trained: Trained, file: Path, cloud: Tensor) -> Guess:
-    seen = thinned(cloud, trained.protocol, trained.points)
+    fewer = thinning(trained.protocol, cloud.shape[1], trained.points)
+    seen = cloud if fewer is None else farthest_points(cloud, fewer)
     shares = predict(trained.network, seen).softmax(1)[0]
     order = shares.argsort(descending=True, stable=True).tolist()
     named = {trained.class_names[place]: shares[place].item() for place in order}

@@ -18,7 +18,7 @@ from pcdistill.clouds import PointClouds, Provenance
 from pcdistill.core.errors import InputError
 from pcdistill.core.registry import nearest
 from pcdistill.data import project
-from pcdistill.data.layouts import arrays_hdf5, modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, tree
+from pcdistill.data.layouts import arrays_hdf5, modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, shapenetpart, tree
 from pcdistill.data.layouts.layout import Layout
 from pcdistill.data.prepare import SPLITS, Counted, MissingSplit, Wanted, check_split
 from pcdistill.data.project import H5Clouds
@@ -26,6 +26,7 @@ from pcdistill.data.stream import StreamedClouds
 
 ENVIRONMENT = "PCDISTILL_DATA"
 AS_STORED = Wanted()
+SHAPES = ("shapes", "shapes_parts")  # made in memory
 SHAPES_POINTS = 1024  # of each procedural cloud when no number is asked for
 
 
@@ -108,6 +109,16 @@ CATALOG: Mapping[str, Entry] = {
         ),
         ("wu2015modelnet",),
     ),
+    "psb19_parts": Entry(
+        19,
+        266,
+        114,
+        "no licence stated for meshes or labels; research use",
+        "https://segeval.cs.princeton.edu",
+        "psb19_parts.md",
+        (("psb19_parts_2048.h5", project.LAYOUT),),
+        ("kalogerakis2010learning", "chen2009segmentation", "giorgi2007shrec"),
+    ),
     "psb19": Entry(
         19,
         266,
@@ -129,7 +140,22 @@ CATALOG: Mapping[str, Entry] = {
         (("ShapeNet55-34", shapenet.LAYOUT), ("ShapeNet55", shapenet.LAYOUT), ("shapenet", shapenet.LAYOUT)),
         ("chang2015shapenet", "yu2022pointbert"),
     ),
+    "shapenetpart": Entry(
+        16,
+        14007,
+        2874,
+        "non-commercial research and education, by ShapeNet's terms of use",
+        "https://shapenet.cs.stanford.edu/media/shapenetcore_partanno_segmentation_benchmark_v0_normal.zip",
+        "shapenetpart.md",
+        (
+            ("shapenetcore_partanno_segmentation_benchmark_v0_normal", shapenetpart.TEXT),
+            ("shapenet_part_seg_hdf5_data", shapenetpart.HDF5),
+            ("hdf5_data", shapenetpart.HDF5),
+        ),
+        ("yi2016scalable",),
+    ),
     "shapes": Entry(10, 1000, 400, "CC0-1.0; made by the project's code", "built in", "shapes.md", (), ()),
+    "shapes_parts": Entry(10, 1000, 400, "CC0-1.0; made by the project's code", "built in", "shapes.md", (), ()),
 }
 LAYOUTS = (
     scanobjectnn.LAYOUT,
@@ -139,6 +165,8 @@ LAYOUTS = (
     modelnet_text.LAYOUT,
     modelnet_text.MODELNET10,
     shapenet.LAYOUT,
+    shapenetpart.TEXT,
+    shapenetpart.HDF5,
     tree.LAYOUT,
 )
 
@@ -187,13 +215,14 @@ def load_counted(
     check_split(split)
     if wanted.up_axis not in (None, "y", "z"):
         raise InputError("up_axis", f"'{wanted.up_axis}'", "y or z")
-    if str(name) == "shapes":
-        return Counted(_shapes(split, wanted.points, wanted.seed))
+    if str(name) in SHAPES:
+        return Counted(_shapes(str(name), split, wanted.points, wanted.seed))
     path, layout, entry = locate(str(name), root)
     found = layout.counted(path, split, wanted) if layout.counted else Counted(layout.read(path, split, wanted))
     clouds = found.clouds
     _check_classes(clouds, path, split, entry)
-    return Counted(replace(clouds, provenance=_named(clouds.provenance, name, entry)), found.numbers)
+    facts = {**_named(clouds.provenance, name, entry), **(_parts_missed(clouds) if split == "train" else {})}
+    return Counted(replace(clouds, provenance=facts), found.numbers)
 
 
 def open_streamed(
@@ -213,14 +242,18 @@ def open_streamed(
     """
     check_split(split)
     wanted = "a project HDF5 file (pcdistill data convert writes one)"
-    if str(name) == "shapes":
-        raise InputError("stream", "'shapes', which is made in memory", wanted)
+    if str(name) in SHAPES:
+        raise InputError("stream", f"'{name}', which is made in memory", wanted)
     path, layout, entry = locate(str(name), root)
     if layout is not project.LAYOUT:
         raise InputError("stream", f"'{path}' in the layout of {layout.name}, read whole", wanted)
     stream = StreamedClouds(path, split, wanted=Wanted(points, up_axis=up_axis))
     try:
         _check_classes(stream, path, split, entry)
+        if stream.part_names is not None:
+            raise InputError(
+                "stream", f"'{path}', whose points have parts", "a set without, or one that fits into memory"
+            )
     except InputError:
         stream.close()
         raise
@@ -233,7 +266,7 @@ def catalog(root: str | os.PathLike[str] | None = None) -> list[CatalogRow]:
     rows = []
     for name, entry in CATALOG.items():
         place = _find(entry, data_root(root))
-        found = "built in" if name == "shapes" else (str(place[0]) if place else None)
+        found = "built in" if name in SHAPES else (str(place[0]) if place else None)
         rows.append(CatalogRow(name, entry.classes, entry.train, entry.test, entry.licence, found))
     return rows
 
@@ -356,10 +389,20 @@ def _named(facts: Provenance, name: str | os.PathLike[str], entry: Entry | None)
     return facts if entry is None else {**facts, "name": str(name), "licence": entry.licence}
 
 
-def _shapes(split: str, points: int | None, seed: int) -> PointClouds:
+def _parts_missed(clouds: PointClouds) -> dict[str, str]:
+    """For the provenance: the parts that no point of a training set has, if there are some."""
+    if clouds.parts is None or clouds.part_names is None:
+        return {}
+    counts = torch.bincount(clouds.parts.flatten(), minlength=len(clouds.part_names)).tolist()
+    missed = [name for name, count in zip(clouds.part_names.names, counts, strict=True) if not count]
+    return {"without_points": ", ".join(missed)} if missed else {}
+
+
+def _shapes(name: str, split: str, points: int | None, seed: int) -> PointClouds:
     shapes = importlib.import_module("pcdistill.data.procedural.shapes")
     count = shapes.TRAIN_PER_CLASS if split == "train" else shapes.TEST_PER_CLASS
-    made: PointClouds = shapes.generate(split, count, SHAPES_POINTS if points is None else points, seed)
+    size = SHAPES_POINTS if points is None else points
+    made: PointClouds = shapes.generate(split, count, size, seed, parts=name == SHAPES[1])
     return made
 
 

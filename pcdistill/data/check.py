@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
 from pcdistill.core.hdf5 import member
-from pcdistill.data.catalog import load_counted, locate
+from pcdistill.data.catalog import SHAPES, load_counted, locate
 from pcdistill.data.gathering import remarks
 from pcdistill.data.hdf5 import open_hdf5, reading
 from pcdistill.data.layouts import tree
@@ -71,7 +71,7 @@ def check(name: str, root: str | os.PathLike[str] | None = None, seed: int = 0) 
     """
     findings = Findings()
     met = _Met(findings)
-    path = None if name == "shapes" else locate(name, root)
+    path = None if name in SHAPES else locate(name, root)
     try:
         seen = survey(path[0]) if path is not None and path[1] in (tree.LAYOUT, tree.MODELNET) else None
     except InputError as problem:

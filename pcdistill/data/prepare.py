@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcdistill.clouds import PointClouds, Provenance
+from pcdistill.clouds import PartNames, PointClouds, Provenance
 from pcdistill.clouds.frame import CHUNK as CHUNK
 from pcdistill.clouds.frame import NORMALISED as NORMALISED
 from pcdistill.clouds.frame import Floats as Floats
@@ -72,6 +72,8 @@ def assemble(
     place: object,
     up_axis: str,
     provenance: Provenance,
+    parts: NDArray[np.integer] | None = None,
+    part_names: PartNames | None = None,
 ) -> PointClouds:
     """Raw clouds `(N, P, 3)` of any float type as `PointClouds` in the common frame.
 
@@ -84,7 +86,10 @@ def assemble(
         part = z_up(raw[low : low + CHUNK], up_axis)
         points[low : low + CHUNK] = unit_sphere(part, place, range(low, low + len(part)))
     facts = {**provenance, **frame(up_axis)}
-    return PointClouds(torch.from_numpy(points), torch.from_numpy(labels.astype(np.int64)), tuple(class_names), facts)
+    return PointClouds(
+        torch.from_numpy(points), torch.from_numpy(labels.astype(np.int64)), tuple(class_names), facts,
+        parts=None if parts is None else torch.from_numpy(parts.astype(np.int64)), part_names=part_names,
+    )  # fmt: skip
 
 
 def check_set(shape: tuple[int, ...], labels: NDArray[np.integer], names: Sequence[str], place: object) -> None:

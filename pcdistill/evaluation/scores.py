@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.geometry import farthest_points
+from pcdistill.geometry import thinned
 from pcdistill.models import Network
 from pcdistill.training.loop import OnProgress, predict, train_networks
 from pcdistill.training.recipe import EvaluationProtocol
@@ -111,7 +111,7 @@ def trained_scores(
 
 def test_digest(test: PointClouds, protocol: EvaluationProtocol) -> str:
     """First digits of the fingerprint of the test clouds, as far as a protocol looks at them, before any thinning."""
-    return test.with_points(test.points[:, : protocol.test_points]).fingerprint()[:16]
+    return test.at_points(slice(protocol.test_points)).fingerprint()[:16]
 
 
 def as_tested(
@@ -134,14 +134,13 @@ def as_tested(
         )
     if test.points_per_cloud < protocol.test_points:
         raise InputError("test set", f"{test.points_per_cloud} points per cloud", f"at least {protocol.test_points}")
-    return test.with_points(thinned(test.points[:, : protocol.test_points], protocol, trained_points))
+    seen = test.at_points(slice(protocol.test_points))
+    return thinned(seen, thinning(protocol, seen.points_per_cloud, trained_points))
 
 
-def thinned(points: Tensor, protocol: EvaluationProtocol, trained_points: int | None) -> Tensor:
-    """Test clouds `(N, P, 3)` with no more points than those trained on, if the protocol thins; see `as_tested`."""
-    if protocol.thin and trained_points is not None and trained_points < points.shape[1]:
-        return farthest_points(points, trained_points)
-    return points
+def thinning(protocol: EvaluationProtocol, points: int, trained_points: int | None) -> int | None:
+    """Points that test clouds of so many are thinned to: as many as were trained on. None where all are looked at."""
+    return trained_points if protocol.thin and trained_points is not None and trained_points < points else None
 
 
 def peak_mib() -> int:

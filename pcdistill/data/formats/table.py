@@ -6,12 +6,14 @@ there may be comments, names of columns ("x y z", "//X Y Z R G B") and a count o
 
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pcdistill.core.errors import InputError
-from pcdistill.data.formats.shape import Points, points_of
+from pcdistill.data.formats.shape import Column, Points, points_of
 from pcdistill.data.formats.text import at_line, lines, shown
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
@@ -47,26 +49,37 @@ def read_table(path: Path) -> Points:
         InputError: naming the first line that is no point or has more or fewer columns than the first one, or if a
             count in the file is not that of its points.
     """
+    return _columns(path, lambda head: head.places)
+
+
+def read_table_last(path: Path) -> Column | None:
+    """`(P,)` the last column behind x, y and z; None where there is none."""
+    found = _columns(path, lambda head: [head.columns - 1] if head.columns > 3 else [])
+    return found[:, 0] if found.shape[1] else None
+
+
+def _columns(path: Path, chosen: Callable[[_Head], Sequence[int]]) -> Points:
+    """The numbers `(P, K)` in K columns of the file."""
     rows = lines(path.read_bytes(), comment=None)
-    head, kept = _head(rows, path), array("d")
-    declared = head.declared
+    head, kept, size = _head(rows, path), array("d"), 0
+    declared, places = head.declared, chosen(head)
     for number, line in _with(head.first, rows):
         words = _words(line)
         if head.columns not in (len(words), len(_trimmed(words))):
             count = _count(words)
-            if count is not None and declared == len(kept) // 3:  # the next scan of a PTS file
+            if count is not None and declared == size:  # the next scan of a PTS file
                 declared += count
                 continue
             found = f"{len(words)} columns in {shown(line)}"
             raise InputError(at_line(path, number), found, f"{head.columns} as in the lines before")
         try:
-            kept.extend([float(words[place]) for place in head.places])
+            kept.extend([float(words[place]) for place in places])
         except ValueError:
             raise InputError(at_line(path, number), shown(line), "a point 'x y z'") from None
-    points = points_of(kept)
-    if declared is not None and declared != len(points):
-        raise InputError(path, f"{len(points)} points", f"the {declared} that its count declares")
-    return points
+        size += 1
+    if declared is not None and declared != size:
+        raise InputError(path, f"{size} points", f"the {declared} that its count declares")
+    return points_of(kept, len(places)) if places else np.empty((size, 0))
 
 
 def _head(rows: Iterator[tuple[int, str]], path: Path) -> _Head:
