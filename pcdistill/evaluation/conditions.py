@@ -15,6 +15,7 @@ import torch
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.registry import nearest
+from pcdistill.evaluation.part_scores import check_parts
 from pcdistill.evaluation.scores import as_tested, thinning
 from pcdistill.geometry import (
     MODELNET_C,
@@ -170,6 +171,7 @@ def parts_of(
     Raises:
         InputError: classes differ, fewer than two are shared, or a test set has too few points.
     """
+    check_parts(test, clouds.part_names)
     parts: dict[tuple[int, ...], Part] = {}
     for condition in conditions:
         kept, seen = seen_under(condition, clouds.class_names, test, protocol, others)

@@ -210,14 +210,15 @@ def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
             spec.source, "train", root=spec.root, up_axis=spec.up_axis,
             points=points or protocol.test_points, at_most=points is None,
         )  # fmt: skip
+        protocol = protocol.suiting(parts=clouds.parts is not None)
     else:
         if points is not None:
             raise InputError(spec.source, "an artefact with --points", "a data set")
         temperature, dataset = artefact.label_temperature, artefact.metadata.dataset
         stored = stored_protocol(artefact, spec.source)
         named = stored if spec.protocol in (None, stored.name) else protocol_called(str(spec.protocol))
-        protocol = _protocol(spec, named, temperature)
         made, clouds = artefact, artefact.training_clouds
+        protocol = _protocol(spec, named, temperature).suiting(parts=clouds.parts is not None)
     supervision = _supervision(spec, clouds, temperature, protocol) if isinstance(spec, SupervisionSpec) else None
     return Training(
         source=spec.source, made=made, training_clouds=clouds, dataset=dataset, protocol=protocol,
@@ -359,6 +360,8 @@ def _supervision(
         protocol: of the student.
     """
     soft = clouds.labels.ndim == 2
+    if spec.teacher and clouds.parts is not None:
+        raise InputError("teacher", "of a set whose points have parts", "none: it is labelled point by point")
     if not spec.teacher:
         if spec.loss() and not soft:
             raise InputError(

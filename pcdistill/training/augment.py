@@ -93,6 +93,11 @@ def apply(points: Tensor, draw: Draw) -> Tensor:
     return points if draw.noise is None else points + draw.noise.to(points)
 
 
+def labels_kept(labels: Tensor, draw: Draw) -> Tensor:
+    """Labels `(B, N)` of the points that stand in each place after `apply`."""
+    return labels if draw.keep is None else labels.gather(1, draw.keep.to(labels.device))
+
+
 def _cross_matrix(axis: Tensor) -> Tensor:
     x, y, z = axis.unbind(1)
     zero = torch.zeros_like(x)

@@ -11,9 +11,9 @@ from pcdistill.clouds import PointClouds
 from pcdistill.core.environment import memory
 from pcdistill.core.errors import InputError
 from pcdistill.geometry import normalise
-from pcdistill.models import Network, build, seeded
-from pcdistill.training.augment import apply
-from pcdistill.training.losses import label_losses
+from pcdistill.models import Network, Segmenter, build, seeded
+from pcdistill.training.augment import apply, labels_kept
+from pcdistill.training.losses import label_losses, part_losses
 from pcdistill.training.recipe import Recipe, _bounds
 from pcdistill.training.stack import Stack
 from pcdistill.training.supervision import Batch, Supervision
@@ -44,7 +44,7 @@ def train(
         The training loss of every step.
 
     Raises:
-        InputError: a single cloud (batch norm needs two), or a loss that is not finite.
+        InputError: a single cloud (batch norm needs two), a loss that is not finite, or a teacher of points with parts.
     """
     report = None if on_step is None else lambda step, losses: on_step(step, losses[0])
     return [losses[0] for losses in _fit([network], clouds, recipe, [seed], report, supervision)]
@@ -64,6 +64,9 @@ def _fit(
     device = next(networks[0].parameters()).device
     points = (normalise(clouds.points) if recipe.normalise else clouds.points).to(device)
     labels, classes = clouds.labels.to(device), clouds.hard_labels.to(device)
+    if clouds.parts is not None and supervision is not None:
+        raise InputError("teacher", "of a set whose points have parts", "none: it is labelled point by point")
+    parts = None if clouds.parts is None else clouds.parts.to(device)
     total, size = recipe.total_steps(len(clouds)), points.shape[1]
     on_batch = None if supervision is None else supervision.begin(seeds)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -83,11 +86,15 @@ def _fit(
             if on_batch is not None:
                 batch = on_batch(batch, stack.networks)
             seen = batch.points.view(*index.shape, *batch.points.shape[1:])
-            each = label_losses(
-                stack.logits(seen, generators).flatten(0, 1), batch.labels, batch.classes,
-                smoothing=recipe.label_smoothing, soft=recipe.soft_loss, temperature=recipe.temperature,
-                hard=recipe.hard, labelled=batch.labelled,
-            )  # fmt: skip
+            if parts is None:
+                each = label_losses(
+                    stack.logits(seen, generators).flatten(0, 1), batch.labels, batch.classes,
+                    smoothing=recipe.label_smoothing, soft=recipe.soft_loss, temperature=recipe.temperature,
+                    hard=recipe.hard, labelled=batch.labelled,
+                )  # fmt: skip
+            else:
+                logits = stack.logits(seen, generators, told(batch.classes, clouds.num_classes))[0]
+                each = part_losses(logits, labels_kept(parts[flat], draw), recipe.label_smoothing)
             losses = each.view(index.shape).mean(1)
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * _lr_factor(recipe.schedule, step, total)
@@ -133,7 +140,7 @@ def train_networks(
     Raises:
         InputError: as `train`.
     """
-    fresh = [build(name, clouds.num_classes, seed).to(device) for seed in seeds]
+    fresh = [fresh_network(name, clouds, seed).to(device) for seed in seeds]
     total = recipe.total_steps(len(clouds))
     follows = supervision is not None and supervision.follows
     at_once = 1 if follows else stack_size(fresh[0], clouds, recipe, len(seeds))
@@ -148,6 +155,25 @@ def train_networks(
 
         _fit(fresh[part], clouds, recipe, seeds[part], report, supervision)
     return fresh
+
+
+def fresh_network(name: str, clouds: PointClouds, seed: int) -> Network:
+    """A network for a set, not trained: of one with parts, the `-seg` of `name` (`models.network_for`).
+
+    Raises:
+        InputError: as `models.build`.
+    """
+    return build(name, clouds.num_classes, seed, 0 if clouds.part_names is None else len(clouds.part_names))
+
+
+def told(classes: Tensor, count: int) -> Tensor:
+    """What a `Segmenter` in training is told of the classes `(B,)` of its clouds, `(B, C)`: of every fourth, nothing.
+
+    So it learns to do without.
+    """
+    known = torch.nn.functional.one_hot(classes, count).float()
+    known[3::4] = 0
+    return known
 
 
 def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, most: int) -> int:
@@ -177,11 +203,18 @@ def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, most: int)
 
 
 @torch.no_grad()
-def predict(network: Network, points: Tensor, batch: int = 64) -> Tensor:
-    """Logits `(N, C)` of `(N, P, 3)` clouds, in evaluation mode; where the clouds are, wherever the network is."""
+def predict(network: Network, points: Tensor, batch: int = 64, classes: Tensor | None = None) -> Tensor:
+    """Logits `(N, C)` of `(N, P, 3)` clouds, in evaluation mode; where the clouds are, wherever the network is.
+
+    Of a `Segmenter` `(N, P, L)`; `classes` `(N,)` are what it is told of the clouds.
+    """
     network.eval()
     device = next((value.device for value in network.parameters()), points.device)
-    return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
+    if classes is None or not isinstance(network, Segmenter):
+        return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
+    known = torch.nn.functional.one_hot(classes, network.num_classes).float()
+    pairs = zip(points.split(batch), known.split(batch), strict=True)
+    return torch.cat([network(part.to(device), own.to(device)).logits.to(points.device) for part, own in pairs])
 
 
 def _batches(clouds: int, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
