@@ -30,6 +30,7 @@ class Metadata(Options):
         seed: that selection, objective and settings were derived from.
         prepare_seconds, distill_seconds: wall-clock time.
         versions, hardware, created: with what, on what, when (UTC date, ISO 8601).
+        parts: names of the parts that points belong to, and which class has which (`PartNames`); None without.
         expansion: `Expansion`, as JSON: what networks are trained on besides the stored clouds; None for nothing.
     """
 
@@ -56,6 +57,7 @@ class Metadata(Options):
     versions: dict[str, str]
     hardware: str
     created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+    parts: Json | None = None
     expansion: Json | None = None
 
     @model_validator(mode="after")
@@ -68,9 +70,10 @@ class Metadata(Options):
     def to_json(self) -> str:
         """Compact JSON; NaN and infinity, which JSON has not, are a `ValueError`.
 
-        Without an expansion there is no key for it, as in files from before there were any.
+        Without an expansion, or parts, there is no key for it, as in files from before there were any.
         """
-        facts = self.model_dump(warnings=False, exclude={"expansion"} if self.expansion is None else None)
+        absent = {name for name in ("parts", "expansion") if getattr(self, name) is None}
+        facts = self.model_dump(warnings=False, exclude=absent)
         return json.dumps(facts, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

@@ -58,7 +58,7 @@ class PartNames:
             found[label, list(own)] = True
         return found
 
-    def facts(self) -> dict[str, list[str] | list[list[int]]]:
+    def facts(self) -> dict[str, Any]:
         """As JSON values: what `of_facts` reads."""
         return {"names": list(self.names), "of_class": [list(own) for own in self.of_class]}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcdistill.artefact.artefact import Artefact, set_name
 from pcdistill.artefact.metadata import Metadata, utc_now
-from pcdistill.clouds import CloudSource
+from pcdistill.clouds import CloudSource, parts_of
 from pcdistill.condense import loop
 from pcdistill.condense.plan import DistillPlan, SelectPlan
 from pcdistill.condense.schedule import schedule
@@ -191,13 +191,14 @@ def _metadata(
         selection=selection,
         objective=objective,
         settings=settings,
-        protocol=protocol.model_dump(mode="json"),
+        protocol=protocol.suiting(parts=parts_of(real) is not None).model_dump(mode="json"),
         seed=0 if plan is None else plan.spec.seed,
         prepare_seconds=prepare_seconds,
         distill_seconds=distill_seconds,
         versions=versions(),
         hardware=hardware(),
         created=utc_now(),
+        parts=None if (named := parts_of(real)) is None else named[1].facts(),
         expansion=None if plan is None or plan.expansion is None else plan.expansion.model_dump(mode="json"),
     )
 

@@ -83,7 +83,7 @@ def as_run(made: Artefact | PointClouds, evaluation: Evaluation, seed: int, seco
     )
 
 
-def mious(evaluation: Evaluation) -> dict[str, list[float]]:
+def mious(evaluation: Evaluation) -> dict[str, Any]:
     """Intersections over unions of networks that label points; nothing of others."""
     columns = {
         name: [value for run in evaluation.runs if (value := getattr(run, name)) is not None]
