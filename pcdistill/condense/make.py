@@ -18,6 +18,7 @@ from pcdistill.condense.start import Start, begin, label, selection_facts
 from pcdistill.core.environment import hardware, versions
 from pcdistill.core.errors import InputError
 from pcdistill.core.progress import Report
+from pcdistill.matching import objectives
 from pcdistill.storage import Storage
 from pcdistill.storage.budget import trimmed
 from pcdistill.storage.voxels import VoxelClouds
@@ -96,6 +97,8 @@ def distill(
         Interrupted: Ctrl-C, after the state was saved.
     """
     spec, objective, focus = plan.spec, plan.objective, plan.focus
+    if parts_of(real) is not None:
+        _check_parts(plan)
     seen = real if focus is None else focus.on(real)  # by the objective; the first guess is chosen as ever
     started = time.perf_counter()
     start = begin(real, plan)
@@ -132,6 +135,15 @@ def distill(
         distill_seconds=selecting + done.seconds,
     )  # fmt: skip
     return Artefact(storage, metadata, done.losses, snapshots)
+
+
+def _check_parts(plan: DistillPlan) -> None:
+    """Refuse what does not know points with parts."""
+    if not plan.objective.sees_parts:
+        able = ", ".join(name for name in objectives if objectives[name].sees_parts)
+        raise InputError("objective", f"'{plan.spec.objective}' of points with parts", f"one of {able}")
+    if plan.focus is not None:
+        raise InputError("focus", "of points with parts", "none")
 
 
 def _check_expansion(plan: SelectPlan, start: Start) -> None:

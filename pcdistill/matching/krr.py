@@ -8,6 +8,7 @@ from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.matching.base import BankObjective, BankOptions, objectives
 from pcdistill.matching.gathering import BankConfig, Member
+from pcdistill.matching.segments import PartMember
 from pcdistill.training.augment import Augmentation
 
 
@@ -39,10 +40,14 @@ class KernelRidgeRegression(BankObjective):
     the synthetic clouds are augmented anew at every step, as they will be when a network is trained on them; and
     in that labels are not learned here; where the storage has soft ones, `Y_s` are the probabilities of the classes
     that occur. No sorting: a step costs a fifth of quantile matching's.
+
+    Of points with parts, the regression is from synthetic points to real ones, on the features that a network labels
+    points by, and `Y` says which part of which class; every one of these counts the same on both sides.
     """
 
     name = "krr"
     learns_labels = True
+    sees_parts = True
     minibatch = "clouds"
     purpose = "objective"
     steps = 800
@@ -67,6 +72,31 @@ class KernelRidgeRegression(BankObjective):
         given = decoded.labels[:, classes].to(pooled) - 1 / len(classes) if soft else targets[place]
         guesses = ridge_predictions(features, given, real_features, self.options.ridge)
         return (guesses - targets.repeat_interleave(real.shape[1], 0)).square().sum(1).mean()
+
+    def part_distance(self, member: PartMember, features: Tensor, unit: Tensor, generator: torch.Generator) -> Tensor:
+        """The error over the parts of classes that occur among the points given."""
+        units, place = unit.unique(return_inverse=True)
+        real = member.samples[units]
+        rows = real.flatten(0, 1)
+        spread, centre = torch.std_mean(rows, 0, correction=0)
+        targets = torch.eye(len(units)).to(features) - 1 / len(units)
+        weights = 1 / torch.bincount(place).to(features)[place]
+        guesses = weighted_ridge_predictions(
+            standardised(features, centre, spread), targets[place], weights, standardised(rows, centre, spread),
+            self.options.ridge,
+        )  # fmt: skip
+        return (guesses - targets.repeat_interleave(real.shape[1], 0)).square().sum(1).mean()
+
+
+def weighted_ridge_predictions(
+    features: Tensor, targets: Tensor, weights: Tensor, queries: Tensor, ridge: float
+) -> Tensor:
+    """As `ridge_predictions`, of many points `(n, F)` that count by `weights (n,)`; solved in F x F."""
+    weighted = features * weights[:, None]
+    kernel = features.T @ weighted
+    kernel = kernel + ridge * kernel.diagonal().mean() * torch.eye(len(kernel)).to(kernel)
+    solved: Tensor = torch.linalg.solve(kernel, weighted.T @ targets)
+    return queries @ solved
 
 
 def standardised(features: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
