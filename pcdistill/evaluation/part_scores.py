@@ -54,3 +54,19 @@ def check_parts(test: PointClouds, part_names: PartNames | None) -> None:
             for names in (test.part_names, part_names)
         )
         raise InputError("test set", found, f"those of training: {wanted}")
+
+
+def part_shares(clouds: PointClouds) -> Tensor:
+    """`(C, L)` float64: of the points of every class the share of each part; zeros of a class without clouds.
+
+    Raises:
+        InputError: points without parts.
+    """
+    if clouds.parts is None or clouds.part_names is None:
+        raise InputError(
+            str(clouds.provenance.get("name", "point clouds")), "points without parts", "points with parts"
+        )
+    count, classes = len(clouds.part_names), clouds.num_classes
+    keys = (clouds.hard_labels[:, None] * count + clouds.parts).flatten()
+    counts = torch.bincount(keys, minlength=classes * count).view(classes, count).double()
+    return counts / counts.sum(1, keepdim=True).clamp_min(1)

@@ -88,7 +88,7 @@ EVERY: dict[str, dict[str, Any]] = {
     },
     "predict": {
         "model": "net.onnx", "files": ["a.off", "b.npy"], "points": 16, "up_axis": "y", "top": 2, "latency": True,
-        "json": True, "seed": 7,
+        "json": True, "seed": 7, "output": "labelled", "class": "chair",
     },
     "view": {
         "source": "a.h5", "png": "a.png", "html": "a.html", "window": True, "root": "data", "split": "test",
