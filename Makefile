@@ -16,7 +16,7 @@ $(ready): pyproject.toml scripts/setup.sh
 	@touch $@
 
 demo: $(ready)  ## condense the built-in set and draw the result
-	@.venv/bin/pcdistill demo
+	@.venv/bin/pcdistill demo --force
 
 deploy-demo: $(ready)  ## from a condensed set to an int8 network that names meshes: two minutes
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" sh scripts/deploy_demo.sh

@@ -3,40 +3,55 @@
 Nothing heavy is imported before a command is known: help, versions and typing errors are answered at once.
 """
 
+import io
+import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from pcdistill.commands import COMMANDS, RENAMED, command
+from pcdistill.commands import COMMANDS, EVERYWHERE, RENAMED, command
 from pcdistill.core.errors import InputError, harmless
+from pcdistill.core.log import said
 from pcdistill.core.registry import nearest
 from pcdistill.core.signals import leaving_at_once, terminable
 from pcdistill.core.threads import settle
 
-USAGE = "usage: pcdistill [--help] [--version] [--debug] COMMAND ..."
+USAGE = "usage: pcdistill [--help] [--version] [--quiet | --verbose] [--debug] COMMAND ..."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM."""
+    """Run the command line; returns the exit code.
+
+    It is 0, 1 where what came out is no good, 2 for bad input, 130 after Ctrl-C, and 143 after SIGTERM.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
+    given = {word for word in words if word in EVERYWHERE}
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of few letters must not cost hours of work
     terminated = False
     try:
-        with terminable() as asked:
+        with terminable() as asked, said(_level(given)):
             try:
-                return _run([word for word in words if word != "--debug"])
+                return _run([word for word in words if word not in EVERYWHERE])
             finally:
                 terminated = bool(asked)
     except (InputError, OSError) as error:
-        if debug:
+        if "--debug" in given:
             raise
         print(f"pcdistill: error: {_one_line(error)}", file=sys.stderr)
-        return 2
+        return error.code if isinstance(error, InputError) else 2
     except KeyboardInterrupt as stop:
         hint = " (the same command with --resume goes on from there)" if "saved" in str(stop) else ""
         print(f"pcdistill: {harmless(str(stop)) or 'interrupted'}{hint}", file=sys.stderr)
         return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+
+
+def _level(given: Collection[str]) -> int:
+    """From which level on the logger is heard."""
+    if {"--quiet", "--verbose"} <= set(given):
+        raise InputError("pcdistill", "--quiet and --verbose", "one of them")
+    return logging.WARNING if "--quiet" in given else logging.DEBUG if "--verbose" in given else logging.INFO
 
 
 def _run(words: Sequence[str]) -> int:
@@ -71,7 +86,8 @@ def _help() -> str:
     return "\n".join(
         [
             USAGE, "", "Condense labelled sets of 3D point clouds.", "", *lines, "",
-            "`pcdistill COMMAND --help` lists what a command takes; --debug shows tracebacks.",
+            "`pcdistill COMMAND --help` lists what a command takes. --quiet shows no progress, --verbose more of it,",
+            "--debug tracebacks.",
         ]
     )  # fmt: skip
 

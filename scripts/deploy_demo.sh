@@ -5,11 +5,11 @@ folder=${1:-deploy-demo}
 mkdir -p "$folder"
 run() { echo "\$ $*"; "$@"; echo; }
 
-run pcdistill distill --data shapes --bytes-per-class 1536 --points 128 --bits 6 --members 5 --steps 200 --output "$folder/shapes.h5"
-run pcdistill train shapes --points 128 --network pointnet-plain --train-steps 300 --output "$folder/teacher.safetensors"
+run pcdistill distill --data shapes --bytes-per-class 1536 --points 128 --bits 6 --members 5 --steps 200 --force --output "$folder/shapes.h5"
+run pcdistill train shapes --points 128 --network pointnet-plain --train-steps 300 --force --output "$folder/teacher.safetensors"
 run pcdistill train "$folder/shapes.h5" --student tiny --teacher "$folder/teacher.safetensors" --soft-loss mse \
-    --output "$folder/student.safetensors"
-run pcdistill export "$folder/student.safetensors" --int8 --training-set "$folder/shapes.h5" --output "$folder/student.onnx"
+    --force --output "$folder/student.safetensors"
+run pcdistill export "$folder/student.safetensors" --int8 --training-set "$folder/shapes.h5" --force --output "$folder/student.onnx"
 run pcdistill evaluate "$folder/student.onnx"
 for name in chair lamp mug airplane; do
     run python "$(dirname "$0")/write_mesh.py" "$name" "$folder/$name.ply" 1

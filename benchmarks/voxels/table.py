@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.wording import NAMES
 from pcdistill.results.record import WHOLE, Record, read_records
-from pcdistill.results.table import Table, accuracy_cell
+from pcdistill.results.table import Table, accuracy_cell, note_of
 
 ARMS = {"random": "random", "medoid": "medoids", "thrift": "thrift", "krr": "distilled"}
 SHARES = (0.90, 0.95, 0.99)  # of the accuracy of the whole set
@@ -15,9 +15,10 @@ SHARES = (0.90, 0.95, 0.99)  # of the accuracy of the whole set
 
 def by_bytes(records: Sequence[Record], arms: Sequence[str], *, alone: bool = False) -> str:
     """Rows of the budgets at which these arms were measured, and, `alone`, no others: clouds, accuracies, whole set."""
-    rows = []
+    rows, shown = [], list[Record]()
     for dataset, size, cells in _budgets(records):
         if set(cells) == {*arms, WHOLE} or (not alone and set(cells) > {*arms, WHOLE}):
+            shown += [cells[arm] for arm in (*arms, WHOLE)]
             clouds = (f"{float(cells[arm].clouds_per_class or 0):.0f}" for arm in arms)
             rows.append([
                 NAMES.get(dataset, dataset), f"{size:,}", " / ".join(clouds),
@@ -25,7 +26,7 @@ def by_bytes(records: Sequence[Record], arms: Sequence[str], *, alone: bool = Fa
                 f"{cells[WHOLE].bytes_per_class / size:,.0f}",
             ])  # fmt: skip
     header = ["", "bytes per class", "clouds per class", *(ARMS[arm] for arm in arms), "whole set", "times smaller"]
-    return Table(header, rows).markdown() if rows else ""
+    return Table(header, rows).markdown() + f"\n{note_of(shown)}.\n" if rows else ""
 
 
 def smallest(records: Sequence[Record]) -> str:

@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
@@ -32,9 +32,11 @@ class Metadata(Options):
         versions, hardware, created: with what, on what, when (UTC date, ISO 8601).
         parts: names of the parts that points belong to, and which class has which (`PartNames`); None without.
         expansion: `Expansion`, as JSON: what networks are trained on besides the stored clouds; None for nothing.
+        teacher: `TeacherFacts`, as JSON: of the network in the file that labels while others are trained; None: none.
     """
 
     model_config = ConfigDict(strict=True)
+    unsaid: ClassVar[tuple[str, ...]] = ("parts", "teacher")
 
     arm: str
     distilled: bool
@@ -59,6 +61,7 @@ class Metadata(Options):
     created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
     parts: Json | None = None
     expansion: Json | None = None
+    teacher: Json | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -70,10 +73,9 @@ class Metadata(Options):
     def to_json(self) -> str:
         """Compact JSON; NaN and infinity, which JSON has not, are a `ValueError`.
 
-        Without an expansion, or parts, there is no key for it, as in files from before there were any.
+        Without an expansion there is no key for it, as in files from before there were any.
         """
-        absent = {name for name in ("parts", "expansion") if getattr(self, name) is None}
-        facts = self.model_dump(warnings=False, exclude=absent)
+        facts = self.model_dump(warnings=False, exclude={"expansion"} if self.expansion is None else None)
         return json.dumps(facts, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

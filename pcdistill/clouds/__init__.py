@@ -2,6 +2,17 @@
 
 from pcdistill.clouds.parts import PartNames
 from pcdistill.clouds.point_clouds import PointClouds
-from pcdistill.clouds.source import CloudSource, Provenance, Weighted, parts_of, uniform, weights_of
+from pcdistill.clouds.source import CloudSource, Provenance, Weighted, device_of, parts_of, placed, uniform, weights_of
 
-__all__ = ["CloudSource", "PartNames", "PointClouds", "Provenance", "Weighted", "parts_of", "uniform", "weights_of"]
+__all__ = [
+    "CloudSource",
+    "PartNames",
+    "PointClouds",
+    "Provenance",
+    "Weighted",
+    "device_of",
+    "parts_of",
+    "placed",
+    "uniform",
+    "weights_of",
+]

@@ -26,7 +26,8 @@ class PointClouds:
 
     Args:
         points: `(N, P, 3)`, made float32; N and P at least 1, all finite. Readers of this package
-            deliver them centred, scaled to the unit sphere, with z up unless the provenance says so.
+            deliver them centred, scaled to the unit sphere, with z up unless the provenance says so. Of points that are
+            differentiated through, values are not looked at: who differentiates looks at the loss.
         labels: `(N,)` class indices, made int64, or `(N, C)` float soft labels whose rows are
             probabilities.
         class_names: one name per class, unique.
@@ -200,8 +201,9 @@ class PointClouds:
             return replace(
                 self, points=self.points[:, index], parts=None if self.parts is None else self.parts[:, index]
             )
-        points = self.points.gather(1, index[..., None].expand(-1, -1, 3))
-        return replace(self, points=points, parts=None if self.parts is None else self.parts.gather(1, index))
+        points = self.points.gather(1, index[..., None].expand(-1, -1, 3).to(self.points.device))
+        parts = None if self.parts is None else self.parts.gather(1, index.to(self.parts.device))
+        return replace(self, points=points, parts=parts)
 
     def without_parts(self) -> "PointClouds":
         """The same clouds as a set of objects alone."""
@@ -269,6 +271,8 @@ def _checked_points(points: Tensor, place: str) -> Tensor:
     if len(points) == 0 or points.shape[1] == 0:
         raise InputError(place, f"{len(points)} clouds of {points.shape[1]} points", "at least one of each")
     points = points.to(torch.float32)
+    if points.grad_fn is not None:
+        return points  # made by a storage that is learned: to look at values at every step is to wait for a device
     bad = (~torch.isfinite(points.detach()).flatten(1).all(dim=1)).nonzero()
     if len(bad):
         raise InputError(place, f"cloud {int(bad[0])} has NaN or infinite coordinates", "finite ones")
@@ -303,6 +307,8 @@ def _checked_labels(labels: Tensor, clouds: int, classes: int, place: str) -> Te
 
 def _checked_soft(labels: Tensor, place: str) -> Tensor:
     labels = labels.to(torch.float32)
+    if labels.grad_fn is not None:
+        return labels  # as of points
     values = labels.detach()
     rows = torch.isfinite(values).all(1) & (values >= 0).all(1) & ((values.sum(1) - 1).abs() < 1e-3)
     if not rows.all():

@@ -33,6 +33,13 @@ COMMANDS = {
 RENAMED = {"teach": "teachers"}
 """Names that commands had in an earlier release, and those that they have now."""
 
+EVERYWHERE = {
+    "--quiet": "show no progress",
+    "--verbose": "say when each stage begins and ends",
+    "--debug": "show tracebacks",
+}
+"""Flags of all commands that are no settings, and what they do."""
+
 
 def command(name: str) -> "type[Command]":
     """The class of a command; its file is imported only now, so that help and typing errors are answered at once."""

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import PointClouds
-from pcdistill.commands.base import Command, warn
+from pcdistill.commands.base import Command, tell, warn
 from pcdistill.core.errors import InputError
-from pcdistill.core.files import atomic, check_writable
-from pcdistill.core.options import Positional, Root
+from pcdistill.core.files import atomic, check_output
+from pcdistill.core.options import Device, Force, Positional, Reading
 from pcdistill.core.progress import Say, progress
-from pcdistill.data import load
+from pcdistill.data.reading import read
 from pcdistill.evaluation.audit import CHANCE, Findings, audit, rounding
 from pcdistill.evaluation.part_scores import part_shares
-from pcdistill.evaluation.subject import made_from
+from pcdistill.evaluation.subject import made_from, told
 
 SHOWN = 5  # of the clouds that are as near as copies, the nearest
 
@@ -38,23 +38,24 @@ class Audited(NamedTuple):
     parts: tuple[Tensor, Tensor] | None = None  # `part_shares` of stored and of real clouds, where they have the same
 
 
-class Audit(Command):
+class Audit(Reading, Command):
     """Compare an artefact's clouds with real ones: how near they are, what they cover, and whether they are copies."""
 
     source: Annotated[Path, Positional, Field(description="artefact")]
     real: Annotated[
         str | None, Field(description="data set to compare with (default: the one that it was made from)")
     ] = None
-    root: Root = None
     per_class: Annotated[bool, Field(description="print every class")] = False
+    device: Device = "cpu"
     output: Annotated[Path | None, Field(description="file to write, with every cloud's distances (.json)")] = None
+    force: Force = False
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
 
     def run(self, say: Say) -> None:
         if self.output is not None:
             if self.output.suffix != ".json":
                 raise InputError("output", str(self.output), "a name that ends in .json")
-            check_writable(self.output)
+            check_output(self.output, self.force)
         audited = self._audited()
         if not audited.same:
             warn(f"{self.source} was not made from '{audited.real}' as it is here")
@@ -73,11 +74,13 @@ class Audit(Command):
     def _audited(self) -> Audited:
         """The artefact beside the set that it was made from, or the one that is asked for."""
         artefact = Artefact.load(self.source)
-        real, same = made_from(artefact, str(self.source), self.root, self.real)
-        name = self.real or artefact.metadata.dataset
-        test = load(name, "test", root=self.root, points=real.points_per_cloud)  # in the same frame
+        facts, name = artefact.metadata, self.real or artefact.metadata.dataset
+        place = self.real or told(name, facts.source_fingerprint, self.source, "--real with the training set")
+        real, same = made_from(artefact, str(self.source), self, place)
+        test = read(self, place, "test", points=real.points_per_cloud)  # in the same frame
+        tell(real, test)
         with progress("comparing", len(artefact.metadata.class_names)) as report:
-            findings = audit(artefact.clouds, real, test, rounding(artefact), report)
+            findings = audit(artefact.clouds, real, test, rounding(artefact), report, self.device)
         return Audited(artefact, name, same, findings, _shares(artefact.clouds, real))
 
 

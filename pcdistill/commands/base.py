@@ -1,13 +1,12 @@
 """What a command is."""
 
-import sys
 from abc import abstractmethod
 
 from pcdistill.clouds import PointClouds
-from pcdistill.core.errors import harmless
+from pcdistill.core.log import LOG
 from pcdistill.core.options import Options
 from pcdistill.core.progress import Say
-from pcdistill.data import remarks
+from pcdistill.data import StreamedClouds, remarks, skipped
 
 
 class Command(Options):
@@ -27,10 +26,11 @@ class Command(Options):
 
 def tell(*sets: object) -> None:
     """Lines on how data sets were read: what was filled up, left out, taken for something. Of anything else none."""
-    for line in remarks(*(one for one in sets if isinstance(one, PointClouds))):
+    read = [one for one in sets if isinstance(one, PointClouds | StreamedClouds)]
+    for line in [*remarks(*read), *(f"left out: {line}" for line in skipped(*read))]:
         warn(line)
 
 
 def warn(text: str) -> None:
     """A line for people that is no part of the output."""
-    sys.stderr.write(f"pcdistill: {harmless(text)}\n")
+    LOG.warning("%s", text)

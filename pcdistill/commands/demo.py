@@ -9,8 +9,10 @@ from pydantic import Field
 import pcdistill as pcd
 from pcdistill.commands.base import Command
 from pcdistill.commands.followers import Bar
-from pcdistill.core.files import check_writable
-from pcdistill.core.options import Seed
+from pcdistill.commands.making import prepared
+from pcdistill.condense.outcome import Outcome
+from pcdistill.core.files import check_output
+from pcdistill.core.options import Force, Seed
 from pcdistill.core.progress import Say, progress
 
 SIZE: dict[str, Any] = {"clouds_per_class": 2, "points": 128, "bits": 8}
@@ -22,17 +24,20 @@ class Demo(Command):
 
     output: Annotated[Path, Field(description="folder for artefacts and pictures")] = Path("demo")
     seed: Seed = 0
+    force: Force = False
 
     def run(self, say: Say) -> None:
         file, picture = self.output / "shapes.h5", self.output / "shapes.png"
-        check_writable(file)
+        for path in (file, picture):
+            check_output(path, self.force)
         say("shapes: ten procedural families of objects")
         train, test = pcd.load("shapes", "train"), pcd.load("shapes", "test")
-        distilled = pcd.distill(train, **SIZE, snapshots=1, seed=self.seed, followers=[Bar()])
+        outcome = Outcome()
+        distilled = pcd.distill(train, **SIZE, snapshots=1, seed=self.seed, followers=[Bar(), outcome])
         distilled.save(file)
         facts = distilled.metadata
         say(f"condensed in {facts.distill_seconds:.0f} s to {file}")
-        say(f"(surrogate networks took {facts.prepare_seconds:.0f} s when they were made; they are kept for next time)")
+        say(f"(surrogate networks: {prepared(distilled, outcome.kept)})")
         used = _draw(distilled, picture)
         say(f"picture: {picture} (drawn by {used}); more: pcdistill show {file}")
         say(f"\na PointNet is trained for {STEPS} steps on each training set: the slowest part of this demonstration")

@@ -9,13 +9,17 @@ from pydantic import Field
 
 from pcdistill.artefact.artefact import set_name
 from pcdistill.clouds import CloudSource
+from pcdistill.commands.base import warn
 from pcdistill.commands.followers import Bar, Log, Watched
-from pcdistill.commands.making import Making, summary
+from pcdistill.commands.making import Making, prepared, summary
 from pcdistill.condense import make
 from pcdistill.condense.loop import Follower
+from pcdistill.condense.outcome import Outcome
 from pcdistill.condense.plan import resolve
 from pcdistill.condense.spec import DistillSpec
-from pcdistill.core.files import check_writable
+from pcdistill.core.errors import Diverged
+from pcdistill.core.files import check_output, check_writable
+from pcdistill.core.options import Device
 from pcdistill.core.progress import Say
 from pcdistill.viewing import Live
 
@@ -35,26 +39,34 @@ class Distill(DistillSpec, Making):
             description="port of this machine at which a browser sees the run, renewed twenty times (0: a free one)",
         ),
     ] = None  # fmt: skip
+    device: Device = "cpu"
     resume: Annotated[bool, Field(description="go on from the checkpoint beside the output")] = False
     log: Annotated[Path | None, Field(description="folder for log.jsonl and, where installed, TensorBoard events")] = (
         None
     )
+    force: Annotated[
+        bool, Field(description="replace an output that is there, and take a set whose loss has not fallen")
+    ] = False
 
     def run(self, say: Say) -> None:
-        plan = resolve(self)
-        check_writable(self.output)
+        plan, outcome = resolve(self, self.device), Outcome()
         checkpoint = self.output.with_name(self.output.name + ".checkpoint")
+        check_output(self.output, self.force or (self.resume and checkpoint.exists()))
+        check_writable(checkpoint)
         with self._page(say) as live, self.real(plan.protocol, self.points) as real:
             artefact = make.distill(
                 real, plan, dataset=self.data, checkpoint=checkpoint, resume=self.resume,
-                followers=self._followers(real, live),
+                followers=[outcome, *self._followers(real, live)],
             )  # fmt: skip
             artefact.save(self.output)
         checkpoint.unlink(missing_ok=True)
-        facts = artefact.metadata
         say(f"wrote {self.output}: {summary(artefact)}")
-        prepared = f"{facts.prepare_seconds:.0f} s for networks or experts, which are kept for next time"
-        say(f"  {facts.distill_seconds:.0f} s distilling, {prepared}")
+        needed = f"networks or experts ({prepared(artefact, outcome.kept)})"
+        say(f"  {artefact.metadata.distill_seconds:.0f} s distilling, {needed}")
+        if outcome.worse and not self.force:
+            raise Diverged(self.output, f"written, but {outcome.worse}", "a fall (lower --lr, or --force to take it)")
+        if outcome.worse:
+            warn(f"{self.output}: {outcome.worse}")
 
     @contextmanager
     def _page(self, say: Say) -> Iterator[Live | None]:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from pcdistill.artefact.artefact import set_name
 from pcdistill.commands.base import Command, tell, warn
-from pcdistill.core.environment import revision
+from pcdistill.core.environment import hardware, revision
 from pcdistill.core.errors import InputError
 from pcdistill.core.progress import Say, progress
 from pcdistill.evaluation import (
@@ -67,7 +67,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
 
     renamed: ClassVar[Mapping[str, str]] = {
         "data": "test_data", "views": "conditions", "seeds": "train_seeds", "steps": "train_steps",
-        "ranking": "pcdistill rank",
+        "ranking": "pcdistill rank", "train_rotation": "rotate",
     }  # fmt: skip
 
     @model_validator(mode="after")
@@ -111,7 +111,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
         names = [condition.dataset for condition in conditions if condition.dataset is not None]
         if names and subject.supervision is not None:
             raise InputError("conditions", "of other data sets, with --teacher", "conditions of the same classes")
-        return conditions, open_test_sets(names, self.root)
+        return conditions, open_test_sets(names, self)
 
     def _cells(
         self,
@@ -135,6 +135,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
                 BENCHMARK, set_name(self.test_data or subject.dataset), protocol, [run_of(subject, evaluation)],
                 self._command(), revision(), variant=set_name(self.source), condition=condition.name,
                 train_rotation=protocol.recipe.augmentation.rotate, trained=trained, settings=settings[condition],
+                hardware=hardware(self.device),
             )  # fmt: skip
             kept.add(record)
             cells[condition] = Cell(record, evaluation)

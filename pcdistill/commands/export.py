@@ -10,10 +10,10 @@ from pcdistill.artefact.artefact import Artefact, set_name
 from pcdistill.clouds import PointClouds
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
-from pcdistill.core.files import check_other, check_writable
-from pcdistill.core.options import Positional, Root, Seed
+from pcdistill.core.files import check_other, check_output
+from pcdistill.core.options import Force, Positional, Reading, Seed
 from pcdistill.core.progress import Say, progress
-from pcdistill.data import load
+from pcdistill.data.reading import read
 from pcdistill.evaluation.subject import open_set
 from pcdistill.export import (
     NETWORK_FILES,
@@ -32,7 +32,7 @@ from pcdistill.training.trained import Trained, load_network
 OF_NETWORKS, OF_CLOUDS = ("int8", "tune", "training_set"), ("split", "format", "colour")
 
 
-class Export(Command):
+class Export(Reading, Command):
     """Write a trained network for a device, ONNX in float32 or int8 or ExecuTorch, or clouds for other tools.
 
     Of an artefact the stored clouds are written, not what an expansion makes of them.
@@ -54,8 +54,8 @@ class Export(Command):
     split: Annotated[Literal["train", "test"], Field(description="of a data set")] = "train"
     format: Annotated[Literal["ply", "pcd", "xyz"] | None, Field(description="of clouds, in a folder")] = None
     colour: Annotated[Literal["height", "none"], Field(description="of the points of clouds")] = "height"
-    root: Root = None
     seed: Seed = 0
+    force: Force = False
 
     renamed: ClassVar[Mapping[str, str]] = {"clouds": "training_set"}
 
@@ -77,8 +77,8 @@ class Export(Command):
         if artefact is not None and self.split != "train":
             raise InputError("split", f"of an artefact ({self.source})", "a data set")
         if not self.output.is_dir():
-            check_writable(self.output)
-        clouds = load(self.source, self.split, root=self.root, seed=self.seed) if artefact is None else artefact.clouds
+            check_output(self.output, self.force)
+        clouds = read(self, self.source, self.split, seed=self.seed) if artefact is None else artefact.clouds
         if artefact is None:
             tell(clouds)
         colours = height_colouring(clouds) if self.colour == "height" else None
@@ -97,7 +97,7 @@ class Export(Command):
             raise InputError("int8", "and no --training-set", "the set that the network was trained on")
         if self.training_set is not None and not rounds:
             raise InputError("training_set", f"{self.training_set} and no --int8", "both or neither")
-        check_writable(self.output)
+        check_output(self.output, self.force)
         trained = load_network(Path(self.source))
         clouds, facts = None, dict[str, JsonValue]()
         if self.training_set is not None:
@@ -122,7 +122,8 @@ class Export(Command):
 
     def _calibration(self, name: str, trained: Trained) -> tuple[PointClouds, dict[str, JsonValue]]:
         """The clouds that a network was trained on, as it saw them, and what its card says of them."""
-        made = open_set(name, self.root, points=trained.points)
+        made = open_set(name, self, points=trained.points)
+        tell(made)
         if isinstance(made, Artefact):
             clouds = made.training_clouds
             facts: dict[str, JsonValue] = {

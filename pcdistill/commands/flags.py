@@ -8,6 +8,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from pcdistill.commands import EVERYWHERE
 from pcdistill.commands.base import Command
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Options, merged, nested, read_toml, unknown
@@ -53,7 +54,7 @@ class _Parser(argparse.ArgumentParser):
             keys = self.kind.by_key()
             flags = [flag(key) for key, field in keys.items() if not is_positional(field)]
             renamed = {flag(old): flag(new) if new in keys else new for old, new in self.kind.renamed.items()}
-            raise InputError(self.prog, unknown("argument", word, [*flags, "--config", "--debug"], renamed))
+            raise InputError(self.prog, unknown("argument", word, [*flags, "--config", *EVERYWHERE], renamed))
         return given
 
     def error(self, message: str) -> NoReturn:
@@ -105,7 +106,8 @@ def _add_fields(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
     parser.add_argument(
         "--config", metavar="TOML", default=argparse.SUPPRESS, help="file with any of these keys; flags win"
     )
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
+    for word, meaning in EVERYWHERE.items():
+        parser.add_argument(word, action="store_true", default=argparse.SUPPRESS, help=meaning)
 
 
 def metavar(annotation: Any) -> str:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pcdistill.commands.making import Making, summary
 from pcdistill.condense import make
-from pcdistill.core.files import check_writable
+from pcdistill.core.files import check_output
 from pcdistill.core.options import Positional
 from pcdistill.core.progress import Say, progress
 from pcdistill.training.recipe import protocol
@@ -18,11 +18,13 @@ class Pack(Making):
     data: Annotated[str, Positional, Field(description="catalog name, HDF5 file or folder")]
     side: Annotated[int, Field(ge=4, le=64, description="cells a side of a grid")] = 16
     points: Annotated[int, Field(ge=1, description="that a cloud is decoded to")] = 256
-    protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned, published or sweep")] = "tuned"
+    protocol: Annotated[
+        str, Field(description="how it is meant to be evaluated: tuned, converged, published or sweep")
+    ] = "tuned"
 
     def run(self, say: Say) -> None:
         plan = protocol(self.protocol)
-        check_writable(self.output)
+        check_output(self.output, self.force)
         with self.real(plan) as real, progress("packing", len(real.labels)) as report:
             artefact = make.pack(
                 real, plan, side=self.side, points=self.points, dataset=self.data, on_progress=report

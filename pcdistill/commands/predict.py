@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -16,11 +17,11 @@ from pcdistill.clouds import PartNames
 from pcdistill.commands.base import Command, warn
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
-from pcdistill.core.options import Positional, Seed
+from pcdistill.core.options import LeastPoints, Positional, Seed, SkipBad
 from pcdistill.core.progress import Say
 from pcdistill.data.layouts.folders import is_object
 from pcdistill.data.objects import READERS, Mesh, original, read_object, whole_or_sampled
-from pcdistill.data.prepare import z_up
+from pcdistill.data.prepare import Bad, Wanted, z_up
 from pcdistill.evaluation import thinning
 from pcdistill.evaluation.labelling import class_called, label_points
 from pcdistill.export import load_model, measure_latency
@@ -28,6 +29,8 @@ from pcdistill.export.clouds import labelled_ply
 from pcdistill.geometry import farthest_points
 from pcdistill.training.loop import predict
 from pcdistill.training.trained import Trained
+
+T = TypeVar("T")
 
 
 class Guess(NamedTuple):
@@ -54,6 +57,8 @@ class Predict(Command):
         int | None, Field(ge=1, description="points of every object that are looked at (default: the protocol's)")
     ] = None
     up_axis: Annotated[Literal["z", "y"], Field(description="up axis of the files")] = "z"
+    least_points: LeastPoints = 1
+    skip_bad: SkipBad = False
     top: Annotated[int, Field(ge=1, description="classes printed of every file, the most probable")] = 3
     output: Annotated[
         Path | None,
@@ -83,12 +88,11 @@ class Predict(Command):
             return
         for name in ("output", "class_"):
             if getattr(self, name) is not None:
-                raise InputError(
-                    name.rstrip("_"), f"of {self.model}, which names objects", "a network that labels points"
-                )
-        clouds = [self._object(file, points) for file in files]  # all of them, before anything is said of one
-        guesses = [_guess(trained, file, cloud) for file, cloud in zip(files, clouds, strict=True)]
-        for file, cloud in zip(files, clouds, strict=True):
+                found = f"of {self.model}, which names objects"
+                raise InputError(name.rstrip("_"), found, "a network that labels points")
+        objects = self._sound(files, partial(self._object, points=points))  # all, before anything is said of one
+        guesses = [_guess(trained, file, cloud) for file, cloud in objects]
+        for file, cloud in objects:
             if cloud.shape[1] < points:
                 warn(f"{file}: {cloud.shape[1]} points, of {points} that are looked at")
         speed = measure_latency(self.model, points) if self.latency else None
@@ -114,10 +118,11 @@ class Predict(Command):
             targets = [self.output / f"{file.stem}.ply" for file in files]
             if twice := next((path for path in targets if targets.count(path) > 1), None):
                 raise InputError("output", f"two files for {twice}", "names that differ before their ending")
+        objects = self._sound(files, partial(_points, points=points, seed=self.seed, least=self.least_points))
+        if self.output is not None:
             self.output.mkdir(parents=True, exist_ok=True)
         guesses = []
-        for file in files:
-            own, cloud = _points(file, points, self.seed)
+        for file, (own, cloud) in objects:
             seen = torch.from_numpy(np.ascontiguousarray(z_up(cloud, self.up_axis), dtype=np.float32))
             found = label_points(trained, seen, points, label, self.seed).numpy()
             counts = np.bincount(found, minlength=len(names))
@@ -132,7 +137,7 @@ class Predict(Command):
             return
         self._say(guesses, say)
         if self.output is not None:
-            say(f"wrote {self.output}: {len(files)} PLY files whose property 'label' is the part of a point")
+            say(f"wrote {self.output}: {len(objects)} PLY files whose property 'label' is the part of a point")
 
     def _say(self, guesses: Sequence[Guess], say: Say) -> None:
         width = max((len(guess.file) for guess in guesses), default=0)
@@ -141,6 +146,23 @@ class Predict(Command):
             shares = "   ".join(f"{name} {100 * share:.1f} %" for name, share in likely)
             say(f"{guess.file:{width}}   {shares}")
 
+    def _sound(self, files: Sequence[Path], read: Callable[[Path], T]) -> list[tuple[Path, T]]:
+        """What is read of every file, without those that are to be left out, which are listed.
+
+        Raises:
+            InputError: one that cannot be read or has too few points, all of them at once; or there is no other.
+        """
+        bad, found = Bad(Wanted(skip_bad=self.skip_bad)), list[tuple[Path, T]]()
+        for file in files:
+            try:
+                found.append((file, read(file)))
+            except InputError as problem:
+                bad.note(problem)
+        bad.facts("predict", len(files))
+        for line in bad.lines:
+            warn(f"left out: {line}")
+        return found
+
     def _object(self, file: Path, points: int) -> Tensor:
         """A file's object `(1, P, 3)` in the frame of training clouds.
 
@@ -148,7 +170,8 @@ class Predict(Command):
         sampled, of a cloud of more points a random part is taken, both by the seed.
         """
         _check_file(file)
-        cloud = z_up(read_object(file, points, self.seed, file.name, fewer=True), self.up_axis)
+        least = self.least_points
+        cloud = z_up(read_object(file, points, self.seed, file.name, fewer=True, least_points=least), self.up_axis)
         return torch.from_numpy(np.ascontiguousarray(cloud, dtype=np.float32))[None]
 
 
@@ -159,10 +182,10 @@ def _check_file(file: Path) -> None:
         raise InputError(file, f"suffix '{file.suffix}'", "one of " + ", ".join(READERS))
 
 
-def _points(file: Path, points: int, seed: int) -> tuple[NDArray[np.floating], NDArray[np.float32]]:
+def _points(file: Path, points: int, seed: int, least: int) -> tuple[NDArray[np.floating], NDArray[np.float32]]:
     """All points of a file `(M, 3)` as they are, and in the unit sphere; of a mesh a sample of so many, there."""
     _check_file(file)
-    found = original(file)
+    found = original(file, least)
     if isinstance(found, Mesh):
         sampled = whole_or_sampled(found, file, seed, file.name, points)
         return sampled, sampled

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field
 
 from pcdistill.commands.base import Command, warn
 from pcdistill.core.errors import InputError
-from pcdistill.core.files import atomic
-from pcdistill.core.options import Positional
+from pcdistill.core.files import atomic, check_output
+from pcdistill.core.options import Force, Positional
 from pcdistill.core.progress import Say
 from pcdistill.results import arms
 from pcdistill.results.arms import Row
@@ -47,6 +47,7 @@ class Report(Command):
         Field(description="a table for every value of these fields: " + ", ".join(arms.BY)),
     ] = ()
     per_class: Annotated[bool, Field(description="accuracy by class and confusions, where they are recorded")] = False
+    force: Force = False
 
     def _check(self) -> None:
         clashes = {"--csv with --per-class": self.csv and self.per_class}
@@ -54,6 +55,9 @@ class Report(Command):
             clashes = {"--html with --csv": self.csv, "--html with --output": self.output is not None}
         for clash in (words for words, given in clashes.items() if given):
             raise InputError("report", clash, "one of them")
+        for path in (self.output, self.html):
+            if path is not None:
+                check_output(path, self.force)
 
     def run(self, say: Say) -> None:
         self._check()

@@ -4,16 +4,19 @@ from pcdistill.commands.making import Making, summary
 from pcdistill.condense import make
 from pcdistill.condense.plan import resolve
 from pcdistill.condense.spec import SelectSpec
-from pcdistill.core.files import check_writable
+from pcdistill.core.files import check_output
+from pcdistill.core.options import Device
 from pcdistill.core.progress import Say
 
 
 class Select(SelectSpec, Making):
     """Choose real clouds (a coreset) and store them at the same budget as a synthetic set."""
 
+    device: Device = "cpu"
+
     def run(self, say: Say) -> None:
-        plan = resolve(self)
-        check_writable(self.output)
+        plan = resolve(self, self.device)
+        check_output(self.output, self.force)
         with self.real(plan.protocol, self.points) as real:
             artefact = make.select(real, plan, dataset=self.data)
         artefact.save(self.output)

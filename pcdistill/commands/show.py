@@ -54,6 +54,12 @@ class Show(Command):
             say(f"  {key:10} {_plain(facts[key])}")
         protocol = facts["protocol"]
         say(f"  protocol   {protocol.get('name')} v{protocol.get('version')}, network {protocol.get('network')}")
+        if artefact.teacher is not None:
+            kept = artefact.teacher
+            say(
+                f"  teacher    {kept.facts.protocol.network} in the file, {kept.nbytes:,} bytes, temperature "
+                f"{kept.facts.temperature:g}"
+            )
         if artefact.expansion is not None:
             say(f"  expansion  {json.dumps(facts['expansion'])}: up to {artefact.expansion.times} clouds for each")
         if artefact.losses:

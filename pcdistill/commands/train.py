@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from pcdistill.artefact.artefact import set_name
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
-from pcdistill.core.files import atomic, check_writable
-from pcdistill.core.options import Seed
+from pcdistill.core.files import atomic, check_output
+from pcdistill.core.options import Force, Seed
 from pcdistill.core.progress import Say, progress
 from pcdistill.core.registry import nearest
 from pcdistill.evaluation import train
@@ -37,6 +37,7 @@ class Train(TrainingSpec, SupervisionSpec, Command):
         Field(ge=1, description="note every so many steps how student and teacher agree, in a file beside the network"),
     ] = None
     seed: Seed = 0
+    force: Force = False
 
     renamed: ClassVar[Mapping[str, str]] = {"steps": "train_steps"}
 
@@ -49,7 +50,10 @@ class Train(TrainingSpec, SupervisionSpec, Command):
     def run(self, say: Say) -> None:
         if self.output.suffix != ".safetensors":
             raise InputError("output", str(self.output), "a name that ends in .safetensors")
-        check_writable(self.output)
+        check_output(self.output, self.force)
+        notes_file = self.output.with_suffix(".agreement.jsonl")
+        if self.watch is not None:
+            check_output(notes_file, self.force)
         training = open_training(self.model_copy(update={"network": self._network()}), self.points)
         tell(training.made)
         supervision = training.supervision
@@ -64,13 +68,17 @@ class Train(TrainingSpec, SupervisionSpec, Command):
                 losses.append(loss)
                 report(step, f"loss {loss:.4g}")
 
-            trained = train(training.clouds, training.protocol, seed=self.seed, on_step=on_step, supervision=watched)
+            trained = train(
+                training.clouds, training.protocol, seed=self.seed, on_step=on_step, device=self.device,
+                supervision=watched,
+            )  # fmt: skip
         taught = {} if supervision is None else supervision.describe()
-        save_network(self.output, trained._replace(dataset=set_name(training.dataset), taught=taught))
+        trained = trained._replace(dataset=set_name(training.dataset), source_fingerprint=training.source_fingerprint)
+        save_network(self.output, trained._replace(taught=taught))
         if isinstance(supervision, OnPolicy):
             say(f"the teacher labelled {supervision.calls.clouds:,} clouds in {supervision.calls.seconds:.1f} s")
         if notes:
-            _write_notes(self.output.with_suffix(".agreement.jsonl"), notes, say)
+            _write_notes(notes_file, notes, say)
         say(f"wrote {self.output}: {len(losses)} steps, loss {losses[-1]:.4g}")
 
     def _network(self) -> str | None:

@@ -40,10 +40,9 @@ def select(real: CloudSource, plan: SelectPlan, *, dataset: str = "") -> Artefac
     start = begin(real, plan)
     _check_expansion(plan, start)
     storage = plan.storage.from_clouds(start.clouds, start.budget)
-    selection = {**selection_facts(start.clouds), **label(storage, plan)}
-    return Artefact(
-        storage, _metadata(real, plan.protocol, storage, dataset, plan, arm=plan.method, selection=selection)
-    )
+    selection = {**selection_facts(start.clouds, plan), **label(storage, plan)}
+    metadata = _metadata(real, plan.protocol, storage, dataset, plan, arm=plan.method, selection=selection)
+    return Artefact(storage, metadata, teacher=plan.kept)
 
 
 def pack(
@@ -107,8 +106,12 @@ def distill(
     storage = plan.storage.from_clouds(start.clouds, start.budget)
     labels = label(storage, plan)
     settings = schedule(spec, objective, storage)
+    if spec.freeze and not loop.frozen(storage.labels, spec.freeze).any():
+        most = int(torch.bincount(storage.labels).max())
+        raise InputError("freeze", f"{spec.freeze} of at most {most} clouds of a class", "a share that is one of them")
     done = loop.distill(
-        seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers
+        seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers,
+        device=plan.device,
     )  # fmt: skip
 
     def relabel() -> None:
@@ -128,13 +131,13 @@ def distill(
         real, plan.protocol, storage, dataset, plan,
         arm=spec.objective,
         distilled=True,
-        selection={**selection_facts(start.clouds), **labels},
+        selection={**selection_facts(start.clouds, plan), **labels},
         objective={"name": spec.objective, **objective.describe(), **focused},
         settings=settings.model_dump(),
         prepare_seconds=done.prepare_seconds,
         distill_seconds=selecting + done.seconds,
     )  # fmt: skip
-    return Artefact(storage, metadata, done.losses, snapshots)
+    return Artefact(storage, metadata, done.losses, snapshots, plan.kept)
 
 
 def _check_parts(plan: DistillPlan) -> None:
@@ -144,6 +147,8 @@ def _check_parts(plan: DistillPlan) -> None:
         raise InputError("objective", f"'{plan.spec.objective}' of points with parts", f"one of {able}")
     if plan.focus is not None:
         raise InputError("focus", "of points with parts", "none")
+    if plan.spec.freeze:
+        raise InputError("freeze", f"{plan.spec.freeze} of points with parts", "0")
 
 
 def _check_expansion(plan: SelectPlan, start: Start) -> None:
@@ -208,10 +213,11 @@ def _metadata(
         prepare_seconds=prepare_seconds,
         distill_seconds=distill_seconds,
         versions=versions(),
-        hardware=hardware(),
+        hardware=hardware("cpu" if plan is None else plan.device),
         created=utc_now(),
         parts=None if (named := parts_of(real)) is None else named[1].facts(),
         expansion=None if plan is None or plan.expansion is None else plan.expansion.model_dump(mode="json"),
+        teacher=None if plan is None or plan.kept is None else plan.kept.facts.model_dump(mode="json"),
     )
 
 

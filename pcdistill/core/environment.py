@@ -16,12 +16,16 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
-def hardware() -> str:
-    """The processor's model and the cores this process may use, as in `Intel(R) Xeon(R) CPU, 2 cores`."""
+def hardware(device: str = "cpu") -> str:
+    """The processor's model and the cores this process may use, as in `Intel(R) Xeon(R) CPU, 2 cores`.
+
+    Of what is computed on an accelerator, that one's model first, as in `NVIDIA H200 on Intel(R) Xeon(R) CPU, 2 cores`.
+    """
+    on = "" if device.startswith("cpu") else f"{_accelerator(device)} on "
     # macOS and Windows have no such call: there a process may use every core.
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return f"{_processor()}, {cores} core{'s' if cores > 1 else ''}"
+    return f"{on}{_processor()}, {cores} core{'s' if cores > 1 else ''}"
 
 
 def memory() -> int:
@@ -49,6 +53,12 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"  # run from a source tree
+
+
+def _accelerator(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def _processor() -> str:

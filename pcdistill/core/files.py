@@ -21,14 +21,14 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` if the block succeeds.
 
     The content is flushed to disk before the rename, and the temporary file is removed when the
-    block raises, so a full disk or Ctrl-C leaves no debris. Missing parent folders are created. An `OSError`
-    that names no other file names `path`.
+    block raises, so a full disk or Ctrl-C leaves no debris. Missing parent folders are created. Of a link, the file
+    that it leads to is written. An `OSError` that names no other file names `path`.
+
+    Raises:
+        InputError: a device or a pipe, in whose place a file would come.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    target = _target(path)
+    temporary = _temporary(target)
     try:
         yield temporary
         with temporary.open("rb+") as written:
@@ -37,11 +37,34 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(target)
     except OSError as error:
         # Of a full disk the system tells no name, else that of the temporary file.
-        if error.errno is None or error.filename not in (None, name):
+        if error.errno is None or error.filename not in (None, str(temporary)):
             raise
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """The file that is meant, no link; its folder is made."""
+    target = Path(path)
+    if target.is_symlink():
+        target = target.resolve()
+    if target.is_dir():
+        raise IsADirectoryError(21, "Is a directory", str(path))
+    if target.exists() and not target.is_file():
+        raise InputError("output", f"{path}, which is a device or a pipe", "a file")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _temporary(target: Path) -> Path:
+    """A new file beside `target`, which an `OSError` names."""
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
+    os.close(handle)
+    return Path(name)
 
 
 @contextmanager
@@ -122,13 +145,19 @@ def check_other(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise `OSError` now if `path` could not be written, before hours of work are spent on it."""
-    target = Path(path)
-    if target.is_dir():
-        raise IsADirectoryError(21, "Is a directory", str(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=target.parent):
-        pass
+    """Raise what `atomic` would, now, if `path` could not be written, before hours of work are spent on it."""
+    _temporary(_target(path)).unlink()
+
+
+def check_output(path: str | os.PathLike[str], force: bool) -> None:
+    """As `check_writable`, and refuse to replace a file unless that is what is wanted.
+
+    Raises:
+        InputError: it is there.
+    """
+    if not force and Path(path).is_file():
+        raise InputError("output", f"{path}, which is there", "a new name, or --force to replace it")
+    check_writable(path)
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

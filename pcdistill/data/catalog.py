@@ -7,7 +7,7 @@ the current folder. Each has a card in the repository's `datasets/`.
 import importlib
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -20,37 +20,15 @@ from pcdistill.core.registry import nearest
 from pcdistill.data import project
 from pcdistill.data.layouts import arrays_hdf5, modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, shapenetpart, tree
 from pcdistill.data.layouts.layout import Layout
-from pcdistill.data.prepare import SPLITS, Counted, MissingSplit, Wanted, check_split
+from pcdistill.data.prepare import AS_STORED, SPLITS, Counted, MissingSplit, Wanted, check_split
 from pcdistill.data.project import H5Clouds
+from pcdistill.data.sets import CATALOG as CATALOG
+from pcdistill.data.sets import Entry
 from pcdistill.data.stream import StreamedClouds
 
 ENVIRONMENT = "PCDISTILL_DATA"
-AS_STORED = Wanted()
 SHAPES = ("shapes", "shapes_parts")  # made in memory
 SHAPES_POINTS = 1024  # of each procedural cloud when no number is asked for
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A catalog set: its facts, and the relative places it may lie in, best first.
-
-    Attributes:
-        classes, train, test: official numbers of classes and of clouds per split.
-        licence: what the owners allow, in one line.
-        url: where to get it.
-        card: its description, a file of `datasets/`.
-        places: path below the data folder -> the layout to expect there.
-        cites: keys in `references.bib` of the papers that it comes from; empty for what is our own.
-    """
-
-    classes: int
-    train: int
-    test: int
-    licence: str
-    url: str
-    card: str
-    places: tuple[tuple[str, Layout], ...]
-    cites: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -65,98 +43,6 @@ class CatalogRow:
     found: str | None
 
 
-RESEARCH = "academic research only; the CAD models belong to their authors"
-PRINCETON = "https://modelnet.cs.princeton.edu"
-SCAN_LICENCE = "research and education only, by a form of terms of use"
-SCAN_URL = "https://hkust-vgd.github.io/scanobjectnn/"
-SHAPENET_URL = "https://github.com/Julie-tang00/Point-BERT/blob/master/DATASET.md"
-SCAN_COUNTS = {"OBJ_ONLY": (2309, 581), "OBJ_BG": (2309, 581)}
-
-
-def _scan(variant: str) -> Entry:
-    train, test = SCAN_COUNTS.get(variant, (11416, 2882))
-    places = tuple((place, scanobjectnn.LAYOUT) for place in scanobjectnn.places(variant))
-    return Entry(15, train, test, SCAN_LICENCE, SCAN_URL, "scanobjectnn.md", places, ("uy2019scanobjectnn",))
-
-
-CATALOG: Mapping[str, Entry] = {
-    "modelnet10": Entry(
-        10,
-        3991,
-        908,
-        RESEARCH,
-        PRINCETON,
-        "modelnet10.md",
-        (
-            ("modelnet10_2048.h5", project.LAYOUT),
-            ("modelnet40_normal_resampled", modelnet_text.MODELNET10),
-            ("ModelNet10", tree.MODELNET),
-        ),
-        ("wu2015modelnet",),
-    ),
-    "modelnet40": Entry(
-        40,
-        9843,
-        2468,
-        RESEARCH,
-        PRINCETON,
-        "modelnet40.md",
-        (
-            ("modelnet40_1024.h5", project.LAYOUT),
-            ("modelnet40_ply_hdf5_2048", modelnet_hdf5.LAYOUT),
-            ("modelnet40_normal_resampled", modelnet_text.LAYOUT),
-            ("ModelNet40", tree.MODELNET),
-        ),
-        ("wu2015modelnet",),
-    ),
-    "psb19_parts": Entry(
-        19,
-        266,
-        114,
-        "no licence stated for meshes or labels; research use",
-        "https://segeval.cs.princeton.edu",
-        "psb19_parts.md",
-        (("psb19_parts_2048.h5", project.LAYOUT),),
-        ("kalogerakis2010learning", "chen2009segmentation", "giorgi2007shrec"),
-    ),
-    "psb19": Entry(
-        19,
-        266,
-        114,
-        "no licence stated for the meshes; research use",
-        "https://segeval.cs.princeton.edu",
-        "psb19.md",
-        (("psb19_2048.h5", project.LAYOUT),),
-        ("chen2009segmentation", "giorgi2007shrec"),
-    ),
-    **{f"scanobjectnn:{variant}": _scan(variant) for variant in scanobjectnn.VARIANTS},
-    "shapenet": Entry(
-        55,
-        41952,
-        10518,
-        "non-commercial research and education, by ShapeNet's terms of use",
-        SHAPENET_URL,
-        "shapenet.md",
-        (("ShapeNet55-34", shapenet.LAYOUT), ("ShapeNet55", shapenet.LAYOUT), ("shapenet", shapenet.LAYOUT)),
-        ("chang2015shapenet", "yu2022pointbert"),
-    ),
-    "shapenetpart": Entry(
-        16,
-        14007,
-        2874,
-        "non-commercial research and education, by ShapeNet's terms of use",
-        "https://shapenet.cs.stanford.edu/media/shapenetcore_partanno_segmentation_benchmark_v0_normal.zip",
-        "shapenetpart.md",
-        (
-            ("shapenetcore_partanno_segmentation_benchmark_v0_normal", shapenetpart.TEXT),
-            ("shapenet_part_seg_hdf5_data", shapenetpart.HDF5),
-            ("hdf5_data", shapenetpart.HDF5),
-        ),
-        ("yi2016scalable",),
-    ),
-    "shapes": Entry(10, 1000, 400, "CC0-1.0; made by the project's code", "built in", "shapes.md", (), ()),
-    "shapes_parts": Entry(10, 1000, 400, "CC0-1.0; made by the project's code", "built in", "shapes.md", (), ()),
-}
 LAYOUTS = (
     scanobjectnn.LAYOUT,
     arrays_hdf5.LAYOUT,
@@ -180,6 +66,8 @@ def load(
     seed: int = 0,
     at_most: bool = False,
     up_axis: str | None = None,
+    least_points: int = 1,
+    skip_bad: bool = False,
 ) -> PointClouds:
     """A catalog set, or the set at a path, in memory.
 
@@ -195,6 +83,9 @@ def load(
         seed: of mesh sampling, subsets, repeats, splits made here, and `shapes`.
         at_most: take what is stored where that is less than `points`.
         up_axis: of what is stored, "y" or "z", in place of what the file or its layout says.
+        least_points: that a cloud has to have where it is stored; one of fewer is as bad as one that cannot be read.
+        skip_bad: go on without clouds that are bad; the provenance says how many (`skipped`) and why
+            (`skipped_clouds`, a line for each).
 
     Returns:
         Clouds float32, the mean of each cloud's points at the origin, the largest norm 1, z up where
@@ -203,9 +94,10 @@ def load(
     Raises:
         InputError: for an unknown name, a set that is not there (the message says where to get it),
             fewer stored points than asked for (not of folders), no such split, fewer than two classes,
-            a class without train clouds, and any file that is not what its layout says.
+            a class without train clouds, and any file that is not what its layout says; of bad clouds all are named
+            at once.
     """
-    return load_counted(name, split, Wanted(points, at_most, seed, up_axis), root).clouds
+    return load_counted(name, split, Wanted(points, at_most, seed, up_axis, least_points, skip_bad), root).clouds
 
 
 def load_counted(
@@ -215,11 +107,13 @@ def load_counted(
     check_split(split)
     if wanted.up_axis not in (None, "y", "z"):
         raise InputError("up_axis", f"'{wanted.up_axis}'", "y or z")
+    if wanted.least_points < 1:
+        raise InputError("least_points", str(wanted.least_points), "at least 1")
     if str(name) in SHAPES:
         return Counted(_shapes(str(name), split, wanted.points, wanted.seed))
     path, layout, entry = locate(str(name), root)
     found = layout.counted(path, split, wanted) if layout.counted else Counted(layout.read(path, split, wanted))
-    clouds = found.clouds
+    clouds = found.clouds if entry is None or entry.parts else found.clouds.without_parts()
     _check_classes(clouds, path, split, entry)
     facts = {**_named(clouds.provenance, name, entry), **(_parts_missed(clouds) if split == "train" else {})}
     return Counted(replace(clouds, provenance=facts), found.numbers)
@@ -232,6 +126,8 @@ def open_streamed(
     root: str | os.PathLike[str] | None = None,
     points: int | None = None,
     up_axis: str | None = None,
+    least_points: int = 1,
+    skip_bad: bool = False,
 ) -> StreamedClouds:
     """A project HDF5 file, by path or catalog name, to be read batch by batch; close it, or use it in `with`.
 
@@ -247,9 +143,12 @@ def open_streamed(
     path, layout, entry = locate(str(name), root)
     if layout is not project.LAYOUT:
         raise InputError("stream", f"'{path}' in the layout of {layout.name}, read whole", wanted)
-    stream = StreamedClouds(path, split, wanted=Wanted(points, up_axis=up_axis))
+    how = Wanted(points, up_axis=up_axis, least_points=least_points, skip_bad=skip_bad)
+    stream = StreamedClouds(path, split, wanted=how)
     try:
         _check_classes(stream, path, split, entry)
+        if entry is not None and not entry.parts:
+            stream.leave_parts()
         if stream.part_names is not None:
             raise InputError(
                 "stream", f"'{path}', whose points have parts", "a set without, or one that fits into memory"

@@ -4,11 +4,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import PointClouds
+from pcdistill.core.devices import resolved
 from pcdistill.core.errors import InputError
 from pcdistill.evaluation.conditions import CLEAN, NO_SETS, Condition, Part, parts_of, seen_under, shown
 from pcdistill.evaluation.part_scores import check_parts
@@ -66,7 +66,8 @@ def evaluate(
     Raises:
         InputError: an unknown name, classes that differ, too few test points, or a grid and no validation clouds.
     """
-    clouds, plan = _to_train_on(made, protocol, network, supervision)
+    device = resolved(device)
+    clouds, plan, supervision = _to_train_on(made, protocol, network, supervision, device)
     if isinstance(protocol, str):
         plan = plan.model_copy(update={"test_points": min(plan.test_points, test.points_per_cloud)})
     numbers = range(seeds) if isinstance(seeds, int) else seeds
@@ -84,6 +85,7 @@ def train(
     network: str | None = None,
     seed: int = 0,
     on_step: OnStep | None = None,
+    device: str = "cpu",
     supervision: Supervision | None = None,
 ) -> Trained:
     """One network trained on a set, with what is needed to use it.
@@ -91,16 +93,18 @@ def train(
     Args:
         made, protocol, network: as in `evaluate`.
         seed: of weights, order and augmentation.
+        device: where it is trained, and stays.
         on_step, supervision: as in `training.loop.train`.
 
     Raises:
         InputError: an unknown name, a protocol with a grid, or as `training.loop.train`.
     """
-    clouds, protocol = _to_train_on(made, protocol, network, supervision)
+    device = resolved(device)
+    clouds, protocol, supervision = _to_train_on(made, protocol, network, supervision, device)
     if protocol.grid is not None:
         reason = f"{protocol.name}, which chooses among recipes"
         raise InputError("protocol", reason, "one with a recipe of its own, as tuned")
-    fresh = loop.fresh_network(protocol.network, clouds, seed)
+    fresh = loop.fresh_network(protocol.network, clouds, seed).to(device)
     loop.train(fresh, clouds, protocol.recipe, seed, on_step, supervision)
     dataset = made.metadata.dataset if isinstance(made, Artefact) else str(clouds.provenance.get("name", "unnamed"))
     return Trained(
@@ -113,11 +117,13 @@ def _to_train_on(
     protocol: EvaluationProtocol | str,
     network: str | None,
     supervision: Supervision | None,
-) -> tuple[PointClouds, EvaluationProtocol]:
-    """The clouds of a set that networks are trained on, and the protocol for them.
+    device: str,
+) -> tuple[PointClouds, EvaluationProtocol, Supervision | None]:
+    """The clouds of a set that networks are trained on, the protocol for them, and who labels.
 
-    Where labels of an artefact are a teacher's the student has their temperature, unless it is supervised: that teacher
-    has a temperature of its own, and the protocol suits it.
+    That is the teacher in the artefact's file, if there is one and nobody else. Where labels of an artefact are a
+    teacher's the student has their temperature, unless it is supervised: that teacher has a temperature of its own, and
+    the protocol suits it.
     """
     if isinstance(protocol, str):
         protocol = protocol_called(protocol)
@@ -126,8 +132,11 @@ def _to_train_on(
     clouds = made if isinstance(made, PointClouds) else made.training_clouds
     protocol = protocol.suiting(parts=clouds.parts is not None)
     if isinstance(made, PointClouds) or supervision is not None:
-        return clouds, protocol
-    return clouds, made.with_label_temperature(protocol)
+        return clouds, protocol, supervision
+    kept = made.supervision
+    if kept is not None:
+        kept.teacher.to(device)
+    return clouds, made.with_label_temperature(protocol), kept
 
 
 def evaluate_conditions(
@@ -221,19 +230,6 @@ def planned_steps(protocol: EvaluationProtocol, clouds: int, networks: int, part
     longest = max(sum(map(one.total_steps, sizes)) for one in tried)
     trials = 0 if protocol.grid is None else sum(one.total_steps(clouds) for one in tried)
     return longest * networks + trials
-
-
-def check_device(name: str) -> None:
-    """Refuse a device that torch does not have here.
-
-    Raises:
-        InputError: with what torch says.
-    """
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = f"'{name}' ({str(error).splitlines()[0][:100]})"
-        raise InputError("device", reason, "one that torch has here") from None
 
 
 def _scored(

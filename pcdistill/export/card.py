@@ -1,7 +1,7 @@
 """The model card: what a file for a device says of itself."""
 
 import json
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
@@ -23,7 +23,7 @@ class Card(Options):
 
     Attributes:
         class_names: in the order of the logits.
-        protocol, dataset, points, seed, taught: as in `Trained`.
+        protocol, dataset, source_fingerprint, points, seed, taught: as in `Trained`.
         parameters: of the network that was exported.
         input: what it is to be given.
         trained_on: facts of the artefact that it was calibrated on or that the user named.
@@ -37,11 +37,13 @@ class Card(Options):
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
+    unsaid: ClassVar[tuple[str, ...]] = ("part_names",)
 
     format: str = FORMAT
     class_names: tuple[str, ...] = Field(min_length=1)
     protocol: EvaluationProtocol
     dataset: str
+    source_fingerprint: str = ""
     points: int | None = Field(ge=1)
     seed: int | None
     taught: dict[str, JsonValue]
@@ -70,6 +72,7 @@ def card_of(trained: Trained, **more: Any) -> Card:
         class_names=trained.class_names,
         protocol=trained.protocol,
         dataset=trained.dataset,
+        source_fingerprint=trained.source_fingerprint,
         points=trained.points,
         seed=trained.seed,
         taught=dict(trained.taught),

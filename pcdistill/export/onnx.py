@@ -152,7 +152,7 @@ def load_onnx(path: Path) -> Trained:
     session, card = _opened(content, path)
     return Trained(
         _network(session, card, path).eval(), card.class_names, card.protocol, card.dataset, card.points, card.seed,
-        card.taught, hashlib.sha256(content).hexdigest(), _part_names(card, path),
+        card.taught, hashlib.sha256(content).hexdigest(), card.source_fingerprint, _part_names(card, path),
     )  # fmt: skip
 
 

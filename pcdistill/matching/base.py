@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds, parts_of
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Options, merged
+from pcdistill.core.options import Options, every, merged
 from pcdistill.core.registry import Registry
 from pcdistill.matching.bank import Bank
 from pcdistill.matching.draws import augmented, step_generator
@@ -45,13 +45,14 @@ class Objective(ABC):
     Options: ClassVar[type[ObjectiveOptions]] = ObjectiveOptions
     pace: ClassVar[Mapping[str, float]] = {}  # of `learned`: factors of the learning rate of coordinates
     sees_parts: ClassVar[bool] = False  # whether it knows what to do with points that have parts
+    partial: ClassVar[Mapping[str, Any]] = {}  # options that serve where a part of the set is frozen
     learns_labels: ClassVar[bool] = False  # whether the loss depends on soft labels beyond their class
     steps: ClassVar[int] = 400  # of the outer loop that serve it well
     seconds: float = 0.0  # that `prepare` took when its results were first computed
 
     def __init__(self, bank: Any = None, *, seed: int = 0, **options: Any) -> None:
         self.seed = seed
-        values = merged(self.Options().model_dump(), options if bank is None else {**options, "bank": bank})
+        values = merged(every(self.Options()), options if bank is None else {**options, "bank": bank})
         self.options: Any = self.Options.checked(values, f"objective {self.name}")
 
     @property
@@ -79,6 +80,13 @@ class Objective(ABC):
     def prepared(self, real: CloudSource) -> bool:
         """Whether `prepare` would find in the cache whatever is costly; True where there is nothing of the kind."""
         return True
+
+    def hold(self, frozen: PointClouds) -> bool:
+        """Told, before the first step, of clouds that belong to the set and do not change.
+
+        Whether it keeps them in mind: then `loss` is shown the others only, else these as well, without gradient.
+        """
+        return False
 
     @abstractmethod
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
@@ -198,6 +206,6 @@ def with_gradients(value: Tensor, gradients: Sequence[tuple[Tensor, Tensor]]) ->
 def class_means(values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of `values (B, ...)` over the clouds of each class that occurs: classes `(K,)` and means `(K, ...)`."""
     classes, place = labels.unique(return_inverse=True)
-    counts = torch.bincount(place).view(-1, *[1] * (values.ndim - 1))
-    sums = values.new_zeros(len(classes), *values.shape[1:]).index_add(0, place, values)
+    counts = torch.bincount(place).to(values.device).view(-1, *[1] * (values.ndim - 1))
+    sums = values.new_zeros(len(classes), *values.shape[1:]).index_add(0, place.to(values.device), values)
     return classes, sums / counts

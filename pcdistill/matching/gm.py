@@ -1,11 +1,12 @@
 """Gradient matching on fixed networks, the real gradients computed once."""
 
+from functools import partial
 from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from pcdistill.clouds import CloudSource, PointClouds, parts_of
+from pcdistill.clouds import CloudSource, PointClouds, device_of, parts_of
 from pcdistill.core.cache import Tensors, cached, is_cached
 from pcdistill.core.progress import progress
 from pcdistill.matching.bank import FORMAT as BANK_FORMAT
@@ -93,13 +94,14 @@ class GradientMatching(BankObjective):
                 name = architecture(config.network, k)
                 give_fresh_head(member.network, real, name, config.points, config.seed, k)
         self.real, seconds = cached(
-            "gradients", self._facts(real), lambda: self._real_gradients(real), self._by_network
+            "gradients", self._facts(real), lambda: self._real_gradients(real), partial(self._by_network, real)
         )
         self.seconds += seconds
 
-    def _by_network(self, tensors: Tensors) -> list[Weights]:
+    def _by_network(self, real: CloudSource, tensors: Tensors) -> list[Weights]:
+        there = {name: value.to(device_of(real)) for name, value in tensors.items()}
         return [
-            {name.removeprefix(f"{k}/"): value for name, value in tensors.items() if name.startswith(f"{k}/")}
+            {name.removeprefix(f"{k}/"): value for name, value in there.items() if name.startswith(f"{k}/")}
             for k in range(self.options.bank.networks)
         ]
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource, PointClouds, uniform
+from pcdistill.clouds import CloudSource, PointClouds, device_of
+from pcdistill.clouds.source import in_memory
 from pcdistill.core.cache import Tensors, cached, is_cached
 from pcdistill.core.progress import progress
 from pcdistill.matching.draws import _places, checked_real
@@ -34,8 +35,8 @@ class PartMember(NamedTuple):
     def unit_of(self, classes: Tensor, parts: Tensor) -> Tensor:
         """The unit `(B, N)` of points with parts `(B, N)`, of clouds of classes `(B,)`."""
         keys = self.units[:, 0] * (int(self.units[:, 1].max()) + 1) + self.units[:, 1]
-        sought: Tensor = classes[:, None] * (int(self.units[:, 1].max()) + 1) + parts
-        return torch.searchsorted(keys, sought)
+        sought: Tensor = classes[:, None] * (int(self.units[:, 1].max()) + 1) + parts.to(classes.device)
+        return torch.searchsorted(keys, sought.to(keys.device))
 
     def features(self, points: Tensor, classes: Tensor) -> Tensor:
         """Last features `(B, N, F)` of points, which the network labels by."""
@@ -58,10 +59,11 @@ class PartBank(NamedTuple):
             InputError: as `Bank.of`.
         """
         checked_real(real)
-        whole = cast(PointClouds, uniform(real))  # what has parts is in memory
+        whole = cast(PointClouds, in_memory(real))  # what has parts is in memory
 
         def from_tensors(tensors: Tensors) -> list[PartMember]:
-            return [_from_tensors(tensors, config, k, whole) for k in range(config.networks)]
+            there = {name: value.to(device_of(real)) for name, value in tensors.items()}
+            return [_from_tensors(there, config, k, whole) for k in range(config.networks)]
 
         return cls(*cached("part_banks", _facts(real, config), lambda: _built(real, whole, config), from_tensors))
 
@@ -92,7 +94,9 @@ def _built(real: CloudSource, whole: PointClouds, config: BankConfig) -> Tensors
     with progress("preparing networks", config.networks) as report:
         for k, count in enumerate(steps):
             seed = config.seed * 1000 + k
-            network = cast(Segmenter, frozen_network(architecture(config.network, k), sample, count, seed))
+            network = cast(
+                Segmenter, frozen_network(architecture(config.network, k), sample, count, seed, config.augmentation)
+            )
             member = _seen(network, seen, generator)
             tensors |= {f"{k}/network/{name}": value for name, value in network.state_dict().items()}
             tensors |= {f"{k}/{name}": getattr(member, name) for name in ("units", "samples", "means")}
@@ -126,5 +130,6 @@ def _from_tensors(tensors: Tensors, config: BankConfig, k: int, real: PointCloud
     network = build(architecture(config.network, k), real.num_classes, 0, len(real.part_names))
     own = f"{k}/network/"
     network.load_state_dict({name[len(own) :]: value for name, value in tensors.items() if name.startswith(own)})
+    network.to(tensors[f"{k}/means"].device)
     frozen = cast(Segmenter, network.eval().requires_grad_(False))
     return PartMember(frozen, *(tensors[f"{k}/{name}"] for name in ("units", "samples", "means")))

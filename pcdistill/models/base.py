@@ -40,7 +40,7 @@ class Dropout(nn.Module):
         if not self.training or self.p == 0:
             return features
         if self.mask.numel() == 0:
-            return nn.functional.dropout(features, self.p)
+            return features * nn.functional.dropout(torch.ones(features.shape), self.p).to(features)
         return features * self.mask
 
 
@@ -179,6 +179,6 @@ def seeded(seed: int) -> Iterator[None]:
 
     Initialisers and dropout draw from torch's global generator, which cannot be passed to them.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # those of the processor: others would be set up, all of them
         torch.manual_seed(seed)
         yield

@@ -16,11 +16,12 @@ from torch.autograd.function import once_differentiable
 
 from pcdistill.geometry import nearest_indices
 from pcdistill.models.base import Network, networks
-from pcdistill.models.layers.fused import CACHED_ELEMENTS, LinearNormPool, bf16_available
+from pcdistill.models.layers.fused import CACHED_ELEMENTS, LinearNormPool, bf16_available, occurrences
 from pcdistill.models.layers.heads import classifier
 from pcdistill.models.layers.shared import PointNorm, SharedLayer
 
 SLOPE = 0.2
+DEVICE_ELEMENTS = 2**28  # values of neighbours laid out at once on a device
 
 
 class EdgeConv(nn.Module):
@@ -67,7 +68,7 @@ def edge_moments(rows: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
     # About the mean, so that no digits are lost; the covariance does not depend on what it is taken about.
     origin = rows.detach().mean(0)
     rows = rows - origin
-    uses = flat.flatten().bincount(minlength=len(rows)).to(rows.dtype) / flat.shape[1]
+    uses = occurrences(flat.flatten(), len(rows)).to(rows.dtype) / flat.shape[1]
     near: Tensor = NeighbourMean.apply(rows, flat, uses)  # type: ignore[no-untyped-call]
     own_own, own_near, near_near = (rows.T @ torch.cat([rows, near, rows * uses[:, None]], 1) / len(rows)).chunk(3, 1)
     centre = torch.cat([rows.mean(0), near.mean(0)])
@@ -100,8 +101,12 @@ def largest_neighbours(values: Tensor, flat: Tensor) -> Tensor:
     """For each of `(M, F)` entries the row `(M, F)` int64 that holds the largest value among the row's neighbours.
 
     The first one listed in `flat` `(M, k)` of equal ones. Written with comparisons that give numbers, products and
-    maxima, which torch vectorises on a processor; choices by a mask take 20 times as long.
+    maxima, which torch vectorises on a processor; choices by a mask take 20 times as long. On a device that would be
+    many small operations: there the values of all neighbours are laid out.
     """
+    if values.device.type != "cpu":
+        parts = flat.split(max(1, DEVICE_ELEMENTS // (values.shape[1] * flat.shape[1])))
+        return torch.cat([part.gather(1, values[part].argmax(1)) for part in parts])
     found = torch.empty(values.shape, dtype=torch.int64, device=values.device)
     step = max(1, CACHED_ELEMENTS // values.shape[1])
     for start in range(0, len(flat), step):

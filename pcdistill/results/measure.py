@@ -26,6 +26,7 @@ def measure(
     seconds: float | None = None,
     on_progress: OnProgress | None = None,
     validation: PointClouds | None = None,
+    device: str = "cpu",
     supervision: Supervision | None = None,
 ) -> Run:
     """Train networks on an artefact's clouds (expanded if it says so), or on a whole set, and test them.
@@ -37,15 +38,16 @@ def measure(
         seed: that `made` was made with; its networks have the seeds `100 * seed`, `100 * seed + 1`, ...
         networks: how many.
         seconds: that making took; by default what the artefact says.
-        on_progress, validation, supervision: as in `evaluate`.
+        on_progress, validation, device, supervision: as in `evaluate`.
 
     Raises:
         InputError: as `evaluate`.
     """
     train_seeds = [100 * seed + number for number in range(networks)]
     evaluation = evaluate(
-        made, test, protocol, seeds=train_seeds, on_progress=on_progress, validation=validation, supervision=supervision
-    )
+        made, test, protocol, seeds=train_seeds, on_progress=on_progress, validation=validation, device=device,
+        supervision=supervision,
+    )  # fmt: skip
     return as_run(made, evaluation, seed, seconds)
 
 
@@ -114,7 +116,7 @@ def summed_up(
         protocol: of every run.
         runs: in the order of the seeds.
         command, commit: how to measure it again.
-        more: further fields of a record.
+        more: further fields of a record; `hardware`, where it was not the processor of this machine.
     """
     accuracy = [value for run in runs for value in run.accuracy]
     mean, deviation = mean_std(accuracy)
@@ -123,6 +125,7 @@ def summed_up(
         if values := [value for run in runs for value in getattr(run, name)]:
             middle, spread = mean_std(values)
             more |= {name: values, f"{name}_mean": middle, f"{name}_std": spread}
+    more.setdefault("hardware", hardware())
     if protocol.grid is not None:
         more |= {"grid": protocol.grid.model_dump(mode="json"), "sweep": [run.sweep for run in runs]}
     # The seed of an expansion is that of its run.
@@ -156,7 +159,6 @@ def summed_up(
         command=command,
         commit=commit,
         versions=versions(),
-        hardware=hardware(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         **more,
     )

@@ -147,6 +147,14 @@ class Storage(ABC):
         """
         raise InputError(f"storage {self.name}", "clouds to be left out", "one whose clouds are stored one by one")
 
+    def to(self, device: str) -> None:
+        """Have numbers, as new leaves, on a device; labels and choices, which only choose among them, stay."""
+        for name, value in vars(self).items():
+            if isinstance(value, dict):
+                setattr(self, name, {key: _on(inner, device) for key, inner in value.items()})
+            else:
+                setattr(self, name, _on(value, device))
+
     def soften(self, labels: Tensor, *, learn: bool = False) -> None:
         """Keep soft labels from now on: `(N, C)` probabilities, fixed or to be learned too.
 
@@ -174,6 +182,13 @@ class Storage(ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def _on(value: Any, device: str) -> Any:
+    """A tensor of numbers on a device; anything else, and what is there already, as it is."""
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.device == torch.device(device):
+        return value
+    return value.detach().to(device).requires_grad_(value.requires_grad)
 
 
 storages: Registry[type[Storage]] = Registry("storage", group="pcdistill.storages")

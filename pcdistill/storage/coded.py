@@ -70,7 +70,7 @@ class CodedPoints(StoredPoints):
         return storage
 
     def arrays(self) -> Arrays:
-        codes = encode(self.points, self.bits).numpy()
+        codes = encode(self.points, self.bits).cpu().numpy()
         return {"codes": encode_sets(codes, self.labels.numpy(), self.bits), **self.label_arrays()}
 
     def layout(self) -> dict[str, int]:
@@ -85,7 +85,7 @@ class CodedPoints(StoredPoints):
         """
         places = (self.points.detach().clamp(-1, 1 - 1e-6) + 1).mul(CELLS / 2).long()
         boxes = (places[..., 2] * CELLS + places[..., 1]) * CELLS + places[..., 0]
-        boxes = boxes + (self.labels * CELLS**3)[:, None]
+        boxes = boxes + (self.labels.to(boxes.device) * CELLS**3)[:, None]
         counts = torch.bincount(boxes.flatten(), minlength=len(self.class_names) * CELLS**3).to(self.points.dtype)
         grid = counts.view(-1, 1, CELLS, CELLS, CELLS)
         blurred = nn.functional.avg_pool3d(grid, 3, stride=1, padding=1) + 1 / CELLS**2
@@ -98,7 +98,8 @@ class CodedPoints(StoredPoints):
         decoded = super().decode(index)
         if torch.is_grad_enabled():
             return decoded
-        order = torch.from_numpy(canonical_order(encode(decoded.points, self.bits).numpy(), self.bits))
+        codes = encode(decoded.points, self.bits)
+        order = torch.from_numpy(canonical_order(codes.cpu().numpy(), self.bits)).to(codes.device)
         return decoded.at_points(order)
 
 

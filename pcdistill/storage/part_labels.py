@@ -90,7 +90,7 @@ class PartStorage(SoftStorage):
 def places_of(points: Tensor) -> Places:
     """Places of the points of clouds `(N, P, 3)`."""
     owner = np.repeat(np.arange(len(points)), points.shape[1])
-    return Places(owner, cells_of(points, SIDE).flatten(0, 1).numpy(), SIDE)
+    return Places(owner, cells_of(points.cpu(), SIDE).flatten(0, 1).numpy(), SIDE)
 
 
 def cell_parts(points: Tensor, parts: Tensor, cells: Tensor, side: int, count: int) -> Tensor:

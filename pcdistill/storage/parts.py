@@ -52,10 +52,10 @@ class Part:
         if self.kind == "choices":
             return values.numpy().astype(np.uint8)
         if self.kind == "weights":
-            return _round_weights(values.detach(), bits).numpy().astype(np.float32 if bits == 32 else np.float16)
+            return _round_weights(values.detach(), bits).cpu().numpy().astype(np.float32 if bits == 32 else np.float16)
         if bits in FLOATS:
-            return values.detach().numpy().astype(FLOATS[bits])
-        return pack(encode(values, bits).flatten(1).numpy(), bits)
+            return values.detach().cpu().numpy().astype(FLOATS[bits])
+        return pack(encode(values, bits).flatten(1).cpu().numpy(), bits)
 
     def read(self, name: str, stored: np.ndarray[Any, Any] | None, bits: int) -> Tensor:
         """The inverse of `write`; trusts nothing."""

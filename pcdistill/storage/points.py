@@ -102,9 +102,9 @@ class StoredPoints(PartStorage):
 
     def arrays(self) -> Arrays:
         if self.bits in FLOATS:
-            codes = self.points.detach().numpy().astype(FLOATS[self.bits])
+            codes = self.points.detach().cpu().numpy().astype(FLOATS[self.bits])
         else:
-            codes = pack(encode(self.points, self.bits).flatten(1).numpy(), self.bits)
+            codes = pack(encode(self.points, self.bits).flatten(1).cpu().numpy(), self.bits)
         return {"codes": codes, **self.label_arrays()}
 
     def label_arrays(self) -> Arrays:

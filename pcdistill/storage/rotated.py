@@ -73,7 +73,7 @@ class RotatedPoints(StoredPoints):
         return storage
 
     def arrays(self) -> Arrays:
-        return {**super().arrays(), "angles": round_angles(self.angles.detach()).numpy().astype(np.float16)}
+        return {**super().arrays(), "angles": round_angles(self.angles.detach()).cpu().numpy().astype(np.float16)}
 
     def learned(self) -> dict[str, Tensor]:
         return {**super().learned(), "angles": self.angles}

@@ -165,14 +165,14 @@ class VoxelClouds(PartStorage):
         """Occupancy `(N, n, n, n)` of all clouds."""
         if self._points is not None:
             for part in np.array_split(np.arange(len(self)), -(-len(self) // PART)):
-                self._grids[part] = occupied(cells_of(self._points.detach()[part], self.side), self.side)
+                self._grids[part] = occupied(cells_of(self._points.detach()[part].cpu(), self.side), self.side)
         return self._grids
 
     def parts_of_cells(self) -> Ints:
         """The parts of all occupied cells, cloud by cloud, as points that were moved have them."""
         if self._points is None or self.parts is None or self.part_names is None:
             return self._cell_parts
-        grids, points, count = self.grids, self._points.detach(), len(self.part_names)
+        grids, points, count = self.grids, self._points.detach().cpu(), len(self.part_names)
         own = zip(points, self.parts, strict=True)
         return np.concatenate(
             [cell_parts(*each, grids.cells(cloud), self.side, count).numpy() for cloud, each in enumerate(own)]
@@ -218,10 +218,10 @@ class VoxelClouds(PartStorage):
             parts = [torch.from_numpy(own[cloud])[at] for cloud, (_, at) in zip(chosen.tolist(), drawn, strict=True)]
             return self.labelled(clouds, chosen, torch.stack(parts))
         points = self.points[chosen]
-        exact = points.detach()
+        exact = points.detach().cpu()
         noise = torch.stack([_noise(_random(cloud), len(cloud)) for cloud in exact])
         rounded = _centres(cells_of(exact, self.side) + noise, self.side).to(exact.dtype)
-        return self.labelled(points + (rounded - exact), chosen)
+        return self.labelled(points + (rounded - exact).to(points.device), chosen)
 
     def kept(self, index: Tensor) -> Self:
         storage = type(self)(self.grids.kept(index.numpy()), self.labels[index], self.count, self.class_names)

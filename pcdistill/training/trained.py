@@ -36,6 +36,7 @@ class Trained(NamedTuple):
         seed: of weights, order and augmentation; None in files of version 0.1.
         taught: what is known of its teachers (`teaching.Teacher.describe`), nothing without one.
         digest: SHA-256 of the file that it was read from; empty where there is none.
+        source_fingerprint: of the training clouds of that set (`PointClouds.fingerprint`); empty where it is not known.
         part_names: of a network that labels points, in the order of its logits.
     """
 
@@ -47,6 +48,7 @@ class Trained(NamedTuple):
     seed: int | None = None
     taught: Mapping[str, JsonValue] = {}
     digest: str = ""
+    source_fingerprint: str = ""
     part_names: PartNames | None = None
 
     def seen(self, points: Tensor) -> Tensor:
@@ -64,6 +66,7 @@ class _Facts(Options):
     seed: Annotated[int | None, Field(ge=0)] = None
     taught: dict[str, JsonValue] = Field(default_factory=dict)
     part_names: JsonValue = None
+    source_fingerprint: str = ""
 
     @field_validator("class_names")
     @classmethod
@@ -83,8 +86,9 @@ def save_network(path: Path, trained: Trained) -> None:
         "seed": json.dumps(trained.seed),
         "points": json.dumps(trained.points),
         "taught": json.dumps(dict(trained.taught)),
+        "source_fingerprint": json.dumps(trained.source_fingerprint),
         "versions": json.dumps(versions()),
-        "hardware": hardware(),
+        "hardware": hardware(str(next((value.device for value in trained.network.parameters()), "cpu"))),
     }
     if trained.part_names is not None:
         facts["part_names"] = json.dumps(trained.part_names.facts())
@@ -119,7 +123,7 @@ def load_network(path: Path) -> Trained:
         network.bf16 = protocol.recipe.bf16  # as it was trained, so that it is tested as `evaluate` tests it
         return Trained(
             network.eval(), facts.class_names, protocol, texts["dataset"], facts.points, facts.seed, facts.taught,
-            hashlib.sha256(content).hexdigest(), part_names,
+            hashlib.sha256(content).hexdigest(), facts.source_fingerprint, part_names,
         )  # fmt: skip
     except InputError:
         raise

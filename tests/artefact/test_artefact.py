@@ -302,7 +302,7 @@ def test_metadata_is_frozen(make_artefact: Make) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         make_artefact().metadata.seed = 1
     facts = make_artefact(expansion={"mirror": True}).metadata
-    assert set(Metadata.model_fields) - {"parts"} == set(json.loads(facts.to_json()))
+    assert set(Metadata.model_fields) - {"parts", "teacher"} == set(json.loads(facts.to_json()))
 
 
 def test_sets_with_parts_come_back_from_files(tmp_path: Path) -> None:

@@ -62,7 +62,11 @@ def test_a_class_is_added(how: str, run: Run, place: Path, tiny_file: Path, tmp_
     said = run("adapt", "net.safetensors", "--memory", "memory.h5", "--new", tiny_file, "--classes", "ring",
                "--shots", 3, "--how", how, "--train-steps", 60, "--output", new)  # fmt: skip
     assert said.startswith(f"wrote {new}: 3 classes, 1 of them new\n")
-    assert re.search(r"memory  4 clouds of 2 classes, \d+\.\d % right\n  new     3 clouds of 1 classes, \d+", said)
+    assert re.search(
+        r"memory  4 clouds of 2 classes, \d+\.\d % right, of those that it was trained on\n"
+        r"  new     3 clouds of 1 classes, \d+",
+        said,
+    )
     made = load_network(new)
     assert made.class_names == ("box", "ball", "ring")
     assert (made.points, made.dataset) == (32, "two.h5 and tiny.h5")

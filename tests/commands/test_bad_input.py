@@ -320,7 +320,7 @@ CASES = [
          "a trained network with --networks, expected a set to train on"),
     Case("unknown network", lambda p: ["evaluate", p.artefact, "--network", "x"], "network: 'x', expected one of"),
     Case("unknown device", lambda p: ["evaluate", p.artefact, "--device", "abacus"],
-         "expected one that torch has here"),
+         "expected auto, cpu, or one that torch has here"),
     Case("rank under a condition", lambda p: ["rank", p.artefact, "--conditions", "z"],
          "unknown argument '--conditions'"),
     Case("ranking", lambda p: [*evaluating(p), "--ranking"], "'--ranking' is called 'pcdistill rank' now"),

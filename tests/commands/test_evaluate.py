@@ -92,7 +92,7 @@ def test_settings_reach_the_training(artefact: Path, tiny_file: Path) -> None:
         "network": "pointnet-small",
         "train_seeds": 1,
     }
-    changes: dict[str, Any] = {"train_steps": 2, "train_rotation": "z", "thin": True}
+    changes: dict[str, Any] = {"train_steps": 2, "rotate": "z", "thin": True}
     clean, turned = map(Record.model_validate, evaluated(**given, **changes, conditions=("so3",)))
     base = protocol("tuned", "pointnet-small")
     augmentation = base.recipe.augmentation.model_copy(update={"rotate": "z"})
@@ -107,7 +107,7 @@ def test_settings_reach_the_training(artefact: Path, tiny_file: Path) -> None:
     (alone,) = evaluated(**given, **changes)["runs"]  # the smallest case of the same
     assert alone == json.loads(json.dumps(vars(expected.runs[0])))
     assert markdown([clean, turned]).splitlines()[5].startswith("| z/SO3 | ")
-    same = evaluated(**given, train_rotation="none", conditions=("so3",))
+    same = evaluated(**given, rotate="none", conditions=("so3",))
     assert same[0]["protocol"] == f"tuned v{base.recipe.version}"  # that is what the recipe does
 
 
@@ -151,7 +151,8 @@ def test_an_output_is_gone_on_with(
     assert read_records(output / "records.jsonl")[1:] == second
     assert list(cells(again))[2:] == ["clean", "none/z", "none/SO3", "cutout"]
     assert (output / "table.md").read_text().rstrip("\n") in "\n".join(again)
-    save = Select(data=str(tiny_file), output=artefact, clouds_per_class=2, points=16, method="random", seed=4)
+    save = Select(data=str(tiny_file), output=artefact, clouds_per_class=2, points=16, method="random", seed=4,
+                  force=True)  # fmt: skip
     save.run([].append)  # another set under the same name: no record of the old one stays in its column
     lines(*words, "--conditions", "z")
     assert trained[2:] == [["clean", "z"]]

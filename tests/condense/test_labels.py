@@ -187,6 +187,7 @@ def teacher(tiny_file: Path, tmp_path: Path, short_recipes: None) -> Path:
 
 def distilling(data: Path, output: Path, **changes: Any) -> Distill:
     few: dict[str, Any] = {"clouds_per_class": 2, "points": 16, "objective": "krr", "members": 1, "steps": 3}
+    few["force"] = True
     return Distill(data=str(data), output=output, **{**few, **changes})
 
 
@@ -237,6 +238,7 @@ def test_a_selection_may_be_labelled_by_a_teacher(tiny_file: Path, tmp_path: Pat
         storage="points",
         labels="teacher",
         teacher=teacher,
+        force=True,
     )
     made = written(config)
     assert (made.metadata.clouds_per_class, made.bytes_per_class) == (2, 2 * (48 + 3))

@@ -32,7 +32,7 @@ from pcdistill.experiments.engine import Job
 from pcdistill.matching.experts import record_experts
 from pcdistill.models import build
 from pcdistill.models.pointnet import PointNet
-from pcdistill.selection import network_descriptor
+from pcdistill.selection import network_descriptor, watch
 from pcdistill.selection import select as select_clouds
 from pcdistill.training.loop import predict
 from pcdistill.training.recipe import protocol
@@ -120,7 +120,8 @@ def test_tensorboard_reads_the_log(tiny_file: Path, tmp_path: Path) -> None:
 
 
 def test_an_artefact_says_how_it_was_made(tiny_file: Path, tmp_path: Path) -> None:
-    config = distilling(tiny_file, tmp_path / "a.h5", seed=5, lr=0.5, init="random", protocol="published", bits=6)
+    config = distilling(tiny_file, tmp_path / "a.h5", seed=5, lr=0.5, init="random", protocol="published",
+                        bits=6, force=True)  # fmt: skip
     written(config)
     facts = Artefact.load(config.output).metadata
     real = load(tiny_file, "train")
@@ -154,6 +155,13 @@ def test_selection_by_a_networks_features(tiny_clouds: PointClouds) -> None:
     expected = select_clouds(tiny_clouds, "medoid", 2, features=features, points=16, seed=3)
     assert torch.equal(made.clouds.points, expected.points)
     assert made.metadata.selection["features"] == "pointnet-small, random weights, seed 3"
+
+
+def test_any_method_may_compare_trained_features(tiny_clouds: PointClouds) -> None:
+    made = pcd.select(tiny_clouds, clouds_per_class=2, points=16, bits=32, method="medoid", features="trained", seed=3)
+    expected = select_clouds(tiny_clouds, "medoid", 2, features=watch(tiny_clouds, 3).features, points=16, seed=3)
+    assert torch.equal(made.clouds.points, expected.points)
+    assert made.metadata.selection["features"] == "pointnet-tiny, 3 trained ones, seed 3"
 
 
 def test_a_network_file_holds_all_that_its_use_needs(tiny_file: Path, tmp_path: Path, short_recipes: None) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pcdistill.core.files import atomic, atomic_folder, cache_root, check_writable, sha256_file
+from pcdistill.core.errors import InputError
+from pcdistill.core.files import atomic, atomic_folder, cache_root, check_output, check_writable, sha256_file
 
 
 def test_atomic_writes_the_whole_file_and_nothing_else(tmp_path: Path) -> None:
@@ -198,3 +199,43 @@ def test_cache_root_follows_the_environment(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_root() == tmp_path / ".cache" / "pcdistill"
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+    there, link = tmp_path / "there" / "a.txt", tmp_path / "a.txt"
+    there.parent.mkdir()
+    link.symlink_to(there)
+    for text in ("new", "newer"):  # of a link to nothing, and to something
+        check_writable(link)
+        with atomic(link) as temporary:
+            temporary.write_text(text)
+        assert (there.read_text(), link.is_symlink()) == (text, True)
+    assert {path.name for path in tmp_path.rglob("*")} == {"there", "a.txt"}
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    for force in (True, False):
+        with pytest.raises(InputError, match="pipe, which is a device or a pipe, expected a file"):
+            check_output(pipe, force)
+    with pytest.raises(InputError, match="a device or a pipe"), atomic(pipe):
+        pass
+    assert pipe.is_fifo()
+
+
+def test_an_output_that_is_there_is_replaced_by_force_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    check_output(path, force=False)
+    path.write_text("old")
+    with pytest.raises(InputError, match=r"output: .*a\.h5, which is there, expected a new name, or --force"):
+        check_output(path, force=False)
+    check_output(path, force=True)
+    assert path.read_text() == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_a_name_that_is_too_long_with_what_is_put_beside_it_is_found_at_once(tmp_path: Path) -> None:
+    path = tmp_path / ("d" * 250)
+    with pytest.raises(OSError, match="too long") as raised:
+        check_writable(path)
+    assert raised.value.filename == str(path)

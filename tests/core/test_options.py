@@ -34,6 +34,23 @@ class Settings(Options):
     bytes_: int | None = Field(default=None, alias="bytes")
 
 
+class Grown(Settings):
+    unsaid: ClassVar[tuple[str, ...]] = ("late", "more")
+
+    late: float = 0.5
+    more: tuple[int, ...] = Field(default_factory=tuple)
+
+
+def test_a_later_field_is_written_where_it_differs_only() -> None:
+    before = Settings(name="it")
+    assert Grown(name="it").model_dump() == before.model_dump()
+    assert Grown(name="it", late=0.5).model_dump_json(by_alias=True) == before.model_dump_json(by_alias=True)
+    told = Grown(name="it", late=0.0, more=(1,))
+    assert told.model_dump(by_alias=True) == {**before.model_dump(by_alias=True), "late": 0.0, "more": (1,)}
+    assert Grown.model_validate_json(told.model_dump_json(by_alias=True)) == told
+    assert told.model_dump(exclude_defaults=True, exclude={"more"}) == {"name": "it", "late": 0.0}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

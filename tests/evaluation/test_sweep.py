@@ -202,7 +202,7 @@ def test_a_set_made_of_held_out_clouds_is_refused(tiny_file: Path, tmp_path: Pat
     with pytest.raises(InputError, match=r"made of clouds .*0\.4 held out, seed 0; train side of train, 0\.2 held out"):
         config.run([].append)
     with pytest.raises(InputError, match="protocol: sweep, which holds clouds out, with --stream"):
-        Select(output=path, protocol="sweep", stream=True, **given).run([].append)
+        Select(output=path, force=True, protocol="sweep", stream=True, **given).run([].append)
 
 
 def test_a_comparison_under_a_sweep(
@@ -216,7 +216,7 @@ def test_a_comparison_under_a_sweep(
     monkeypatch.setattr(compare, "carried_out", here)
     spec = GridSpec(
         data=(str(tiny_file),), output=tmp_path / "grid", methods=("random", "whole"), budgets=("6x16@8",),
-        protocol="sweep", networks=("pointnet-small",), train_steps=6, train_seeds=1,
+        protocol="sweep", networks=("pointnet-small",), train_steps=6, train_seeds=1, distill_seeds=1,
     )  # fmt: skip
     records = compare.run_grid(spec)
     assert records == read_records(tmp_path / "grid" / "records.jsonl")

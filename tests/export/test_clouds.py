@@ -431,7 +431,7 @@ def test_an_artefact_by_the_command_line(
         assert str(arrays["up_axis"]) == "z"
     found = trimesh.load("there/ring/ring_0003.ply")
     np.testing.assert_array_equal(found.vertices.astype(np.float32), stored.points[8].numpy())
-    run(capsys, "export", artefact, "--output", "a.npz", "--colour", "none")  # over the old one
+    run(capsys, "export", artefact, "--output", "a.npz", "--colour", "none", "--force")  # over the old one
     with np.load("a.npz") as arrays:
         assert "colours" not in arrays
 

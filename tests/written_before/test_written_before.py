@@ -177,7 +177,7 @@ def test_the_same_training_gives_the_same_weights(same_bits: bool) -> None:
 
 @pytest.mark.parametrize("name", make.ARTEFACTS | make.RESUMED)
 def test_the_same_command_makes_the_same_set(name: str, same_bits: bool) -> None:
-    run(with_output((make.ARTEFACTS | make.RESUMED)[name], "again.h5"))
+    run(with_output((make.ARTEFACTS | make.RESUMED)[name], "again.h5", "--force"))
     check_made("again.h5", name, 0, same_bits)
 
 

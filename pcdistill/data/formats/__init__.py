@@ -62,7 +62,7 @@ def labels_of(path: Path, points: int) -> NDArray[np.int64]:
 
 def _read(path: Path, reader: Callable[[Path], T]) -> T:
     try:
-        _check_beginning(path)
+        check_beginning(path, "a mesh or a cloud")
         return reader(path)
     except InputError:
         raise
@@ -74,14 +74,19 @@ def _read(path: Path, reader: Callable[[Path], T]) -> T:
         raise InputError(path, f"unreadable ({type(problem).__name__}: {problem})", "a whole file") from problem
 
 
-def _check_beginning(path: Path) -> None:
+def check_beginning(path: Path, expected: str) -> None:
+    """Refuse what is no file of data at all: nothing, or what stands for a file that was not fetched.
+
+    Raises:
+        InputError: saying so; OSError: it cannot be opened.
+    """
     with path.open("rb") as file:
         start = file.read(64).lstrip().lower()
     if not start and path.stat().st_size == 0:
-        raise InputError(path, "an empty file", "a mesh or a cloud")
-    for beginning, (found, expected) in IMPOSTORS.items():
+        raise InputError(path, "an empty file", expected)
+    for beginning, (found, instead) in IMPOSTORS.items():
         if start.startswith(beginning):
-            raise InputError(path, found, expected)
+            raise InputError(path, found, instead)
 
 
 __all__ = ["READERS", "Mesh", "Points", "check_faces", "labels_of", "parse"]

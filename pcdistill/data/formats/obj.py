@@ -5,11 +5,12 @@ Format: "Object Files (.obj)", Wavefront Technologies. A negative index counts b
 
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from pcdistill.core.errors import InputError
 from pcdistill.data.formats.shape import Mesh, Points, Triangles, points_of
-from pcdistill.data.formats.text import at_line, coordinates, lines, shown
+from pcdistill.data.formats.text import Lines, Rows, at_line, lines, shown, table, whole, xyz
 
 # Free-form surfaces and what they end in: their vertices are control points, not points of the surface.
 FREE_FORM = ("surf", "curv", "curv2", "cstype")
@@ -21,33 +22,64 @@ def read_obj(path: Path) -> Mesh | Points:
     Raises:
         InputError: naming the line that is not as it should be, or a surface other than of polygons.
     """
-    points, triangles, faces = array("d"), Triangles(), 0
-    for number, line in _joined(lines(path.read_bytes())):
-        keyword, *words = line.split()
+    points, polygons, faces = array("d"), Triangles(), 0
+    for keyword, rows in _runs(_joined(lines(path.read_bytes()))):
         if keyword in ("v", "V"):
-            points.extend(coordinates(words, path, number))
+            points.extend(xyz(rows, path, skipped=1))
         elif keyword in ("f", "F", "fo"):
-            triangles.add(_corners(words, len(points) // 3, path, number), number)
-            faces += 1
+            _add(polygons, rows, len(points) // 3, path)
+            faces += len(rows[1])
         elif keyword in FREE_FORM:
-            raise InputError(at_line(path, number), f"a free-form surface ({keyword})", "faces of polygons")
+            raise InputError(at_line(path, rows[0][0]), f"a free-form surface ({keyword})", "faces of polygons")
     if not points:
         raise InputError(path, "no vertices", "lines 'v x y z'")
     vertices = points_of(points)
-    return Mesh(vertices, triangles.checked(len(vertices), path, first=1)) if faces else vertices
+    return Mesh(vertices, polygons.checked(len(vertices), path, first=1)) if faces else vertices
 
 
-def _joined(rows: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+def _runs(rows: Lines) -> Iterator[tuple[str, Rows]]:
+    """Rows that follow one another and begin with the same word, and that word."""
+    for numbers, texts in rows.many():
+        at = 0
+        for keyword, run in groupby(texts, lambda line: line.split(None, 1)[0]):
+            end = at + sum(1 for _ in run)
+            yield keyword, (numbers[at:end], texts[at:end])
+            at = end
+
+
+def _add(polygons: Triangles, rows: Rows, vertices: int, path: Path) -> None:
+    """Add faces, those of rows of triangles alone, whose vertices are counted from the first, at once."""
+    numbers, texts = rows
+    words = table(texts, 4)
+    if words is not None:
+        del words[::4]
+        corners = whole([word.partition("/")[0] for word in words] if "/" in texts[0] else words)
+        if corners is not None and min(corners) > 0:
+            polygons.extend(array("q", [corner - 1 for corner in corners]), numbers)
+            return
+    for number, line in zip(numbers, texts, strict=True):
+        polygons.add(_corners(line.split()[1:], vertices, path, number), number)
+
+
+def _joined(rows: Lines) -> Lines:
     r"""Rows of which those that end in a \ are one with the next."""
+    return Lines(_joining(rows))
+
+
+def _joining(rows: Lines) -> Iterator[Rows]:
     start, parts = 0, list[str]()
-    for number, line in rows:
-        start = start if parts else number
-        parts.append(line.removesuffix("\\"))
-        if not line.endswith("\\"):
-            yield start, " ".join(parts)
-            parts = []
+    for numbers, texts in rows.many():
+        if not parts and not any(line.endswith("\\") for line in texts):
+            yield numbers, texts
+            continue
+        for number, line in zip(numbers, texts, strict=True):
+            start = start if parts else number
+            parts.append(line.removesuffix("\\"))
+            if not line.endswith("\\"):
+                yield [start], [" ".join(parts)]
+                parts = []
     if parts:
-        yield start, " ".join(parts)
+        yield [start], [" ".join(parts)]
 
 
 def _corners(words: Sequence[str], vertices: int, path: Path, number: int) -> list[int]:

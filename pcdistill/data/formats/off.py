@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pcdistill.core.errors import InputError
 from pcdistill.data.formats.shape import Mesh, Points, Triangles, points_of
-from pcdistill.data.formats.text import at_line, coordinates, integers, lines, shown
+from pcdistill.data.formats.text import Lines, Rows, at_line, integers, lines, shown, triangles, xyz
 
 HEADER = re.compile(r"(ST)?C?N?(ST)?OFF", re.IGNORECASE)
 KNOWN = "OFF, COFF, NOFF, CNOFF or STOFF"
@@ -29,19 +29,19 @@ def read_off(path: Path) -> Mesh | Points:
     if vertices == 0:
         raise InputError(path, "a mesh without faces and vertices", "at least one triangle")
     points = array("d")
-    for number, line in _rows(rows, vertices, "vertices", path):
-        points.extend(coordinates(line.split(), path, number))
-    triangles = Triangles()
-    for number, line in _rows(rows, faces, "faces", path):
-        triangles.add(_corners(line, path, number), number)
+    for chunk in _rows(rows, vertices, "vertices", path):
+        points.extend(xyz(chunk, path))
+    polygons = Triangles()
+    for chunk in _rows(rows, faces, "faces", path):
+        _add(polygons, chunk, path)
     more = next(rows, None)
     if more is not None:
         raise InputError(at_line(path, more[0]), shown(more[1]), f"an end after {vertices} vertices and {faces} faces")
     cloud = points_of(points)
-    return Mesh(cloud, triangles.checked(vertices, path)) if faces else cloud
+    return Mesh(cloud, polygons.checked(vertices, path)) if faces else cloud
 
 
-def _counts(rows: Iterator[tuple[int, str]], path: Path) -> tuple[int, int]:
+def _counts(rows: Lines, path: Path) -> tuple[int, int]:
     number, line = next(rows, (1, ""))
     header = HEADER.match(line)
     if header is None:
@@ -59,13 +59,25 @@ def _counts(rows: Iterator[tuple[int, str]], path: Path) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
-def _rows(rows: Iterator[tuple[int, str]], count: int, what: str, path: Path) -> Iterator[tuple[int, str]]:
-    """The next `count` rows; InputError if the file ends before."""
-    for done in range(count):
-        row = next(rows, None)
-        if row is None:
-            raise InputError(path, f"ends after {done} of {count} {what}", "as many lines as its counts say")
-        yield row
+def _rows(rows: Lines, count: int, what: str, path: Path) -> Iterator[Rows]:
+    """The next `count` rows, many at a time; InputError if the file ends before."""
+    done = 0
+    for chunk in rows.many(count):
+        done += len(chunk[1])
+        yield chunk
+    if done < count:
+        raise InputError(path, f"ends after {done} of {count} {what}", "as many lines as its counts say")
+
+
+def _add(polygons: Triangles, rows: Rows, path: Path) -> None:
+    """Add faces, those of rows of triangles alone at once."""
+    numbers, texts = rows
+    corners = triangles(texts)
+    if corners is not None:
+        polygons.extend(corners, numbers)
+        return
+    for number, line in zip(numbers, texts, strict=True):
+        polygons.add(_corners(line, path, number), number)
 
 
 def _corners(line: str, path: Path, number: int) -> list[int]:

@@ -15,7 +15,7 @@ from pcdistill.core.errors import InputError
 from pcdistill.data.formats.lzf import MOST, decompress
 from pcdistill.data.formats.ply_header import name_of
 from pcdistill.data.formats.shape import Points, points_of, wide
-from pcdistill.data.formats.text import at_line, coordinates, integers, lines, shown
+from pcdistill.data.formats.text import at_line, coordinates, floats, integers, lines, shown, table
 
 KEYWORDS = ("VERSION", "FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA")
 NUMPY = {("F", 4): "<f4", ("F", 8): "<f8"} | {(k, s): f"<{k.lower()}{s}" for k in "IU" for s in (1, 2, 4, 8)}
@@ -129,11 +129,16 @@ def _points(header: dict[str, tuple[int, list[str]]], path: Path) -> int:
 def _text(content: bytes, layout: _Layout, path: Path) -> Points:
     columns, kept = sum(layout.counts), array("d")
     at = [sum(layout.counts[:axis]) for axis in layout.axes]
-    for number, line in lines(content, None, layout.start, layout.line + 1):
-        words = line.split()
-        if len(words) != columns:
-            raise InputError(at_line(path, number), f"{len(words)} numbers", f"{columns} as the fields say")
-        kept.extend(coordinates([words[place] for place in at], path, number))
+    for numbers, texts in lines(content, None, layout.start, layout.line + 1).many():
+        found = floats(table(texts, columns), columns, at)
+        if found is not None:
+            kept.extend(found)
+            continue
+        for number, line in zip(numbers, texts, strict=True):
+            words = line.split()
+            if len(words) != columns:
+                raise InputError(at_line(path, number), f"{len(words)} numbers", f"{columns} as the fields say")
+            kept.extend(coordinates([words[place] for place in at], path, number))
     _enough(len(kept) // 3, layout, path)
     return points_of(kept)
 

@@ -14,7 +14,7 @@ import numpy as np
 from pcdistill.core.errors import InputError
 from pcdistill.data.formats.ply_header import Element, Header, read_header
 from pcdistill.data.formats.shape import Column, Indices, Mesh, Points, Triangles, check_faces, fans, points_of, wide
-from pcdistill.data.formats.text import at_line, integers, lines, shown
+from pcdistill.data.formats.text import Rows, at_line, floats, integers, lines, shown, table, triangles
 
 
 def read_ply(path: Path) -> Mesh | Points:
@@ -89,43 +89,57 @@ class _Text:
 
     def columns(self, element: Element, at: Sequence[int]) -> Points:
         """`(rows, len(at))` numbers of the properties at these places."""
+        columns = len(element.properties)
         kept = array("d")
-        for number, words in self._words(element):
-            if len(words) != len(element.properties):
-                found = f"{len(words)} numbers for a {element.name}"
-                raise InputError(at_line(self._path, number), found, f"{len(element.properties)} as the header says")
-            try:
-                kept.extend([float(words[axis]) for axis in at])
-            except ValueError:
-                raise InputError(at_line(self._path, number), shown(" ".join(words)), "numbers") from None
+        for numbers, texts in self._many(element):
+            found = floats(table(texts, columns), columns, at)
+            if found is not None:
+                kept.extend(found)
+                continue
+            for number, words in _words(numbers, texts):
+                if len(words) != columns:
+                    counted = f"{len(words)} numbers for a {element.name}"
+                    raise InputError(at_line(self._path, number), counted, f"{columns} as the header says")
+                try:
+                    kept.extend([float(words[axis]) for axis in at])
+                except ValueError:
+                    raise InputError(at_line(self._path, number), shown(" ".join(words)), "numbers") from None
         return points_of(kept, len(at))
 
     def triangles(self, element: Element) -> _Late:
         polygons = Triangles()
-        for number, words in self._words(element):
-            corners = integers(self._lists(element, words, number), self._path, number, "numbers of vertices")
-            if element.name == "face":
-                polygons.add(corners, number)
-            else:
-                for triangle in _strips(np.array(corners, dtype=np.int64)).tolist():
-                    polygons.add(triangle, number)
+        alone = element.name == "face" and len(element.properties) == 1
+        for numbers, texts in self._many(element):
+            found = triangles(texts) if alone else None
+            if found is not None:
+                polygons.extend(found, numbers)
+                continue
+            for number, words in _words(numbers, texts):
+                corners = integers(self._lists(element, words, number), self._path, number, "numbers of vertices")
+                if element.name == "face":
+                    polygons.add(corners, number)
+                else:
+                    for triangle in _strips(np.array(corners, dtype=np.int64)).tolist():
+                        polygons.add(triangle, number)
         return _Late(polygons, self._path)
 
     def skip(self, element: Element) -> None:
-        for number, words in self._words(element):
-            self._lists(element, words, number)
+        for numbers, texts in self._many(element):
+            for number, words in _words(numbers, texts):
+                self._lists(element, words, number)
 
     def end(self) -> None:
         more = next(self._rows, None)
         if more is not None:
             raise InputError(at_line(self._path, more[0]), shown(more[1]), "an end after the rows that are declared")
 
-    def _words(self, element: Element) -> Iterator[tuple[int, list[str]]]:
-        for done in range(element.count if element.properties else 0):
-            number, line = next(self._rows, (0, ""))
-            if not line:
-                raise short(self._path, done, element)
-            yield number, line.split()
+    def _many(self, element: Element) -> Iterator[Rows]:
+        count, done = element.count if element.properties else 0, 0
+        for rows in self._rows.many(count):
+            done += len(rows[1])
+            yield rows
+        if done < count:
+            raise short(self._path, done, element)
 
     def _lists(self, element: Element, words: list[str], number: int) -> list[str]:
         """The words of the list of corners, after a check that all lists of the row fill it."""
@@ -144,6 +158,11 @@ class _Text:
             found = f"{len(words)} numbers for a {element.name}"
             raise InputError(at_line(self._path, number), found, f"{at}, as its lists are long")
         return corners
+
+
+def _words(numbers: Sequence[int], texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Rows one by one, in words."""
+    return ((number, line.split()) for number, line in zip(numbers, texts, strict=True))
 
 
 class _Binary:

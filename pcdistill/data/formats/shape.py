@@ -1,6 +1,7 @@
 """What a file holds: a mesh, or the points of a cloud; and triangles gathered polygon by polygon."""
 
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -43,6 +44,11 @@ class Triangles:
         except OverflowError:  # no vertex has such a number, which is said when all of them are known
             self._corners.fromlist([min(max(corner, -MOST), MOST) for corner in fan])
         self._lines.extend([line] * (len(fan) // 3))
+
+    def extend(self, corners: "array[int]", lines: Iterable[int]) -> None:
+        """Add triangles `i j k i j k ...`, with the line of each."""
+        self._corners.extend(corners)
+        self._lines.extend(lines)
 
     def unchecked(self) -> Indices:
         """The triangles `(F, 3)` as they came."""

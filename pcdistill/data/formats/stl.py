@@ -49,7 +49,7 @@ def _binary(content: bytes, path: Path) -> Points:
 
 def _text(content: bytes, path: Path) -> Points:
     corners, in_facet, last = array("d"), 0, ""
-    for number, line in lines(content, comment=None):
+    for number, line in lines(content, comment=None).rest():
         last, *words = line.lower().split()
         if last == "vertex":
             corners.extend(coordinates(words, path, number))

@@ -14,7 +14,7 @@ import numpy as np
 
 from pcdistill.core.errors import InputError
 from pcdistill.data.formats.shape import Column, Points, points_of
-from pcdistill.data.formats.text import at_line, lines, shown
+from pcdistill.data.formats.text import Lines, Row, at_line, floats, lines, shown, table
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
 UNIT = re.compile(r"\s*[\[(].*[\])]$")  # "x [m]"
@@ -61,13 +61,15 @@ def read_table_last(path: Path) -> Column | None:
 def _columns(path: Path, chosen: Callable[[_Head], Sequence[int]]) -> Points:
     """The numbers `(P, K)` in K columns of the file."""
     rows = lines(path.read_bytes(), comment=None)
-    head, kept, size = _head(rows, path), array("d"), 0
+    head, kept = _head(rows, path), array("d")
     declared, places = head.declared, chosen(head)
-    for number, line in _with(head.first, rows):
+    if not places:
+        return np.empty((0, 0))
+    for number, line in _singly(head, rows, kept, places):
         words = _words(line)
         if head.columns not in (len(words), len(_trimmed(words))):
             count = _count(words)
-            if count is not None and declared == size:  # the next scan of a PTS file
+            if count is not None and declared == len(kept) // len(places):  # the next scan of a PTS file
                 declared += count
                 continue
             found = f"{len(words)} columns in {shown(line)}"
@@ -76,13 +78,13 @@ def _columns(path: Path, chosen: Callable[[_Head], Sequence[int]]) -> Points:
             kept.extend([float(words[place]) for place in places])
         except ValueError:
             raise InputError(at_line(path, number), shown(line), "a point 'x y z'") from None
-        size += 1
-    if declared is not None and declared != size:
-        raise InputError(path, f"{size} points", f"the {declared} that its count declares")
-    return points_of(kept, len(places)) if places else np.empty((size, 0))
+    points = points_of(kept, len(places))
+    if declared is not None and declared != len(points):
+        raise InputError(path, f"{len(points)} points", f"the {declared} that its count declares")
+    return points
 
 
-def _head(rows: Iterator[tuple[int, str]], path: Path) -> _Head:
+def _head(rows: Lines, path: Path) -> _Head:
     commented, named, declared = list[str](), list[str](), None
     for number, line in rows:
         if line.startswith(COMMENTS):
@@ -105,12 +107,28 @@ def _head(rows: Iterator[tuple[int, str]], path: Path) -> _Head:
     raise InputError(path, "no points", EXPECTED)
 
 
-def _with(first: tuple[int, str], rows: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """The rows that are no comments, with the first, which was read already."""
-    yield first
-    for number, line in rows:
-        if not line.startswith(COMMENTS):
-            yield number, line
+def _singly(head: _Head, rows: Lines, kept: "array[float]", places: Sequence[int]) -> Iterator[Row]:
+    """Rows that have to be looked at one by one; those that are plainly points are put into `kept`, many at once."""
+    yield head.first
+    for numbers, texts in rows.many():
+        found = _plain(texts, head, places)
+        if found is not None:
+            kept.extend(found)
+            continue
+        for number, line in zip(numbers, texts, strict=True):
+            if not line.startswith(COMMENTS):
+                yield number, line
+
+
+def _plain(texts: Sequence[str], head: _Head, places: Sequence[int]) -> "array[float] | None":
+    """Numbers at these places of rows that are numbers parted by blanks, or by commas, alone; None if one is not."""
+    text = "\n".join(texts)
+    if any(mark in text for mark in ';#"'):
+        return None
+    separator = "," if "," in text else None
+    if separator is not None and (" " in text or "\t" in text):
+        return None  # the comma may be the decimal sign
+    return floats(table(texts, head.columns, separator), head.columns, places)
 
 
 def _words(line: str, whole: bool = False) -> list[str]:

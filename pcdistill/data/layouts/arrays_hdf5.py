@@ -94,7 +94,7 @@ def read(path: Path, split: str, wanted: Wanted) -> PointClouds:
     facts = {"name": path.stem, "split": split, "source": path.name, "layout": NAME, "split_rule": rule}
     return assemble(
         data, labels, names, place=path, up_axis=wanted.up_axis or up_axis or "unspecified",
-        provenance={**facts, "points_kept": "seeded subset", "seed": wanted.seed},
+        provenance={**facts, "points_kept": "seeded subset", "seed": wanted.seed}, wanted=wanted,
     )  # fmt: skip
 
 

@@ -82,16 +82,11 @@ def read_counted(path: Path, split: str, wanted: Wanted, usual_axis: str = "unsp
         clouds = assemble(
             gathered.points, labels, found.class_names, place=path, up_axis=up_axis, provenance=every,
             parts=gathered.labels,
-            part_names=None if part_names is None else _of_classes(
-                seen, found.class_names, part_names, wanted.on_bad is not None
-            ),
+            part_names=None if part_names is None else _of_classes(seen, found.class_names, part_names, wanted),
         )  # fmt: skip
         return Counted(clouds, gathered.numbers)
 
-    if wanted.on_bad is not None:
-        return convert()  # what is wrong is to be said, and no cache knows it
-    classes = "/".join(found.class_names)
-    asked = {"points": wanted.points, "at_most": wanted.at_most, "classes": classes, "up": up_axis}
+    asked = {**wanted.asked(), "classes": "/".join(found.class_names), "up": up_axis}
     if part_names is None:
         return cached(found.files, path, {**facts, **asked}, convert)
     # Which class has which part hangs on all files, of the other split as well.
@@ -110,7 +105,7 @@ def _parts(file: Path, points: int, names: Sequence[str]) -> NDArray[np.int64]:
     return found
 
 
-def _of_classes(seen: Survey, classes: Sequence[str], names: Sequence[str], skip_bad: bool) -> PartNames:
+def _of_classes(seen: Survey, classes: Sequence[str], names: Sequence[str], wanted: Wanted) -> PartNames:
     """Parts that occur in the files of a class, of all splits.
 
     Raises:
@@ -121,10 +116,10 @@ def _of_classes(seen: Survey, classes: Sequence[str], names: Sequence[str], skip
         for name, own in files.items():
             for file in own if name in found else ():
                 try:
-                    cloud = original(file)
+                    cloud = original(file, wanted.least_points)
                     found[name].update([] if isinstance(cloud, Mesh) else _parts(file, len(cloud), names).tolist())
                 except InputError:
-                    if not skip_bad:
+                    if not wanted.skip_bad:
                         raise
     try:
         return PartNames(tuple(names), tuple(tuple(sorted(found[name])) for name in classes))
