@@ -10,7 +10,7 @@ from pcdistill.data.prepare import Floats
 
 LEAST = 3  # clouds of a class that are compared
 SHARE = 1 / 3  # of what tells directions apart that has to be common, for poses to be alike
-FAINT = 1e-3  # mean square below which shapes do not tell directions apart
+FAINT = 0.02  # mean square below which shapes do not tell directions apart, or no more than a draw of few points does
 
 
 def spread(points: Floats) -> NDArray[np.float64]:
@@ -35,7 +35,7 @@ def turned(spreads: Sequence[NDArray[np.float64]], labels: Sequence[str]) -> Lit
         labels: of their classes.
     """
     stacked, names = np.reshape(spreads, (-1, 3, 3)), np.array(labels)
-    upright = stacked[:, 2, 2] - 1 / 3
+    upright = 2 * (stacked[:, 2, 2] - 1 / 3)  # as large as what a draw of points makes of `level`
     level = stacked[:, 0, 0] - stacked[:, 1, 1] + 2j * stacked[:, 0, 1]
     if _apart(upright, names):
         return "so3"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcdistill.clouds import PointClouds, Provenance
+from pcdistill.clouds import PartNames, PointClouds, Provenance
 from pcdistill.clouds.frame import CHUNK as CHUNK
 from pcdistill.clouds.frame import NORMALISED as NORMALISED
 from pcdistill.clouds.frame import Floats as Floats
@@ -24,6 +24,7 @@ from pcdistill.core.registry import nearest
 T = TypeVar("T")
 
 SPLITS = ("train", "test")
+MOST_POINTS = 2**24  # of a cloud: sets of more would not fit into memory
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ def assemble(
     up_axis: str,
     provenance: Provenance,
     wanted: Wanted = AS_STORED,
+    parts: NDArray[np.integer] | None = None,
+    part_names: PartNames | None = None,
 ) -> PointClouds:
     """Raw clouds `(N, P, 3)` of any float type as `PointClouds` in the common frame.
 
@@ -136,7 +139,10 @@ def assemble(
     facts = {**provenance, **frame(up_axis), **bad.facts(place, len(raw))}
     whole = points if sound.all() else points[sound]
     kept = torch.from_numpy(labels.astype(np.int64)[sound])
-    return PointClouds(torch.from_numpy(whole), kept, tuple(class_names), facts)
+    return PointClouds(
+        torch.from_numpy(whole), kept, tuple(class_names), facts,
+        parts=None if parts is None else torch.from_numpy(parts.astype(np.int64)[sound]), part_names=part_names,
+    )  # fmt: skip
 
 
 def sifted(
@@ -188,9 +194,9 @@ def too_few(place: object, points: int, least: int) -> InputError:
 
 
 def check_number(points: int | None) -> None:
-    """Raise InputError for a number of points that is none."""
-    if points is not None and points < 1:
-        raise InputError("points", str(points), "at least 1")
+    """Raise InputError for a number of points that is none, or that no cloud has."""
+    if points is not None and not 1 <= points <= MOST_POINTS:
+        raise InputError("points", str(points), f"1 to {MOST_POINTS:,}")
 
 
 def check_split(split: str) -> None:

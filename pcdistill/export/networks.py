@@ -49,6 +49,9 @@ def write_network(
         if calibration is not None or path.suffix == ".pte":
             able = "a PointNet with batch norm, as pointnet-tiny, for int8 and .pte"
             raise InputError("network", f"a {trained.protocol.network}", able)
+        if trained.network.gathers:
+            found = f"a {trained.protocol.network}, which gathers neighbours of points"
+            raise InputError("network", found, "a PointNet, as pointnet-tiny (pcdistill train --student tiny)")
         return export_onnx(trained.network, trained, path, card_of(trained))
     network = folded(trained.network)
     if path.suffix == ".pte":

@@ -127,3 +127,10 @@ def test_meshes_and_clouds_together(tmp_path, cube, off_text, random_points):
         np.save(tmp_path / "set" / name / "1.npy", random_points(1, 30)[0])
     assert load(tmp_path / "set").points_per_cloud == 1024
     assert load(tmp_path / "set", points=2000).points_per_cloud == 2000
+
+
+@pytest.mark.parametrize("name", ["set", "shapes"])
+@pytest.mark.parametrize("points", [0, 10**12])
+def test_numbers_of_points_that_no_cloud_has(unequal, name, points):
+    with pytest.raises(InputError, match=rf"points: {points}, expected 1 to"):
+        load(unequal if name == "set" else name, points=points)
