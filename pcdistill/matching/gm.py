@@ -139,7 +139,8 @@ class GradientMatching(BankObjective):
         if not self.options.fresh_head:
             return own
         with seeded(self.options.bank.seed * 1000 + k):
-            return nn.Linear(own.in_features, own.out_features).requires_grad_(False)
+            fresh = nn.Linear(own.in_features, own.out_features)
+        return fresh.to(own.weight.device).requires_grad_(False)
 
     def part_distance(self, member: PartMember, features: Tensor, unit: Tensor, generator: torch.Generator) -> Tensor:
         assert self.part_bank is not None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds, Weighted, device_of, placed
 from pcdistill.condense.loop import Distilled, DistillSettings, Follower, Interrupted, distill
+from pcdistill.data.procedural import shapes
 from pcdistill.matching import Objective, objectives
 from pcdistill.matching.base import BankObjective
 from pcdistill.matching.gathering import Member
@@ -115,6 +116,19 @@ def test_frozen_clouds_stay_as_they_are_there_too(tiny_clouds: PointClouds) -> N
                 found.append(distill(tiny_clouds, storage, krr, settings, device=device).losses)
     assert found[0] == found[1]
     assert found[2] == found[3]
+
+
+@pytest.mark.parametrize("name", [name for name in objectives if objectives[name].sees_parts])
+def test_parts_of_points_are_matched_there_too(name: str) -> None:
+    real, losses = shapes.generate("train", 2, 48, parts=True), []
+    bank = {"networks": 1, "trained_steps": (1, 1), "trained_clouds": 2, "pooled_samples": 2}
+    for device in ("cpu", DEVICE):
+        first = real[torch.arange(0, 20, 2)].at_points(slice(16))
+        storage = storages["points"].from_clouds(first, Budget(1, 16))
+        with accelerator():
+            done = distill(real, storage, objectives[name](bank=bank), DistillSettings(steps=1, lr=0.02), device=device)
+        losses.append(done.losses)
+    assert losses[0] == losses[1]
 
 
 def test_weights_of_clouds_travel_along(tiny_clouds: PointClouds) -> None:
