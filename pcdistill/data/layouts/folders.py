@@ -141,8 +141,8 @@ def _split_inside(path: Path, seen: "_Seen", tops: list[Path], inner: dict[str, 
     """
     held = [own for own in inner.values() if own]
     if len(held) == 1 and all(seen.folders(place) for place in held[0].values()):
-        folder = next(name for name, own in inner.items() if own)
-        raise InputError(path, f"one folder, '{folder}', with splits and classes in it", f"its path, {path / folder}")
+        only = next(name for name, own in inner.items() if own)
+        raise InputError(path, f"one folder, '{only}', with splits and classes in it", f"its path, {path / only}")
     found: dict[str, Files] = {}
     for folder in tops:
         for split, place in inner[folder.name].items():
