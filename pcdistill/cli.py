@@ -37,6 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _run([word for word in words if word not in EVERYWHERE])
             finally:
                 terminated = bool(asked)
+    except BrokenPipeError:
+        # Python writes what is left when it ends, and would complain of that once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("pcdistill: error: nobody reads the output any more", file=sys.stderr)
+        return 2
     except (InputError, OSError) as error:
         if "--debug" in given:
             raise

@@ -85,7 +85,7 @@ class View(Reading, Command):
         films = [(path, film) for path, film in ((self.turntable, turntable), (self.evolution, evolution)) if path]
         png = self.png
         if not (png or self.html or films or self.window):
-            png = Path((Path(self.source).resolve().stem or "clouds") + ".png")
+            png = Path((Path(self.source.rpartition(":")[2]).resolve().stem or "clouds") + ".png")
         self._check(png)
         scores = None if self.records is None else _scores(self.records)
         exhibit = self.exhibit()

@@ -18,6 +18,7 @@ from pcdistill.clouds import PointClouds, Provenance
 from pcdistill.core.errors import InputError
 from pcdistill.core.registry import nearest
 from pcdistill.data import project
+from pcdistill.data.hub import fetched, is_remote
 from pcdistill.data.layouts import arrays_hdf5, modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, tree
 from pcdistill.data.layouts.layout import Layout
 from pcdistill.data.prepare import AS_STORED, SPLITS, Counted, MissingSplit, Wanted, check_number, check_split
@@ -208,7 +209,8 @@ def load(
 
     Args:
         name: a name of `catalog()`, or the path of a .h5 file or folder in a recognised layout. A name
-            is a path if it exists or has a path separator or suffix.
+            is a path if it exists or has a path separator or suffix. `pyg:ModelNet10` and `hf:USER/SET` are fetched by
+            torch-geometric and from the Hugging Face hub, where these libraries are installed.
         split: "train" or "test".
         root: folder that holds catalog sets; default `PCDISTILL_DATA`, else `data` in the current folder.
         points: points per cloud; None keeps all stored ones, 1024 of meshes, of `shapes` and of folders whose clouds
@@ -247,6 +249,12 @@ def load_counted(
     check_number(wanted.points)
     if str(name) == "shapes":
         return Counted(_shapes(split, wanted.points, wanted.seed))
+    if is_remote(str(name)):
+        fetch = fetched(str(name), split, wanted)
+        if isinstance(fetch, Path):
+            return load_counted(fetch, split, wanted, root)
+        _check_classes(fetch, str(name), split, None)
+        return Counted(fetch)
     path, layout, entry = locate(str(name), root)
     found = layout.counted(path, split, wanted) if layout.counted else Counted(layout.read(path, split, wanted))
     clouds = found.clouds
@@ -275,6 +283,8 @@ def open_streamed(
     wanted = "a project HDF5 file (pcdistill data convert writes one)"
     if str(name) == "shapes":
         raise InputError("stream", "'shapes', which is made in memory", wanted)
+    if is_remote(str(name)):
+        raise InputError("stream", f"'{name}', which another library reads", wanted)
     path, layout, entry = locate(str(name), root)
     if layout is not project.LAYOUT:
         raise InputError("stream", f"'{path}' in the layout of {layout.name}, read whole", wanted)
@@ -431,7 +441,7 @@ def _shapes(split: str, points: int | None, seed: int) -> PointClouds:
     return made
 
 
-def _check_classes(clouds: PointClouds | H5Clouds, path: Path, split: str, entry: Entry | None) -> None:
+def _check_classes(clouds: PointClouds | H5Clouds, path: object, split: str, entry: Entry | None) -> None:
     names = clouds.class_names
     if len(names) < 2:
         raise InputError(path, f"{len(names)} class", "at least two")

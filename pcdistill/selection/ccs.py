@@ -1,4 +1,4 @@
-"""CCS: clouds of every difficulty, but for the hardest."""
+"""CCS: clouds of every difficulty."""
 
 import torch
 from torch import Tensor
@@ -7,6 +7,7 @@ from pcdistill.selection.base import compares_trained, exact_features, selectors
 from pcdistill.selection.greedy import expense
 
 STRATA = 50
+SKIP = 0.0  # from a validation split (docs/notebook/02-selection.md)
 
 
 @selectors.register("ccs", cites=("zheng2023ccs", "pleiss2020aum"))
@@ -18,9 +19,9 @@ def select_ccs(
     *,
     aum: Tensor,
     costs: Tensor | None = None,
-    skip: float = 0.3,
+    skip: float = SKIP,
 ) -> Tensor:
-    """Random clouds, equally many of every stratum of difficulty, after the hardest have been left out.
+    """Random clouds, equally many of every stratum of difficulty; of the hardest some may be left out first (`skip`).
 
     Coverage-centric coreset selection (Zheng et al. 2023): the range of the area under the margin is cut into 50 strata
     of equal width; those that hold fewer clouds than their share leave it to the others. Strata take turns, in a random

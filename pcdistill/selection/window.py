@@ -6,6 +6,8 @@ from torch import Tensor
 from pcdistill.selection.base import compares_trained, exact_features, selectors, without_hardest
 from pcdistill.selection.greedy import foremost
 
+SKIP = 0.25  # from a validation split (docs/notebook/02-selection.md)
+
 
 @selectors.register("window", cites=("lee2024selmatch", "paul2021el2n"))
 @compares_trained
@@ -16,13 +18,13 @@ def select_window(
     *,
     el2n: Tensor,
     costs: Tensor | None = None,
-    skip: float = 0.75,
+    skip: float = SKIP,
 ) -> Tensor:
     """The hardest clouds after a share of the class, by EL2N, has been left out.
 
     Lee & Chung, "SelMatch: effectively scaling up dataset distillation", 2024, whose clouds in order of difficulty are
-    passed by a window. The smaller the part that is kept, the easier it has to be. The score is divided by the root of
-    the bytes. See `Selector`.
+    passed by a window. On images, the smaller the part that is kept, the easier it has to be. The score is divided by
+    the root of the bytes. See `Selector`.
     """
     exact_features(features, count)
     left = without_hardest(el2n, skip, count)

@@ -280,6 +280,17 @@ def called(*words: object, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, **more)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of Unix")
+def test_an_output_that_nobody_reads_is_one_line() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "pcdistill.cli", "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+    ran = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    os.close(write)
+    assert (ran.returncode, ran.stderr) == (2, "pcdistill: error: nobody reads the output any more\n")
+
+
 def test_the_installed_command(tiny_file: Path, tmp_path: Path) -> None:
     done = called("select", "--data", tiny_file, *SMALL, "--output", "a.h5", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

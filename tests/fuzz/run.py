@@ -8,13 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from pcdistill.artefact.artefact import Artefact
 from pcdistill.artefact.container import HEADER_BYTES, _header
+from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.condense.loop import DistillSettings, distill
 from pcdistill.condense.spec import DistillSpec
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import read_toml
+from pcdistill.core.sealed import _BEFORE, _digest
 from pcdistill.data import load
+from pcdistill.matching import Objective
 from pcdistill.results.record import read_records
+from pcdistill.storage import Budget
+from pcdistill.storage.points import StoredPoints
 from pcdistill.training.trained import load_network
 
 HERE = Path(__file__).parent
@@ -44,15 +53,17 @@ class Target(NamedTuple):
     name: str
     sources: tuple[Path, ...]
     read: Callable[[Path], object]
-    sealed: bool = False  # under a checksum, which is made right again, as a stranger can
+    mutate: Callable[[bytes, random.Random], bytes] | None = None  # makes a checksum right again, as a stranger can
 
 
 def targets(folder: Path) -> list[Target]:
     """All kinds, with good files of them; those that are made are written to `folder`."""
     (folder / "good.toml").write_bytes(TOML)
+    resumed(folder / "good.checkpoint")
     artefacts = (*sorted(WRITTEN.glob("storage-*.h5")), WRITTEN / "labels-teacher-coded.h5")
     return [
-        Target("artefact", artefacts, Artefact.load, sealed=True),
+        Target("artefact", artefacts, Artefact.load, _artefact),
+        Target("checkpoint", (folder / "good.checkpoint",), resumed, _checkpoint),
         Target("network", (WRITTEN / "nano.safetensors",), load_network),
         Target("settings", (folder / "good.toml",), lambda path: read_toml(path, DistillSpec)),
         Target("records", (WRITTEN / "records.jsonl",), read_records),
@@ -78,16 +89,42 @@ def mutated(content: bytes, draw: random.Random) -> bytes:
     return content
 
 
+def _artefact(content: bytes, draw: random.Random) -> bytes:
+    body = mutated(content[HEADER_BYTES:], draw)
+    return _header(body) + body
+
+
+def _checkpoint(content: bytes, draw: random.Random) -> bytes:
+    content = mutated(content, draw)
+    at = content.find(_BEFORE) + len(_BEFORE)
+    return content if at < len(_BEFORE) else content[:at] + _digest(content).encode() + content[at + 64 :]
+
+
+class Shrink(Objective):
+    """Pulls all points to the middle; needs nothing of the real set."""
+
+    name = "shrink"
+
+    def prepare(self, real: CloudSource) -> None:
+        pass
+
+    def loss(self, decoded: PointClouds, step: int) -> Tensor:
+        return decoded.points.square().mean()
+
+
+def resumed(path: Path) -> None:
+    """A run that goes on from a checkpoint, or leaves one."""
+    points = torch.linspace(-1, 1, 48).view(2, 8, 3)
+    clouds = PointClouds(points, torch.tensor([0, 1]), ("a", "b"))
+    storage, settings = StoredPoints.from_clouds(clouds, Budget(1, 8, 32)), DistillSettings(steps=3, lr=0.1)
+    distill(clouds, storage, Shrink(), settings, checkpoint=path, resume=True)
+
+
 def tried(target: Target, seed: int, folder: Path) -> str:
     """What is wrong with how a mutated file is read; empty if nothing is."""
     draw = random.Random(f"{target.name} {seed}")
     source = draw.choice(target.sources)
-    content = source.read_bytes()
-    if target.sealed:
-        body = mutated(content[HEADER_BYTES:], draw)
-        content = _header(body) + body
-    else:
-        content = mutated(content, draw)
+    content = (target.mutate or mutated)(source.read_bytes(), draw)
     path = folder / f"mutated{source.suffix}"
     path.write_bytes(content)
     start = time.perf_counter()
