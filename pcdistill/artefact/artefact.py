@@ -15,7 +15,7 @@ from pcdistill.artefact.container import is_sealed, read, read_if_sealed, seal, 
 from pcdistill.artefact.expansion import Expansion, expand
 from pcdistill.artefact.metadata import Metadata
 from pcdistill.artefact.places import NoArtefactError, located
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.errors import InputError, harmless
 from pcdistill.core.files import atomic
 from pcdistill.core.limits import check_room
@@ -88,6 +88,7 @@ class Artefact:
             "storage": self.storage.name,
             "layout": self.storage.layout(),
             "class_names": clouds.class_names,
+            "parts": None if clouds.part_names is None else clouds.part_names.facts(),
             "clouds_per_class": len(clouds) / clouds.num_classes,
             "points": clouds.points_per_cloud,
             "bits": self.storage.layout().get("bits", self.metadata.bits),
@@ -312,7 +313,12 @@ def _restored(metadata: Metadata, datasets: Arrays) -> Storage:
     """Take the storage's arrays out of `datasets`; they have to be the ones that the storage would write."""
     names = [name for name in datasets if name.startswith(ARRAYS)]
     arrays = {name.removeprefix(ARRAYS): datasets.pop(name) for name in names}
-    storage = storages[metadata.storage].from_arrays(arrays, metadata.layout, metadata.class_names)
+    kind, named = storages[metadata.storage], list[PartNames]()
+    if metadata.parts is not None:
+        if not kind.keeps_parts:
+            raise InputError("metadata 'parts'", f"of storage '{metadata.storage}'", "none: it keeps no parts")
+        named = [PartNames.of_facts(metadata.parts, len(metadata.class_names), "metadata 'parts'")]
+    storage = kind.from_arrays(arrays, metadata.layout, metadata.class_names, *named)
     again = storage.arrays()
     if again.keys() != arrays.keys():
         raise InputError("arrays", f"{sorted(arrays)}"[:200], f"{sorted(again)} for storage '{metadata.storage}'")

@@ -2,12 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from pcdistill.core.errors import InputError
+
+if TYPE_CHECKING:
+    from pcdistill.clouds.parts import PartNames
 
 Provenance = Mapping[str, str | int | float | bool]
 
@@ -146,3 +149,16 @@ def device_of(source: CloudSource) -> torch.device:
     """Where the points of a set are."""
     whole = uniform(source)
     return whole.device if isinstance(whole, Placed) else torch.device("cpu")
+
+
+def in_memory(source: CloudSource) -> CloudSource:
+    """The set without weights and where it was read, whatever device its points are taken to."""
+    whole = uniform(source)
+    return whole.whole if isinstance(whole, Placed) else whole
+
+
+def parts_of(source: CloudSource) -> "tuple[Tensor, PartNames] | None":
+    """Parts `(N, P)` of the points of a set in memory, and their names; None of one that has none, as one on disk."""
+    whole = in_memory(source)
+    parts, names = getattr(whole, "parts", None), getattr(whole, "part_names", None)
+    return None if parts is None or names is None else (parts, names)

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pcdistill.artefact.artefact import Artefact
+from pcdistill.clouds import PointClouds
 from pcdistill.commands.base import Command, tell, warn
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_output
@@ -15,6 +16,7 @@ from pcdistill.core.options import Device, Force, Positional, Reading
 from pcdistill.core.progress import Say, progress
 from pcdistill.data.reading import read
 from pcdistill.evaluation.audit import CHANCE, Findings, audit, rounding
+from pcdistill.evaluation.part_scores import part_shares
 from pcdistill.evaluation.subject import made_from, told
 
 SHOWN = 5  # of the clouds that are as near as copies, the nearest
@@ -33,6 +35,7 @@ class Audited(NamedTuple):
     real: str
     same: bool
     findings: Findings
+    parts: tuple[Tensor, Tensor] | None = None  # `part_shares` of stored and of real clouds, where they have the same
 
 
 class Audit(Reading, Command):
@@ -78,7 +81,7 @@ class Audit(Reading, Command):
         tell(real, test)
         with progress("comparing", len(artefact.metadata.class_names)) as report:
             findings = audit(artefact.clouds, real, test, rounding(artefact), report, self.device)
-        return Audited(artefact, name, same, findings)
+        return Audited(artefact, name, same, findings, _shares(artefact.clouds, real))
 
 
 def _facts(audited: Audited) -> dict[str, Any]:
@@ -99,6 +102,7 @@ def _facts(audited: Audited) -> dict[str, Any]:
         "points": artefact.metadata.points,
         "rounded_to_bits": rounding(artefact),
         "bounds": findings.bounds._asdict(),
+        **_part_facts(audited),
         **findings.overall.facts(),
         "classes": {name: quality.facts() for name, quality in findings.classes.items()},
         "clouds": clouds,
@@ -153,7 +157,47 @@ def _summary(audited: Audited) -> str:
     lines = [
         f"{name:24}{''.join(f'{cell:>10}' for cell in cells):{width}}   {note}".rstrip() for name, cells, note in rows
     ]
-    return "\n".join([title, f"{'':24}" + "".join(f"{word:>10}" for word in header), *lines, _verdict(audited)])
+    head = f"{'':24}" + "".join(f"{word:>10}" for word in header)
+    return "\n".join([title, head, *lines, _verdict(audited), *_part_lines(audited)])
+
+
+def _shares(clouds: PointClouds, real: PointClouds) -> tuple[Tensor, Tensor] | None:
+    """Shares of parts of both, where they have parts of the same names."""
+    if clouds.part_names is None or clouds.part_names != real.part_names or clouds.class_names != real.class_names:
+        return None
+    return part_shares(clouds), part_shares(real)
+
+
+def _part_facts(audited: Audited) -> dict[str, Any]:
+    """Shares of the parts of every class, stored and real."""
+    names = audited.artefact.clouds.part_names
+    if audited.parts is None or names is None:
+        return {}
+    made, training = audited.parts
+    return {"parts": {
+        label: {names.names[part]: {"made": float(made[number, part]), "training": float(training[number, part])}
+                for part in names.of_class[number]}
+        for number, label in enumerate(audited.artefact.metadata.class_names)
+    }}  # fmt: skip
+
+
+def _part_lines(audited: Audited) -> list[str]:
+    """How far shares of parts are from those of training clouds, on average over classes, and where most."""
+    facts = _part_facts(audited).get("parts")
+    if not facts:
+        return []
+    gaps = [
+        (share["made"] - share["training"], f"{part} of {label}")
+        for label, own in facts.items()
+        for part, share in own.items()
+    ]
+    moved = sum(abs(gap) for gap, _ in gaps) / 2 / len(facts)
+    gap, where = max(gaps, key=lambda one: abs(one[0]))
+    few = "more" if gap > 0 else "less"
+    return [
+        f"Of the points of a class {_percent(moved)} are of another part than in training clouds, on average; the most "
+        f"in {where}, {_percent(abs(gap))} {few}."
+    ]
 
 
 def _verdict(audited: Audited) -> str:

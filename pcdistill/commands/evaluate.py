@@ -168,7 +168,8 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
         if self.json_:
             # A class without test clouds has no accuracy: null, as JSON has no NaN.
             runs = [
-                {**vars(run), "per_class": [None if math.isnan(share) else share for share in run.per_class]}
+                {name: value for name, value in vars(run).items() if value is not None}
+                | {"per_class": [None if math.isnan(share) else share for share in run.per_class]}
                 for run in evaluation.runs
             ]
             sweep = {} if evaluation.choice is None else {"sweep": evaluation.choice.facts()}
@@ -179,6 +180,9 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
             return
         say(f"accuracy           {mean_per_cent(evaluation.accuracies)}")
         say(f"class accuracy     {mean_per_cent([run.class_accuracy for run in evaluation.runs])}")
+        for name in ("instance_miou", "class_miou"):
+            if values := [value for run in evaluation.runs if (value := getattr(run, name)) is not None]:
+                say(f"{name.replace('_miou', ' mIoU'):19}{mean_per_cent(values)}")
         say(f"calibration error  {mean_per_cent([run.ece for run in evaluation.runs])}")
         say(f"networks           {len(evaluation.runs)}, {evaluation.train_seconds:.0f} s")
         if asked is not None:

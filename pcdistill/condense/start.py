@@ -9,7 +9,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.clouds import CloudSource, PointClouds, parts_of
 from pcdistill.condense.plan import SelectPlan
 from pcdistill.condense.shape import BITS as SHAPE_BITS
 from pcdistill.condense.shape import POINTS as SHAPE_POINTS
@@ -17,7 +17,7 @@ from pcdistill.condense.shape import measured, ranked, sides
 from pcdistill.condense.spec import BITS, POINTS, SIDE, SetSpec
 from pcdistill.core.errors import InputError
 from pcdistill.selection import class_gains, counts_by_gain, describer, remembered, select, watch
-from pcdistill.storage import Budget, Storage
+from pcdistill.storage import Budget, Storage, storages
 from pcdistill.storage.budget import Choose, Filled, Shape, Share, Soften, counts_at, counts_within, fill
 from pcdistill.storage.labels import smoothed, soften_by
 from pcdistill.storage.voxels import POINTS as GRID_POINTS
@@ -73,6 +73,8 @@ def begin(real: CloudSource, plan: SelectPlan) -> Start:
     """
     if plan.teacher is not None:
         plan.teacher.check(real.class_names)
+    if parts_of(real) is not None:
+        _check_parts(plan)
     spec, kind, classes = plan.spec, plan.storage, len(real.class_names)
     soften = None if spec.labels in ("hard", "network") else partial(label, plan=plan)
     nbytes = spec.total_bytes(classes, len(real.labels) * real.points_per_cloud * 12)
@@ -105,6 +107,23 @@ def begin(real: CloudSource, plan: SelectPlan) -> Start:
             filled = _finer(filled, kind, nbytes, soften)
         return Start(filled.clouds, filled.budget, kind, nbytes)
     raise AssertionError("there is always a shape")
+
+
+def _check_parts(plan: SelectPlan) -> None:
+    """Refuse what cannot be made of a set whose points have parts.
+
+    Raises:
+        InputError: a storage that keeps none, soft labels, or clouds mixed of several classes.
+    """
+    if not plan.storage.keeps_parts:
+        able = ", ".join(name for name in storages if storages[name].keeps_parts)
+        raise InputError("storage", f"'{plan.storage.name}' of points with parts", f"one that keeps them: {able}")
+    if plan.spec.labels != "hard":
+        raise InputError("labels", f"{plan.spec.labels} of points with parts", "hard")
+    if plan.kept is not None:
+        raise InputError("teacher", "in the file of points with parts", "none: it is labelled point by point")
+    if plan.expansion is not None and plan.expansion.mixup:
+        raise InputError("expand", "mixup of points with parts", "interpolate: their classes have other parts")
 
 
 def _chooser(real: CloudSource, plan: SelectPlan, shape: Shape) -> Choose:

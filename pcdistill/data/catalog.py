@@ -7,7 +7,7 @@ the current folder. Each has a card in the repository's `datasets/`.
 import importlib
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -19,37 +19,17 @@ from pcdistill.core.errors import InputError
 from pcdistill.core.registry import nearest
 from pcdistill.data import project
 from pcdistill.data.hub import fetched, is_remote
-from pcdistill.data.layouts import arrays_hdf5, modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, tree
+from pcdistill.data.layouts import arrays_hdf5, modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, shapenetpart, tree
 from pcdistill.data.layouts.layout import Layout
 from pcdistill.data.prepare import AS_STORED, SPLITS, Counted, MissingSplit, Wanted, check_number, check_split
 from pcdistill.data.project import H5Clouds
+from pcdistill.data.sets import CATALOG as CATALOG
+from pcdistill.data.sets import Entry
 from pcdistill.data.stream import StreamedClouds
 
 ENVIRONMENT = "PCDISTILL_DATA"
+SHAPES = ("shapes", "shapes_parts")  # made in memory
 SHAPES_POINTS = 1024  # of each procedural cloud when no number is asked for
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A catalog set: its facts, and the relative places it may lie in, best first.
-
-    Attributes:
-        classes, train, test: official numbers of classes and of clouds per split.
-        licence: what the owners allow, in one line.
-        url: where to get it.
-        card: its description, a file of `datasets/`.
-        places: path below the data folder -> the layout to expect there.
-        cites: keys in `references.bib` of the papers that it comes from; empty for what is our own.
-    """
-
-    classes: int
-    train: int
-    test: int
-    licence: str
-    url: str
-    card: str
-    places: tuple[tuple[str, Layout], ...]
-    cites: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,123 +44,6 @@ class CatalogRow:
     found: str | None
 
 
-RESEARCH = "academic research only; the CAD models belong to their authors"
-PRINCETON = "https://modelnet.cs.princeton.edu"
-SCAN_LICENCE = "research and education only, by a form of terms of use"
-SCAN_URL = "https://hkust-vgd.github.io/scanobjectnn/"
-SHAPENET_URL = "https://github.com/Julie-tang00/Point-BERT/blob/master/DATASET.md"
-SCAN_COUNTS = {"OBJ_ONLY": (2309, 581), "OBJ_BG": (2309, 581)}
-
-
-def _scan(variant: str) -> Entry:
-    train, test = SCAN_COUNTS.get(variant, (11416, 2882))
-    places = tuple((place, scanobjectnn.LAYOUT) for place in scanobjectnn.places(variant))
-    return Entry(15, train, test, SCAN_LICENCE, SCAN_URL, "scanobjectnn.md", places, ("uy2019scanobjectnn",))
-
-
-CATALOG: Mapping[str, Entry] = {
-    "modelnet10": Entry(
-        10,
-        3991,
-        908,
-        RESEARCH,
-        PRINCETON,
-        "modelnet10.md",
-        (
-            ("modelnet10_2048.h5", project.LAYOUT),
-            ("modelnet40_normal_resampled", modelnet_text.MODELNET10),
-            ("ModelNet10", tree.MODELNET),
-        ),
-        ("wu2015modelnet",),
-    ),
-    "modelnet40": Entry(
-        40,
-        9843,
-        2468,
-        RESEARCH,
-        PRINCETON,
-        "modelnet40.md",
-        (
-            ("modelnet40_1024.h5", project.LAYOUT),
-            ("modelnet40_ply_hdf5_2048", modelnet_hdf5.LAYOUT),
-            ("modelnet40_normal_resampled", modelnet_text.LAYOUT),
-            ("ModelNet40", tree.MODELNET),
-        ),
-        ("wu2015modelnet",),
-    ),
-    "psb19": Entry(
-        19,
-        266,
-        114,
-        "no licence stated for the meshes; research use",
-        "https://segeval.cs.princeton.edu",
-        "psb19.md",
-        (("psb19_2048.h5", project.LAYOUT),),
-        ("chen2009segmentation", "giorgi2007shrec"),
-    ),
-    "sydney14": Entry(
-        14,
-        433,
-        155,
-        "no licence stated; research use",
-        "https://www.acfr.usyd.edu.au/papers/SydneyUrbanObjectsDataset.shtml",
-        "sydney14.md",
-        (("sydney14_1024.h5", project.LAYOUT),),
-        ("dedeuge2013sydney",),
-    ),
-    "dales5": Entry(
-        5,
-        349,
-        150,
-        "no licence stated; research use",
-        "https://github.com/wvanteeffelen/Machine-Learning-ASS2",
-        "dales5.md",
-        (("dales5_1024.h5", project.LAYOUT),),
-        ("varney2020dales",),
-    ),
-    "grasp5": Entry(
-        5,
-        350,
-        151,
-        "no licence stated; the authors ask to cite them; research use",
-        "https://github.com/yikun-li/pc-3d-grasp-ds",
-        "grasp5.md",
-        (("grasp5_1024.h5", project.LAYOUT),),
-        ("li2020grasp",),
-    ),
-    "neurons_cortex2": Entry(
-        2,
-        768,
-        329,
-        "CC BY 4.0 (NeuroMorpho.Org)",
-        "https://neuromorpho.org",
-        "neurons_cortex2.md",
-        (("neurons_cortex2_2048.h5", project.LAYOUT),),
-        ("markram2015cortex", "tecuatl2024neuromorpho"),
-    ),
-    "neurons_medulla17": Entry(
-        17,
-        155,
-        68,
-        "CC BY 4.0 (NeuroMorpho.Org)",
-        "https://neuromorpho.org",
-        "neurons_medulla17.md",
-        (("neurons_medulla17_1024.h5", project.LAYOUT),),
-        ("takemura2013motion", "tecuatl2024neuromorpho"),
-    ),
-    **{f"scanobjectnn:{variant}": _scan(variant) for variant in scanobjectnn.VARIANTS},
-    "shapenet": Entry(
-        55,
-        41952,
-        10518,
-        "non-commercial research and education, by ShapeNet's terms of use",
-        SHAPENET_URL,
-        "shapenet.md",
-        (("ShapeNet55-34", shapenet.LAYOUT), ("ShapeNet55", shapenet.LAYOUT), ("shapenet", shapenet.LAYOUT)),
-        ("chang2015shapenet", "yu2022pointbert"),
-    ),
-    "shapes": Entry(10, 1000, 400, "CC0-1.0; made by the project's code", "built in", "shapes.md", (), ()),
-}
 LAYOUTS = (
     scanobjectnn.LAYOUT,
     arrays_hdf5.LAYOUT,
@@ -189,6 +52,8 @@ LAYOUTS = (
     modelnet_text.LAYOUT,
     modelnet_text.MODELNET10,
     shapenet.LAYOUT,
+    shapenetpart.TEXT,
+    shapenetpart.HDF5,
     tree.LAYOUT,
 )
 
@@ -247,8 +112,8 @@ def load_counted(
     if wanted.least_points < 1:
         raise InputError("least_points", str(wanted.least_points), "at least 1")
     check_number(wanted.points)
-    if str(name) == "shapes":
-        return Counted(_shapes(split, wanted.points, wanted.seed))
+    if str(name) in SHAPES:
+        return Counted(_shapes(str(name), split, wanted.points, wanted.seed))
     if is_remote(str(name)):
         fetch = fetched(str(name), split, wanted)
         if isinstance(fetch, Path):
@@ -257,9 +122,10 @@ def load_counted(
         return Counted(fetch)
     path, layout, entry = locate(str(name), root)
     found = layout.counted(path, split, wanted) if layout.counted else Counted(layout.read(path, split, wanted))
-    clouds = found.clouds
+    clouds = found.clouds if entry is None or entry.parts else found.clouds.without_parts()
     _check_classes(clouds, path, split, entry)
-    return Counted(replace(clouds, provenance=_named(clouds.provenance, name, entry)), found.numbers)
+    facts = {**_named(clouds.provenance, name, entry), **(_parts_missed(clouds) if split == "train" else {})}
+    return Counted(replace(clouds, provenance=facts), found.numbers)
 
 
 def open_streamed(
@@ -281,8 +147,8 @@ def open_streamed(
     """
     check_split(split)
     wanted = "a project HDF5 file (pcdistill data convert writes one)"
-    if str(name) == "shapes":
-        raise InputError("stream", "'shapes', which is made in memory", wanted)
+    if str(name) in SHAPES:
+        raise InputError("stream", f"'{name}', which is made in memory", wanted)
     if is_remote(str(name)):
         raise InputError("stream", f"'{name}', which another library reads", wanted)
     path, layout, entry = locate(str(name), root)
@@ -292,6 +158,12 @@ def open_streamed(
     stream = StreamedClouds(path, split, wanted=how)
     try:
         _check_classes(stream, path, split, entry)
+        if entry is not None and not entry.parts:
+            stream.leave_parts()
+        if stream.part_names is not None:
+            raise InputError(
+                "stream", f"'{path}', whose points have parts", "a set without, or one that fits into memory"
+            )
     except InputError:
         stream.close()
         raise
@@ -304,7 +176,7 @@ def catalog(root: str | os.PathLike[str] | None = None) -> list[CatalogRow]:
     rows = []
     for name, entry in CATALOG.items():
         place = _find(entry, data_root(root))
-        found = "built in" if name == "shapes" else (str(place[0]) if place else None)
+        found = "built in" if name in SHAPES else (str(place[0]) if place else None)
         rows.append(CatalogRow(name, entry.classes, entry.train, entry.test, entry.licence, found))
     return rows
 
@@ -434,10 +306,20 @@ def _named(facts: Provenance, name: str | os.PathLike[str], entry: Entry | None)
     return facts if entry is None else {**facts, "name": str(name), "licence": entry.licence}
 
 
-def _shapes(split: str, points: int | None, seed: int) -> PointClouds:
+def _parts_missed(clouds: PointClouds) -> dict[str, str]:
+    """For the provenance: the parts that no point of a training set has, if there are some."""
+    if clouds.parts is None or clouds.part_names is None:
+        return {}
+    counts = torch.bincount(clouds.parts.flatten(), minlength=len(clouds.part_names)).tolist()
+    missed = [name for name, count in zip(clouds.part_names.names, counts, strict=True) if not count]
+    return {"without_points": ", ".join(missed)} if missed else {}
+
+
+def _shapes(name: str, split: str, points: int | None, seed: int) -> PointClouds:
     shapes = importlib.import_module("pcdistill.data.procedural.shapes")
     count = shapes.TRAIN_PER_CLASS if split == "train" else shapes.TEST_PER_CLASS
-    made: PointClouds = shapes.generate(split, count, SHAPES_POINTS if points is None else points, seed)
+    size = SHAPES_POINTS if points is None else points
+    made: PointClouds = shapes.generate(split, count, size, seed, parts=name == SHAPES[1])
     return made
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
-from pcdistill.data.catalog import load_counted, locate
+from pcdistill.data.catalog import SHAPES, load_counted, locate
 from pcdistill.data.gathering import remarks, skipped
 from pcdistill.data.layouts import tree
 from pcdistill.data.layouts.folders import Survey, survey
@@ -96,7 +96,7 @@ def check(name: str, wanted: Wanted = AS_STORED, root: str | os.PathLike[str] | 
     """
     findings = Findings()
     met = _Met(findings, wanted)
-    path = None if name == "shapes" else locate(name, root)
+    path = None if name in SHAPES else locate(name, root)
     try:
         seen = survey(path[0]) if path is not None and path[1] in (tree.LAYOUT, tree.MODELNET) else None
     except InputError as problem:

@@ -1,6 +1,6 @@
 """Objects in many files as one array: clouds of unequal numbers of points are brought to one number."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from pcdistill.clouds import CloudSource
 from pcdistill.core.errors import InputError
-from pcdistill.data.objects import MESH_POINTS, Mesh, of_points, original, whole_or_sampled
+from pcdistill.data.objects import MESH_POINTS, Mesh, chosen_points, of_points, original, whole_or_sampled
 from pcdistill.data.prepare import Bad, Wanted, check_number, tracked
 
 SAMPLED = "surface sample or seeded subset"  # `points_kept` of sets that can be had at any number of points
 Clouds = NDArray[np.float32]
+Labels = Callable[[Path, int], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +26,14 @@ class Gathered:
         numbers: `(N,)` int32, points that clouds had in their files; of meshes P.
         kept: of the files, `(N,)` places of those that could be read.
         skipped: for the provenance, what is said of the others.
+        labels: `(N, P)` of points, where they were asked for.
     """
 
     points: Clouds
     numbers: NDArray[np.int32]
     kept: NDArray[np.int64]
     skipped: dict[str, str | int]
+    labels: NDArray[np.int64] | None = None
 
     def facts(self) -> dict[str, str | int]:
         """For the provenance: what was left out, and `unequal`."""
@@ -48,11 +51,14 @@ def unequal(numbers: NDArray[np.int32], points: int) -> dict[str, str | int]:
     return facts
 
 
-def read_objects(files: Sequence[Path], root: Path, wanted: Wanted, description: str) -> Gathered:
+def read_objects(
+    files: Sequence[Path], root: Path, wanted: Wanted, description: str, labels: Labels | None = None
+) -> Gathered:
     """The object of every file, random numbers seeded by the names relative to `root`.
 
     All get the points that are wanted: a sample of a mesh, a random subset of a larger cloud, repeats of a smaller one
-    (see `of_points`). If none are wanted, or fewer will do, clouds that are all alike keep theirs.
+    (see `of_points`). If none are wanted, or fewer will do, clouds that are all alike keep theirs. `labels` gives those
+    of the points of a file, of which there are so many; they go with their points.
 
     Raises:
         InputError: as `objects.read_object`, and for clouds of fewer points than they have to have; for all of them at
@@ -64,11 +70,15 @@ def read_objects(files: Sequence[Path], root: Path, wanted: Wanted, description:
     drawn = list[Clouds]()
     # All points of all clouds, for as long as these are alike; one that is not frees them.
     whole: list[Clouds] | None = [] if wanted.points is None or wanted.at_most else None
-    numbers, kept = list[int](), list[int]()
+    numbers, kept, named = list[int](), list[int](), list[tuple[str, NDArray[np.int64]]]()
     for place, file in enumerate(tracked(files, description)):
         name = file.relative_to(root).as_posix()
         try:
             found = original(file, wanted.least_points)
+            if labels is not None:
+                if isinstance(found, Mesh):
+                    raise InputError(file, "a mesh, in a set whose points have parts", "points with labels")
+                own = labels(file, len(found))
             cloud = of_points(found, file, wanted.seed, name, count)
             if whole is not None and _alike(found, whole, wanted):
                 whole.append(whole_or_sampled(found, file, wanted.seed, name, wanted.points))
@@ -77,12 +87,18 @@ def read_objects(files: Sequence[Path], root: Path, wanted: Wanted, description:
         except InputError as problem:
             bad.note(problem)
             continue
+        if labels is not None:
+            named.append((name, own))
         drawn.append(cloud)
         numbers.append(count if isinstance(found, Mesh) else len(found))
         kept.append(place)
     skipped = bad.facts(root, len(files))
     stacked = np.stack(drawn if whole is None else whole)
-    return Gathered(stacked, np.array(numbers, dtype=np.int32), np.array(kept, dtype=np.int64), skipped)
+    parts = None
+    if labels is not None:
+        size = stacked.shape[1] if whole is None else 0  # of whole clouds all points, in their order
+        parts = np.stack([own[chosen_points(len(own), wanted.seed, name, size or len(own))] for name, own in named])
+    return Gathered(stacked, np.array(numbers, dtype=np.int32), np.array(kept, dtype=np.int64), skipped, parts)
 
 
 def _alike(found: "Mesh | NDArray[np.float64]", before: list[Clouds], wanted: Wanted) -> bool:
@@ -111,6 +127,7 @@ def remarks(*sets: CloudSource) -> list[str]:
         ("left_out", "files left out, as they are no objects: {}"),
         ("passed_over", "passed over, as no classes: {}"),
         ("remarks", "{}"),
+        ("without_points", "parts without a training point: {}"),
     ):
         lines += [text.format(said) for said in dict.fromkeys(one.provenance.get(fact) for one in sets) if said]
     return lines

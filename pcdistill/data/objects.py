@@ -10,7 +10,8 @@ from pcdistill.data.formats import READERS, Mesh, Points, check_faces, parse
 from pcdistill.data.prepare import generator_for, too_few, unit_sphere
 
 __all__ = [
-    "READERS", "Mesh", "Points", "of_points", "original", "parse", "read_object", "sample_surface", "whole_or_sampled",
+    "READERS", "Mesh", "Points", "chosen_points", "of_points", "original", "parse", "read_object", "sample_surface",
+    "whole_or_sampled",
 ]  # fmt: skip
 
 MESH_POINTS = 1024  # points sampled from a mesh when no number is asked for
@@ -68,13 +69,17 @@ def of_points(found: Mesh | Points, path: Path, seed: int, name: str, points: in
 
     A cloud of fewer points is there whole, in random order, as often as needed: the first ones are all different.
     """
-    rng = generator_for(name, seed)
     if isinstance(found, Mesh):
-        kept = sample_surface(found, points, rng, path)
+        kept = sample_surface(found, points, generator_for(name, seed), path)
     else:
-        kept = found if points == len(found) else found[np.resize(rng.permutation(len(found)), points)]
+        kept = found[chosen_points(len(found), seed, name, points)]
     normalised: NDArray[np.float32] = unit_sphere(kept[None], path)[0]
     return normalised
+
+
+def chosen_points(size: int, seed: int, name: str, points: int) -> NDArray[np.int64]:
+    """Places of the points of a cloud that `of_points` takes."""
+    return np.arange(size) if points == size else np.resize(generator_for(name, seed).permutation(size), points)
 
 
 def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator, place: object) -> Points:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcdistill.clouds import PointClouds, Provenance
+from pcdistill.clouds import PartNames, PointClouds, Provenance
 from pcdistill.clouds.frame import CHUNK as CHUNK
 from pcdistill.clouds.frame import NORMALISED as NORMALISED
 from pcdistill.clouds.frame import Floats as Floats
@@ -122,6 +122,8 @@ def assemble(
     up_axis: str,
     provenance: Provenance,
     wanted: Wanted = AS_STORED,
+    parts: NDArray[np.integer] | None = None,
+    part_names: PartNames | None = None,
 ) -> PointClouds:
     """Raw clouds `(N, P, 3)` of any float type as `PointClouds` in the common frame.
 
@@ -137,7 +139,10 @@ def assemble(
     facts = {**provenance, **frame(up_axis), **bad.facts(place, len(raw))}
     whole = points if sound.all() else points[sound]
     kept = torch.from_numpy(labels.astype(np.int64)[sound])
-    return PointClouds(torch.from_numpy(whole), kept, tuple(class_names), facts)
+    return PointClouds(
+        torch.from_numpy(whole), kept, tuple(class_names), facts,
+        parts=None if parts is None else torch.from_numpy(parts.astype(np.int64)[sound]), part_names=part_names,
+    )  # fmt: skip
 
 
 def sifted(

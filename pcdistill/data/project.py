@@ -3,6 +3,9 @@
 `points` `(N, P, 3)` float16 or float32, `labels` `(N,)` integers, `ids` `(N,)` bytes (not read);
 of sets of unequal numbers `true_points` `(N,)`, the points that each cloud had before it was cut or filled up;
 attributes `class_names` (needed), `source`, `licence`, `split`, `up_axis` ("z", "y" or free text).
+Sets whose points are parts have `parts` `(N, P)` integers in both groups and the attribute `part_names`; which class
+has which say `class_parts` `(classes, parts)`, not 0 where it has it, or `part_class` `(parts,)`, the class of each;
+with neither all classes have all.
 The order of the points carries no meaning, so the first k of them are a sample as good as any.
 """
 
@@ -19,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcdistill.clouds import PointClouds, Provenance
+from pcdistill.clouds import PartNames, PointClouds, Provenance
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
 from pcdistill.core.hdf5 import member
@@ -78,7 +81,9 @@ class H5Clouds:
             labels = dataset(clouds, "labels", path, "iu")[()]
             attributes = {name: _plain(value) for name, value in self._file.attrs.items()}
             numbers = _true_points(clouds, len(labels), f"{path} {split}")
-        check_set(self._points.shape, labels, self.class_names, f"{path} {split}")
+            check_set(self._points.shape, labels, self.class_names, f"{path} {split}")
+            self.part_names = _part_names(self._file, path, len(self.class_names))
+            self._parts = None if self.part_names is None else self._checked_parts(clouds)
         self.points_per_cloud = enough(self._points.shape[1], wanted, f"{path} {split}/points")
         self._wanted = wanted
         self._up_axis = wanted.up_axis or str(attributes.get("up_axis", "unspecified"))
@@ -147,7 +152,23 @@ class H5Clouds:
         for chunk in self.chunks():
             digest.update(chunk.data)
         digest.update(self.labels.numpy().data)
+        if (parts := self.parts) is not None:
+            digest.update(repr(self.part_names).encode())
+            digest.update(parts.numpy().data)
         return digest.hexdigest()
+
+    def leave_parts(self) -> None:
+        """Be a set of objects alone."""
+        self._parts = self.part_names = None
+
+    @property
+    def parts(self) -> Tensor | None:
+        """`(N, P)` int64: the part of every point, read when it is asked for; None of a set without."""
+        if self._parts is None:
+            return None
+        with reading(self._path):
+            stored = self._parts[:, : self.points_per_cloud]
+        return torch.from_numpy((stored if self._places is None else stored[self._places]).astype(np.int64))
 
     def load(self) -> PointClouds:
         """The whole split in memory."""
@@ -156,7 +177,17 @@ class H5Clouds:
             rows = np.arange(low, min(low + CHUNK, len(self)))
             points[rows] = self._sifted(rows if self._places is None else self._places[rows], bad)[0]
         bad.facts(self._place, len(self))
-        return PointClouds(torch.from_numpy(points), self.labels, self.class_names, self.provenance)
+        return PointClouds(
+            torch.from_numpy(points), self.labels, self.class_names, self.provenance,
+            parts=self.parts, part_names=self.part_names,
+        )  # fmt: skip
+
+    def _checked_parts(self, clouds: h5py.Group) -> h5py.Dataset:
+        stored, wanted = dataset(clouds, "parts", self._path, "iu"), self._points.shape[:2]
+        if stored.shape != wanted:
+            place = f"{self._path} {self._split}/parts"
+            raise InputError(place, f"shape {stored.shape}", f"{wanted}, one for each point")
+        return stored
 
     def _read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The clouds at ascending places among those that are not left out."""
@@ -202,7 +233,14 @@ def load_exact(path: Path, name: str) -> PointClouds:
     with open_hdf5(path) as file, reading(path):
         points = dataset(group(file, name, path), "points", path, "f")[()]
         labels = dataset(group(file, name, path), "labels", path, "iu")[()]
-        return PointClouds(torch.from_numpy(points), torch.from_numpy(labels), class_names_of(file, path))
+        names = class_names_of(file, path)
+        part_names = _part_names(file, path, len(names))
+        parts = (
+            None if part_names is None else torch.from_numpy(dataset(group(file, name, path), "parts", path, "iu")[()])
+        )
+        return PointClouds(
+            torch.from_numpy(points), torch.from_numpy(labels), names, parts=parts, part_names=part_names
+        )
 
 
 def recognises(path: Path) -> bool:
@@ -238,6 +276,8 @@ def write_hdf5(
         raise InputError("dtype", f"'{dtype}'", "float16 or float32")
     if test is not None and train.class_names != test.class_names:
         raise InputError(path, "train and test have different classes", "the same ones in the same order")
+    if test is not None and train.part_names != test.part_names:
+        raise InputError(path, "train and test have different parts", "the same ones, of the same classes")
     if test is not None and train.points_per_cloud != test.points_per_cloud:
         found = f"{train.points_per_cloud} points per cloud in train, {test.points_per_cloud} in test"
         raise InputError(path, found, "the same number")
@@ -280,6 +320,11 @@ def write_splits(
             for low in range(0, len(clouds), CHUNK):
                 points[low : low + CHUNK] = clouds.points[low : low + CHUNK].detach().cpu().numpy()
             group["labels"] = clouds.labels.cpu().numpy()
+            if clouds.parts is not None and clouds.part_names is not None:
+                stored = clouds.parts.cpu().numpy().astype(np.min_scalar_type(len(clouds.part_names) - 1))
+                group["parts"] = stored  # plain: what shrinks to nearly nothing is not read without trust
+                file.attrs["part_names"] = list(clouds.part_names.names)
+                file.attrs["class_parts"] = clouds.part_names.table().numpy().astype(np.uint8)
             if split in true_points:
                 group["true_points"] = true_points[split]
             group["ids"] = np.array([f"{split}_{number:06d}" for number in range(len(clouds))], dtype="S")
@@ -299,6 +344,32 @@ def class_names_of(file: h5py.File, path: Path) -> tuple[str, ...]:
     if stored is None or np.ndim(stored) != 1:
         raise InputError(f"{path} class_names", "no such attribute" if stored is None else "not a list", "class names")
     return tuple(str(_plain(name)) for name in stored)
+
+
+def _part_names(file: h5py.File, path: Path, classes: int) -> PartNames | None:
+    """The attribute `part_names`, and which class has which; None where there is none.
+
+    Raises:
+        InputError: names or classes that do not fit.
+    """
+    stored = file.attrs.get("part_names")
+    if stored is None:
+        return None
+    if np.ndim(stored) != 1:
+        raise InputError(f"{path} part_names", "not a list", "names of parts")
+    names = tuple(str(_plain(name)) for name in stored)
+    table, single = file.attrs.get("class_parts"), file.attrs.get("part_class")
+    if table is None and single is None:
+        return PartNames.shared(names, classes)
+    if table is None:
+        table = np.arange(classes)[:, None] == np.asarray(single)
+    if np.shape(table) != (classes, len(names)):
+        place = f"{path} {'part_class' if single is not None else 'class_parts'}"
+        raise InputError(place, f"shape {np.shape(table)}", f"of {classes} classes and {len(names)} parts")
+    try:
+        return PartNames(names, tuple(tuple(np.flatnonzero(row).tolist()) for row in np.asarray(table)))
+    except InputError as error:
+        raise InputError(path, str(error)) from None
 
 
 def _plain(value: Any) -> Any:

@@ -11,9 +11,10 @@ from pcdistill.clouds import PointClouds
 from pcdistill.core.devices import resolved
 from pcdistill.core.errors import InputError
 from pcdistill.evaluation.conditions import CLEAN, NO_SETS, Condition, Part, parts_of, seen_under, shown
+from pcdistill.evaluation.part_scores import check_parts
 from pcdistill.evaluation.scores import Scores, score, test_digest
 from pcdistill.evaluation.sweep import Choice, chosen, later, protocols_of
-from pcdistill.models import Network, Output, build
+from pcdistill.models import Network, Output
 from pcdistill.training import loop
 from pcdistill.training.loop import OnProgress, OnStep, train_networks
 from pcdistill.training.recipe import EvaluationProtocol
@@ -30,7 +31,7 @@ class Evaluation:
     runs: tuple[Scores, ...]
     train_seconds: float  # all runs together, tests and the choice of a recipe included
     choice: Choice | None = None  # of protocols with a grid
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()  # of the confusions; of a set with parts the names of these
     test_set: str = ""  # `test_digest` of the clouds that it was tested on
 
     @property
@@ -103,10 +104,12 @@ def train(
     if protocol.grid is not None:
         reason = f"{protocol.name}, which chooses among recipes"
         raise InputError("protocol", reason, "one with a recipe of its own, as tuned")
-    fresh = build(protocol.network, clouds.num_classes, seed).to(device)
+    fresh = loop.fresh_network(protocol.network, clouds, seed).to(device)
     loop.train(fresh, clouds, protocol.recipe, seed, on_step, supervision)
     dataset = made.metadata.dataset if isinstance(made, Artefact) else str(clouds.provenance.get("name", "unnamed"))
-    return Trained(fresh, clouds.class_names, protocol, dataset, clouds.points_per_cloud, seed)
+    return Trained(
+        fresh, clouds.class_names, protocol, dataset, clouds.points_per_cloud, seed, part_names=clouds.part_names
+    )
 
 
 def _to_train_on(
@@ -126,14 +129,14 @@ def _to_train_on(
         protocol = protocol_called(protocol)
     if network is not None:
         protocol = protocol.using(network)
-    if isinstance(made, PointClouds):
-        return made, protocol, supervision
-    if supervision is not None:
-        return made.training_clouds, protocol, supervision
+    clouds = made if isinstance(made, PointClouds) else made.training_clouds
+    protocol = protocol.suiting(parts=clouds.parts is not None)
+    if isinstance(made, PointClouds) or supervision is not None:
+        return clouds, protocol, supervision
     kept = made.supervision
     if kept is not None:
         kept.teacher.to(device)
-    return made.training_clouds, made.with_label_temperature(protocol), kept
+    return clouds, made.with_label_temperature(protocol), kept
 
 
 def evaluate_conditions(
@@ -189,6 +192,7 @@ def score_conditions(
         InputError: as `parts_of`, before anything is scored.
     """
     names = trained.class_names
+    check_parts(test, trained.part_names)
     tests = [(condition, *seen_under(condition, names, test, trained.protocol, others)) for condition in conditions]
 
     def asked(kept: Sequence[int]) -> Network:
@@ -242,4 +246,5 @@ def _scored(
     seen = shown(test, condition, protocol, trained_points)
     runs = tuple(score(network, seen) for network in trained)
     spent = seconds + time.perf_counter() - start
-    return Evaluation(tuple(seeds), runs, spent, choice, seen.class_names, test_digest(test, protocol))
+    names = seen.class_names if seen.part_names is None else seen.part_names.names
+    return Evaluation(tuple(seeds), runs, spent, choice, names, test_digest(test, protocol))

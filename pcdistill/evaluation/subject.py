@@ -204,6 +204,7 @@ def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
         temperature, dataset = None, spec.source
         protocol = _protocol(spec, protocol_called(spec.protocol or "tuned"), None)
         made = clouds = read(spec, spec.source, points=points or protocol.test_points, at_most=points is None)
+        protocol = protocol.suiting(parts=clouds.parts is not None)
         fingerprint = clouds.fingerprint()
         remember(fingerprint, spec.source)
     else:
@@ -212,8 +213,8 @@ def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
         temperature, dataset = artefact.label_temperature, artefact.metadata.dataset
         stored = stored_protocol(artefact, spec.source)
         named = stored if spec.protocol in (None, stored.name) else protocol_called(str(spec.protocol))
-        protocol = _protocol(spec, named, temperature)
         made, clouds, fingerprint = artefact, artefact.training_clouds, artefact.metadata.source_fingerprint
+        protocol = _protocol(spec, named, temperature).suiting(parts=clouds.parts is not None)
     supervision = None
     if isinstance(spec, SupervisionSpec):
         kept = None if artefact is None else _kept(artefact, protocol, spec.device)
@@ -364,6 +365,8 @@ def _supervision(
         device: where the teacher is asked.
     """
     soft = clouds.labels.ndim == 2
+    if spec.teacher and clouds.parts is not None:
+        raise InputError("teacher", "of a set whose points have parts", "none: it is labelled point by point")
     if not spec.teacher:
         if spec.loss() and not soft and kept is None:
             raise InputError(

@@ -14,6 +14,7 @@ from pcdistill.training.trained import Trained
 FORMAT = "pcdistill model 1"
 KEY = "pcdistill"  # of the card among an ONNX file's metadata
 LONGEST = 2**20  # characters of a card that is read; files are not trusted
+CLASS_INPUT = "; classes (batch, classes) float32: 1 at the class of the cloud, 0 elsewhere, or zeros where unknown"
 INPUT = "points (batch, points, 3) float32: every cloud's mean at the origin, largest norm 1, z up"
 
 
@@ -30,12 +31,13 @@ class Card(Options):
         tuned: whether it was fine-tuned under the rounding that int8 brings.
         parity: largest difference of logits between the float32 file and the network it was made from.
         difference: mean absolute difference of logits that rounding to int8 brings on the calibration clouds.
+        part_names: of a network that labels points (`PartNames.facts`), in the order of its logits.
         licence: a note.
         versions: of what made the file.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
-    later: ClassVar[tuple[str, ...]] = ("source_fingerprint",)
+    later: ClassVar[tuple[str, ...]] = ("source_fingerprint", "part_names")
 
     format: str = FORMAT
     class_names: tuple[str, ...] = Field(min_length=1)
@@ -52,6 +54,7 @@ class Card(Options):
     tuned: bool = False
     parity: float | None = None
     difference: float | None = None
+    part_names: JsonValue = None
     licence: str = "none stated; that of the training data applies as well"
     versions: dict[str, str] = Field(default_factory=versions)
 
@@ -63,6 +66,8 @@ class Card(Options):
 
 def card_of(trained: Trained, **more: Any) -> Card:
     """The card of a trained network, with further fields."""
+    if trained.part_names is not None:
+        more = {"input": INPUT + CLASS_INPUT, "part_names": trained.part_names.facts(), **more}
     return Card(
         class_names=trained.class_names,
         protocol=trained.protocol,

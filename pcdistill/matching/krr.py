@@ -14,6 +14,7 @@ from pcdistill.matching.bank import BATCH
 from pcdistill.matching.base import BankObjective, BankOptions, objectives
 from pcdistill.matching.gathering import BankConfig, BankRequest, Member
 from pcdistill.matching.gradients import one_hot
+from pcdistill.matching.segments import PartMember
 from pcdistill.models import Network
 from pcdistill.training.augment import Augmentation
 
@@ -78,10 +79,14 @@ class KernelRidgeRegression(BankObjective):
     With `targets = all` the error is that on all real clouds: of their features it takes first and second moments
     only, which one pass gathers. Clouds that are frozen then stand in the regression as they are, not augmented, by
     sums that are computed once for each network: a step costs what its moving clouds cost.
+
+    Of points with parts, the regression is from synthetic points to real ones, on the features that a network labels
+    points by, and `Y` says which part of which class; every one of these counts the same on both sides.
     """
 
     name = "krr"
     learns_labels = True
+    sees_parts = True
     minibatch = "clouds"
     purpose = "objective"
     steps = 800
@@ -120,6 +125,20 @@ class KernelRidgeRegression(BankObjective):
         guesses = ridge_predictions(features, given, real_features, self.options.ridge)
         return (guesses - targets.repeat_interleave(real.shape[1], 0)).square().sum(1).mean()
 
+    def part_distance(self, member: PartMember, features: Tensor, unit: Tensor, generator: torch.Generator) -> Tensor:
+        """The error over the parts of classes that occur among the points given."""
+        units, place = unit.unique(return_inverse=True)
+        real = member.samples[units]
+        rows = real.flatten(0, 1)
+        spread, centre = torch.std_mean(rows, 0, correction=0)
+        targets = torch.eye(len(units)).to(features) - 1 / len(units)
+        weights = 1 / torch.bincount(place).to(features)[place]
+        guesses = weighted_ridge_predictions(
+            standardised(features, centre, spread), targets[place], weights, standardised(rows, centre, spread),
+            self.options.ridge,
+        )  # fmt: skip
+        return (guesses - targets.repeat_interleave(real.shape[1], 0)).square().sum(1).mean()
+
     def _distance_to_all(self, member: Member, points: Tensor, decoded: PointClouds) -> Tensor:
         centre, spread = _frame(member)
         given = Sums.of(standardised(member.network.pooled(points), centre, spread), _centred_labels(decoded))
@@ -144,6 +163,17 @@ class KernelRidgeRegression(BankObjective):
             features = standardised(pooled, *_frame(member))
             self._sums[member.network] = Sums.of(features, _centred_labels(self.held).to(features))
         return self._sums[member.network]
+
+
+def weighted_ridge_predictions(
+    features: Tensor, targets: Tensor, weights: Tensor, queries: Tensor, ridge: float
+) -> Tensor:
+    """As `ridge_predictions`, of many points `(n, F)` that count by `weights (n,)`; solved in F x F."""
+    weighted = features * weights[:, None]
+    kernel = features.T @ weighted
+    kernel = kernel + ridge * kernel.diagonal().mean() * torch.eye(len(kernel)).to(kernel)
+    solved: Tensor = torch.linalg.solve(kernel, weighted.T @ targets)
+    return queries @ solved
 
 
 def _frame(member: Member) -> tuple[Tensor, Tensor]:

@@ -160,11 +160,11 @@ class DGCNN(Network):
         self.head = classifier(2 * embedding, head, num_classes, slope=SLOPE)
 
     def point_features(self, points: Tensor) -> list[Tensor]:
-        features = self._edge_features(points)
+        features = edge_features(self.edges, points, self.neighbours)
         return [*features, self.embedding(torch.cat(features, 2))]
 
     def pooled(self, points: Tensor) -> Tensor:
-        hidden = torch.cat(self._edge_features(points), 2)
+        hidden = torch.cat(edge_features(self.edges, points, self.neighbours), 2)
         if not self.training:
             values = self.embedding(hidden)
             return torch.cat([values.amax(1), values.mean(1)], 1)
@@ -176,12 +176,14 @@ class DGCNN(Network):
             norm.update(mean, variance, hidden.shape[0] * hidden.shape[1])
         return torch.cat([largest, average], 1)
 
-    def _edge_features(self, points: Tensor) -> list[Tensor]:
-        features = []
-        for layer in self.edges:
-            points = layer(points, nearest_indices(points, points, min(self.neighbours, points.shape[1])))
-            features.append(points)
-        return features
+
+def edge_features(edges: nn.ModuleList, points: Tensor, neighbours: int) -> list[Tensor]:
+    """Features `(B, N, F_l)` after each edge convolution, whose neighbours are found in the features before it."""
+    features = []
+    for layer in edges:
+        points = layer(points, nearest_indices(points, points, min(neighbours, points.shape[1])))
+        features.append(points)
+    return features
 
 
 @networks.register("dgcnn", cites=("wang2019dgcnn",))

@@ -18,7 +18,7 @@ from pcdistill.evaluation.ranking import recovery
 from pcdistill.results.confusion import Confusion, common_names
 from pcdistill.results.record import PRESET, WHOLE, Record, begins_with_record, read_records
 from pcdistill.results.statistics import Difference, difference, has_outcomes
-from pcdistill.results.table import Strong, Table, accuracy_cell, number, per_cent, runs_of, size_of, split_of
+from pcdistill.results.table import Cell, Strong, Table, accuracy_cell, number, per_cent, runs_of, size_of, split_of
 from pcdistill.training.recipe import Recipe
 
 # What has to be the same within a table. So do the test clouds, where records say which they were.
@@ -246,10 +246,18 @@ def table(own: Sequence[Row], against: str | None = None) -> Table:
     """
     header = ["arm", "storage", "clouds x points @ bits", "bytes per class", "accuracy", "over", "class mean", "ECE",
               "of whole set"]  # fmt: skip
+    lines = [_cells(row) for row in own]
+    if any(row.record.class_miou for row in own):  # of points that are labelled
+        header += ["instance mIoU", "class mIoU"]
+        lines = [[*line, *_mious(row.record)] for line, row in zip(lines, own, strict=True)]
     if against is None:
-        return Table(header, [_cells(row) for row in own])
-    lines = [[*_cells(row), row.against and _interval(row.against)] for row in own]
+        return Table(header, lines)
+    lines = [[*line, row.against and _interval(row.against)] for line, row in zip(lines, own, strict=True)]
     return Table([*header, f"less {against} (95 %)"], lines)
+
+
+def _mious(record: Record) -> list[object]:
+    return [Cell.of(values) if values else None for values in (record.instance_miou, record.class_miou)]
 
 
 def _cells(row: Row) -> list[object]:

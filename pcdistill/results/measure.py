@@ -71,7 +71,8 @@ def as_run(made: Artefact | PointClouds, evaluation: Evaluation, seed: int, seco
         accuracy=evaluation.accuracies,
         class_accuracy=[run.class_accuracy for run in evaluation.runs],
         ece=[run.ece for run in evaluation.runs],
-        right=[run.right for run in evaluation.runs],
+        right=[run.right for run in evaluation.runs if run.right],
+        **mious(evaluation),
         confusion=torch.tensor([run.confusion for run in evaluation.runs]).sum(0).tolist(),
         distill_seconds=spent if seconds is None else seconds,
         prepare_seconds=facts.prepare_seconds if facts else 0.0,
@@ -84,9 +85,19 @@ def as_run(made: Artefact | PointClouds, evaluation: Evaluation, seed: int, seco
     )
 
 
+def mious(evaluation: Evaluation) -> dict[str, Any]:
+    """Intersections over unions of networks that label points; nothing of others."""
+    columns = {
+        name: [value for run in evaluation.runs if (value := getattr(run, name)) is not None]
+        for name in ("class_miou", "instance_miou")
+    }
+    return {name: values for name, values in columns.items() if values}
+
+
 def float32_bytes_per_class(clouds: PointClouds) -> float:
-    """Bytes of a whole set's coordinates as float32, over the number of classes."""
-    return clouds.points.numel() * 4 / clouds.num_classes
+    """Bytes of a whole set's coordinates as float32, and of a label a point, over the number of classes."""
+    labels = 0 if clouds.parts is None else clouds.parts.numel()
+    return (clouds.points.numel() * 4 + labels) / clouds.num_classes
 
 
 def summed_up(
@@ -110,6 +121,10 @@ def summed_up(
     accuracy = [value for run in runs for value in run.accuracy]
     mean, deviation = mean_std(accuracy)
     class_accuracy = [value for run in runs for value in run.class_accuracy]
+    for name in ("class_miou", "instance_miou"):
+        if values := [value for run in runs for value in getattr(run, name)]:
+            middle, spread = mean_std(values)
+            more |= {name: values, f"{name}_mean": middle, f"{name}_std": spread}
     more.setdefault("hardware", hardware())
     if protocol.grid is not None:
         more |= {"grid": protocol.grid.model_dump(mode="json"), "sweep": [run.sweep for run in runs]}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.storage.base import Arrays, storages, stored_labels
 from pcdistill.storage.coding import LEARNED, POINTS_PER_BYTE, canonical_order, decode_sets, encode_sets
@@ -42,7 +42,11 @@ class CodedPoints(StoredPoints):
 
     @classmethod
     def from_arrays(
-        cls, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int], class_names: tuple[str, ...]
+        cls,
+        arrays: Mapping[str, np.ndarray[Any, Any]],
+        layout: Mapping[str, int],
+        class_names: tuple[str, ...],
+        part_names: PartNames | None = None,
     ) -> Self:
         bits, points = checked_layout(layout)
         if type(layout.get("clouds")) is not int or layout["clouds"] < 1:
@@ -62,6 +66,7 @@ class CodedPoints(StoredPoints):
         codes = torch.from_numpy(decode_sets(stream, labels.numpy(), points, bits))
         storage = cls(decode(codes, bits), labels, bits, class_names)
         storage.restore_soft(arrays, layout)
+        storage.restore_parts(arrays, layout, part_names)
         return storage
 
     def arrays(self) -> Arrays:
@@ -95,7 +100,7 @@ class CodedPoints(StoredPoints):
             return decoded
         codes = encode(decoded.points, self.bits)
         order = torch.from_numpy(canonical_order(codes.cpu().numpy(), self.bits)).to(codes.device)
-        return decoded.with_points(decoded.points.gather(1, order[..., None].expand(-1, -1, 3)))
+        return decoded.at_points(order)
 
 
 def _between(grid: Tensor, points: Tensor) -> Tensor:

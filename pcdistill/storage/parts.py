@@ -166,6 +166,7 @@ class PartedStorage(SoftStorage):
     @classmethod
     def from_clouds(cls, initial: PointClouds, budget: Budget, **chosen: int) -> Self:
         """As in `Storage`; `chosen` are integers of `fields` that `rule` would set otherwise."""
+        cls.refuse_parts(initial)
         check_counts(initial, budget)
         if unknown := chosen.keys() - set(cls.fields):
             raise InputError(f"storage {cls.name}", min(unknown), f"one of {', '.join(cls.fields) or 'none'}")

@@ -137,6 +137,11 @@ def apply(points: Tensor, draw: Draw) -> Tensor:
     return points if draw.noise is None else points + draw.noise.to(points)
 
 
+def labels_kept(labels: Tensor, draw: Draw) -> Tensor:
+    """Labels `(B, N)` of the points that stand in each place after `apply`."""
+    return labels if draw.keep is None else labels.gather(1, draw.keep.to(labels.device))
+
+
 def _seen(points: Tensor, sides: Tensor) -> Tensor:
     """Clouds as they are seen from one side, those without a frame as they are."""
     rows = sides.any(2).any(1).nonzero()[:, 0].to(points.device)

@@ -12,9 +12,9 @@ from pcdistill.clouds import PointClouds
 from pcdistill.core.environment import memory
 from pcdistill.core.errors import InputError
 from pcdistill.geometry import normalise
-from pcdistill.models import Network, build, seeded
-from pcdistill.training.augment import apply
-from pcdistill.training.losses import label_losses
+from pcdistill.models import Network, Segmenter, build, seeded
+from pcdistill.training.augment import apply, labels_kept
+from pcdistill.training.losses import label_losses, part_losses
 from pcdistill.training.recipe import Recipe, _bounds
 from pcdistill.training.stack import Stack
 from pcdistill.training.supervision import Batch, Supervision
@@ -45,7 +45,7 @@ def train(
         The training loss of every step.
 
     Raises:
-        InputError: a single cloud (batch norm needs two), or a loss that is not finite.
+        InputError: a single cloud (batch norm needs two), a loss that is not finite, or a teacher of points with parts.
     """
     report = None if on_step is None else lambda step, losses: on_step(step, losses[0])
     return [losses[0] for losses in _fit([network], clouds, recipe, [seed], report, supervision)]
@@ -65,6 +65,11 @@ def _fit(
     device = next(networks[0].parameters()).device
     points = (normalise(clouds.points) if recipe.normalise else clouds.points).to(device)
     labels, classes = clouds.labels.to(device), clouds.hard_labels.to(device)
+    if clouds.parts is not None and supervision is not None:
+        raise InputError("teacher", "of a set whose points have parts", "none: it is labelled point by point")
+    if clouds.parts is not None and recipe.augmentation.partial:
+        raise InputError("augmentation", "partial views of points with parts", "partial = 0")
+    parts = None if clouds.parts is None else clouds.parts.to(device)
     total = recipe.total_steps(len(clouds))
     drawn = recipe.points if recipe.points is not None and recipe.points < points.shape[1] else None
     on_batch = None if supervision is None else supervision.begin(seeds)
@@ -80,17 +85,25 @@ def _fit(
         for step in range(total):
             index = torch.stack([next(indices) for indices in batches]).to(device)
             flat = index.flatten()
-            seen = points[flat] if drawn is None else _some(points[flat], drawn, generators)
+            seen, own = points[flat], None if parts is None else parts[flat]
+            if drawn is not None:
+                chosen = _some(seen, drawn, generators)
+                seen = seen.gather(1, chosen[..., None].expand(-1, -1, 3))
+                own = None if own is None else own.gather(1, chosen)
             draw = recipe.augmentation.draw(index.shape[1], seen.shape[1], *generators)
             batch = Batch(apply(seen, draw), labels[flat], classes[flat], step, total)
             if on_batch is not None:
                 batch = on_batch(batch, stack.networks)
             seen = batch.points.view(*index.shape, *batch.points.shape[1:])
-            each = label_losses(
-                stack.logits(seen, generators).flatten(0, 1), batch.labels, batch.classes,
-                smoothing=recipe.label_smoothing, soft=recipe.soft_loss, temperature=recipe.temperature,
-                hard=recipe.hard, labelled=batch.labelled,
-            )  # fmt: skip
+            if own is None:
+                each = label_losses(
+                    stack.logits(seen, generators).flatten(0, 1), batch.labels, batch.classes,
+                    smoothing=recipe.label_smoothing, soft=recipe.soft_loss, temperature=recipe.temperature,
+                    hard=recipe.hard, labelled=batch.labelled,
+                )  # fmt: skip
+            else:
+                logits = stack.logits(seen, generators, told(batch.classes, clouds.num_classes))[0]
+                each = part_losses(logits, labels_kept(own, draw), recipe.label_smoothing)
             losses = each.view(index.shape).mean(1)
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * _lr_factor(recipe.schedule, step, total)
@@ -137,7 +150,7 @@ def train_networks(
     Raises:
         InputError: as `train`.
     """
-    fresh = [build(name, clouds.num_classes, seed).to(device) for seed in seeds]
+    fresh = [fresh_network(name, clouds, seed).to(device) for seed in seeds]
     total = recipe.total_steps(len(clouds))
     follows = supervision is not None and supervision.follows
     at_once = 1 if follows else stack_size(fresh[0], clouds, recipe, len(seeds))
@@ -162,6 +175,25 @@ def train_networks(
             continue
         first += at_once
     return fresh
+
+
+def fresh_network(name: str, clouds: PointClouds, seed: int) -> Network:
+    """A network for a set, not trained: of one with parts, the `-seg` of `name` (`models.network_for`).
+
+    Raises:
+        InputError: as `models.build`.
+    """
+    return build(name, clouds.num_classes, seed, 0 if clouds.part_names is None else len(clouds.part_names))
+
+
+def told(classes: Tensor, count: int) -> Tensor:
+    """What a `Segmenter` in training is told of the classes `(B,)` of its clouds, `(B, C)`: of every fourth, nothing.
+
+    So it learns to do without.
+    """
+    known = torch.nn.functional.one_hot(classes, count).float()
+    known[3::4] = 0
+    return known
 
 
 def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, most: int) -> int:
@@ -191,18 +223,24 @@ def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, most: int)
 
 
 @torch.no_grad()
-def predict(network: Network, points: Tensor, batch: int = 64) -> Tensor:
-    """Logits `(N, C)` of `(N, P, 3)` clouds, in evaluation mode; where the clouds are, wherever the network is."""
+def predict(network: Network, points: Tensor, batch: int = 64, classes: Tensor | None = None) -> Tensor:
+    """Logits `(N, C)` of `(N, P, 3)` clouds, in evaluation mode; where the clouds are, wherever the network is.
+
+    Of a `Segmenter` `(N, P, L)`; `classes` `(N,)` are what it is told of the clouds.
+    """
     network.eval()
     device = next((value.device for value in network.parameters()), points.device)
-    return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
+    if classes is None or not isinstance(network, Segmenter):
+        return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
+    known = torch.nn.functional.one_hot(classes, network.num_classes).float()
+    pairs = zip(points.split(batch), known.split(batch), strict=True)
+    return torch.cat([network(part.to(device), own.to(device)).logits.to(points.device) for part, own in pairs])
 
 
 def _some(clouds: Tensor, count: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """`count` points of every cloud `(B, N, 3)`, others at every call; as many clouds from each generator."""
+    """Places `(B, count)` in clouds `(B, N, 3)`, others at every call; as many clouds from each generator."""
     keys = [torch.rand(len(clouds) // len(generators), clouds.shape[1], generator=one) for one in generators]
-    chosen = torch.cat(keys).topk(count, sorted=False).indices.to(clouds.device)
-    return clouds.gather(1, chosen[..., None].expand(-1, -1, 3))
+    return torch.cat(keys).topk(count, sorted=False).indices.to(clouds.device)
 
 
 def _batches(classes: Tensor, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:

@@ -7,7 +7,7 @@ from pydantic import Field
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Options
 from pcdistill.core.registry import nearest
-from pcdistill.models import networks
+from pcdistill.models import check_network, network_for
 from pcdistill.training.augment import Augmentation
 from pcdistill.training.losses import SoftLoss
 
@@ -171,8 +171,17 @@ class EvaluationProtocol(Options):
         Raises:
             InputError: unknown name.
         """
-        networks[network]
+        check_network(network)
         return self.model_copy(update={"network": network})
+
+    def suiting(self, parts: bool) -> "EvaluationProtocol":
+        """The protocol for a set with parts or without: networks that label points, or name objects.
+
+        Raises:
+            InputError: its network has no sibling that does.
+        """
+        network = network_for(self.network, parts)
+        return self if network == self.network else self.model_copy(update={"network": network})
 
     def changed(self, **changes: object) -> "EvaluationProtocol":
         """The protocol with fields of its recipe changed; both are then called `name*`. Itself if nothing changes."""

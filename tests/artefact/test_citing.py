@@ -35,7 +35,7 @@ PARTS: dict[tuple[str, str], tuple[str, ...] | None] = {
     **{("setting", setting.name): setting.cites for setting in SETTINGS},
 }
 OURS = {("selector", "random"), ("storage", "points"), ("storage", "symmetric"), ("data set", "shapes"),
-        ("protocol", "converged"), ("protocol", "tuned")}  # fmt: skip
+        ("data set", "shapes_parts"), ("protocol", "converged"), ("protocol", "tuned")}  # fmt: skip
 WANTED = {
     "inproceedings": {"title", "author", "booktitle", "year"},
     "article": {"title", "author", "journal", "volume", "pages", "year"},

@@ -10,7 +10,7 @@ import pytest
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import sha256_file
 from pcdistill.data import H5Clouds, catalog, info, load, open_streamed, project
-from pcdistill.data.catalog import CATALOG
+from pcdistill.data.catalog import CATALOG, SHAPES
 
 CARDS = Path(__file__).parents[2] / "datasets"
 TEN = ["bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet"]
@@ -70,7 +70,7 @@ def test_an_incomplete_copy_is_refused(tmp_path, off_tree):
         load("modelnet10", root=tmp_path, points=16)
 
 
-@pytest.mark.parametrize("name", [name for name in CATALOG if name != "shapes"])
+@pytest.mark.parametrize("name", [name for name in CATALOG if name not in SHAPES])
 def test_missing_sets_say_where_to_get_them(tmp_path, name):
     with pytest.raises(InputError) as caught:
         load(name, root=tmp_path)
@@ -137,7 +137,7 @@ def test_cards_state_the_facts_of_the_catalog(name):
     assert name.partition(":")[2].removesuffix("-bg") in text
     for fact in (entry.classes, entry.train, entry.test):
         assert re.search(rf"\b{fact}\b", text), fact
-    if name != "shapes":
+    if name not in SHAPES:
         assert entry.url in text
     for heading in ("Source", "Licence", "Classes", "Layouts", "Checksum"):
         assert f"## {heading}" in text
@@ -161,6 +161,7 @@ def test_official_counts_of_the_real_files(data_root, name):
         pytest.skip(f"{name} is not in {data_root}")
     entry = CATALOG[name]
     for split, count in (("train", entry.train), ("test", entry.test)):
-        stream = open_streamed(name, split, root=data_root)
+        stream = load(name, split, root=data_root) if entry.parts else open_streamed(name, split, root=data_root)
         assert len(stream.labels) == count
+        assert (getattr(stream, "part_names", None) is not None) == entry.parts
         assert len(stream.class_names) == entry.classes

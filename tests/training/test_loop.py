@@ -263,7 +263,8 @@ def test_points_of_a_step_are_some_of_a_cloud_and_others_at_every_step() -> None
     clouds = torch.randn(6, 40, 3)
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
     found = [training._some(clouds, 15, generators) for _ in range(2)]
-    for seen in found:
+    for index in found:
+        seen = clouds.gather(1, index[..., None].expand(-1, -1, 3))
         assert seen.shape == (6, 15, 3)
         assert ((seen[:, :, None] == clouds[:, None]).all(3).sum(2) == 1).all()  # points of their own cloud
         assert ((seen[:, :, None] == seen[:, None]).all(3).sum(2) == 1).all()  # none of them twice

@@ -25,7 +25,7 @@ WORDS = {
 SYSTEM = {"$recycle.bin", "recycler", "#recycle", "@eadir", "lost+found", "system volume information", "#snapshot"}
 LITTER = {"thumbs.db", "desktop.ini", "icon\r"}
 # Texts that are no clouds, by what their name begins with.
-PROSE = ("readme", "license", "licence", "copying", "notes", "changelog")
+PROSE = ("readme", "license", "licence", "copying", "notes", "changelog", "part_names")
 DEPTH = 4  # folders below a class folder that files are looked for in
 NUMBERED = re.compile(r"(?P<name>.*?[^\W\d_].*?)[\s_.\-(]*\d+\)?$")  # ball_001, night_stand-7, Stuhl 3, chair12
 
