@@ -92,7 +92,7 @@ def test_small_test_sets_are_tested_at_what_they_have(tmp_path, capsys):
 
 
 def test_info_says_the_range(unequal, capsys):
-    assert run("data", "info", unequal, "--points", 32) == 0
+    assert run("data", "info", unequal, "--points", 32, "--json") == 0
     facts = json.loads(capsys.readouterr().out)["splits"]["train"]
     assert (facts["points"], facts["provenance"]["least_points"], facts["provenance"]["most_points"]) == (32, 10, 2000)
 
@@ -172,7 +172,7 @@ def test_train_alone(unequal, capsys):
     assert selected("c.h5", "--points", 16) == 0
     for source, message in ((unequal, "no test part, only train"), ("c.h5", "c.h5 test: no such group")):
         capsys.readouterr()
-        assert run("data", "info", source) == 0
+        assert run("data", "info", source, "--json") == 0
         assert list(json.loads(capsys.readouterr().out)["splits"]) == ["train"]
         assert run("evaluate", "s.h5", "--test-data", source) == 2
         assert message in capsys.readouterr().err
