@@ -198,7 +198,7 @@ def _metadata(
         distilled=distilled,
         dataset=set_name(name),
         source_fingerprint=real.fingerprint(),
-        source={key: harmless(said) if isinstance(said, str) else said for key, said in real.provenance.items()},
+        source=_source(real),
         storage=storage.name,
         layout=storage.layout(),
         class_names=real.class_names,
@@ -219,6 +219,12 @@ def _metadata(
         expansion=None if plan is None or plan.expansion is None else plan.expansion.model_dump(mode="json"),
         teacher=None if plan is None or plan.kept is None else plan.kept.facts.model_dump(mode="json"),
     )
+
+
+def _source(real: CloudSource) -> dict[str, JsonValue]:
+    """Its provenance, but for paths of what was left out: files that are passed on know no folders."""
+    facts = {key: said for key, said in real.provenance.items() if key != "skipped_clouds"}
+    return {key: harmless(said) if isinstance(said, str) else said for key, said in facts.items()}
 
 
 def _points(storage: Storage) -> int:

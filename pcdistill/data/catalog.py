@@ -21,7 +21,7 @@ from pcdistill.data import project
 from pcdistill.data.hub import fetched, is_remote
 from pcdistill.data.layouts import arrays_hdf5, modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, shapenetpart, tree
 from pcdistill.data.layouts.layout import Layout
-from pcdistill.data.prepare import AS_STORED, SPLITS, Counted, MissingSplit, Wanted, check_number, check_split
+from pcdistill.data.prepare import AS_STORED, SPLITS, Counted, MissingSplit, Wanted, check_split
 from pcdistill.data.project import H5Clouds
 from pcdistill.data.sets import CATALOG as CATALOG
 from pcdistill.data.sets import Entry
@@ -107,11 +107,7 @@ def load_counted(
 ) -> Counted:
     """`load`, with the points that clouds of unequal numbers had."""
     check_split(split)
-    if wanted.up_axis not in (None, "y", "z"):
-        raise InputError("up_axis", f"'{wanted.up_axis}'", "y or z")
-    if wanted.least_points < 1:
-        raise InputError("least_points", str(wanted.least_points), "at least 1")
-    check_number(wanted.points)
+    wanted.check()
     if str(name) in SHAPES:
         return Counted(_shapes(str(name), split, wanted.points, wanted.seed))
     if is_remote(str(name)):

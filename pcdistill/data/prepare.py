@@ -47,6 +47,14 @@ class Wanted:
     least_points: int = 1
     skip_bad: bool = False
 
+    def check(self) -> None:
+        """Raise InputError for what nobody can want."""
+        if self.up_axis not in (None, "y", "z"):
+            raise InputError("up_axis", f"'{self.up_axis}'", "y or z")
+        if self.least_points < 1:
+            raise InputError("least_points", str(self.least_points), "at least 1")
+        check_number(self.points)
+
     def asked(self) -> dict[str, int | str | None]:
         """What a converted set depends on besides its files, but for the seed."""
         return {

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from pcdistill.artefact.artefact import Artefact
 from pcdistill.cli import main
 from pcdistill.core.options import Reading
 from pcdistill.experiments.cells import Source
@@ -91,7 +92,7 @@ def test_small_test_sets_are_tested_at_what_they_have(tmp_path, capsys):
 
 
 def test_info_says_the_range(unequal, capsys):
-    assert run("data", "info", unequal, "--points", 32) == 0
+    assert run("data", "info", unequal, "--points", 32, "--json") == 0
     facts = json.loads(capsys.readouterr().out)["splits"]["train"]
     assert (facts["points"], facts["provenance"]["least_points"], facts["provenance"]["most_points"]) == (32, 10, 2000)
 
@@ -171,7 +172,7 @@ def test_train_alone(unequal, capsys):
     assert selected("c.h5", "--points", 16) == 0
     for source, message in ((unequal, "no test part, only train"), ("c.h5", "c.h5 test: no such group")):
         capsys.readouterr()
-        assert run("data", "info", source) == 0
+        assert run("data", "info", source, "--json") == 0
         assert list(json.loads(capsys.readouterr().out)["splits"]) == ["train"]
         assert run("evaluate", "s.h5", "--test-data", source) == 2
         assert message in capsys.readouterr().err
@@ -215,3 +216,31 @@ def test_unlike_axes_are_told(unequal, capsys):
     assert run("evaluate", "s.h5", "--test-data", "z.h5", *training) == 0
     told = "made of clouds whose up axis is unspecified, tested on clouds whose up axis is z (--up-axis)"
     assert told in capsys.readouterr().err
+
+
+def test_every_command_goes_on_without_bad_clouds_and_lists_them_once(unequal, capsys):
+    (unequal / "train/ball/0.npy").write_text("nothing")
+    (unequal / "test/stick/1.npy").write_bytes(b"")
+    (unequal / "notes").mkdir()
+    skipping = ("--skip-bad", "--least-points", 11)
+    assert selected(unequal, "--points", 16) == 2
+    assert "train/ball/0.npy: no array" in capsys.readouterr().err
+    assert selected(unequal, "--points", 16, *skipping) == 0
+    assert capsys.readouterr().err.count("left out: ") == 2
+    source = Artefact.load("s.h5").metadata.source
+    assert source["skipped"] == 2
+    assert str(unequal) not in json.dumps(source)
+    training = ("--network", "pointnet-nano", "--train-steps", 1)
+    test_bad, train_bad = (2, 2)  # the broken ones, and those of ten points
+    for words, bad in (
+        (("train", unequal, *training, "--points", 32, "--output", "n.safetensors"), train_bad),
+        (("evaluate", unequal, *training, "--train-seeds", 1), train_bad + test_bad + 1),
+        (("evaluate", "n.safetensors"), test_bad + 1),
+        (("view", unequal, "--png", "v.png", "--renderer", "builtin", "--columns", 1, "--up-axis", "y"), train_bad),
+        (("export", unequal, "--output", "c.npz", "--up-axis", "y"), train_bad),
+        (("adapt", "n.safetensors", "--new", unequal, "--train-steps", 1, "--output", "m.safetensors"), train_bad),
+    ):
+        assert run(*words, *skipping) == 0, words
+        said = capsys.readouterr().err
+        assert said.count("left out: ") == bad, said
+        assert said.count("passed over, as no classes: notes") <= 1, said

@@ -50,7 +50,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir(parents=True, exist_ok=True)
         stem = folder / name / f"{name} ({number})"
         if number < SCANS:
-            save_scan(stem, sample([triangles], int(sizes[number]), random), number)
+            save_scan(stem, sample([triangles], int(sizes[number]), random)[0], number)
         else:
             save_mesh(stem, triangles, number)
     (folder / "cone" / "notes.docx").write_text("measured in June")
