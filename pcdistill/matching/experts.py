@@ -140,7 +140,8 @@ def expert_steps(
             velocity[name] = config.momentum * velocity[name] + slope[name]
             state[name] = value - config.lr * velocity[name]
         if not all(value.isfinite().all() for value in state.values()):
-            raise InputError(f"expert, step {step + 1}", "weights that are not finite", "finite ones (lower lr)")
+            expected = "finite ones (lower bank.lr, or more clouds of every class)"
+            raise InputError(f"expert, step {step + 1}", "weights that are not finite", expected)
         keep(step + 1, state)
     return state
 
