@@ -2,20 +2,25 @@
 # again when pyproject.toml changes. PYTHON=/path/to/python picks the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo deploy-demo test docs reproduce-quick lint format web clean
+.PHONY: help setup demo deploy-demo test docs reproduce-quick lint format usage web clean
 
 ready := .venv/.ready
+demo_ready := .venv/.demo
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 18
 
-setup: $(ready)  ## make the environment in .venv
+setup: $(ready)  ## make the environment in .venv, with all that tests and pages need
 
 $(ready): pyproject.toml scripts/setup.sh
-	@sh scripts/setup.sh
+	@sh scripts/setup.sh test
+	@touch $@ $(demo_ready)
+
+$(demo_ready): pyproject.toml scripts/setup.sh
+	@sh scripts/setup.sh demo
 	@touch $@
 
-demo: $(ready)  ## condense the built-in set and draw the result
+demo: $(demo_ready)  ## install the package and Open3D, condense the built-in set and draw the result
 	@.venv/bin/pcdistill demo --force
 
 deploy-demo: $(ready)  ## from a condensed set to an int8 network that names meshes: two minutes
@@ -40,6 +45,9 @@ lint: $(ready)  ## check style, types and the direction of imports
 format: $(ready)  ## put the code into form
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+usage: $(ready)  ## list flags and examples of all commands anew, for their help
+	@.venv/bin/python scripts/write_usage.py
 
 web:  ## bundle the scripts of the page for the browser anew (takes Node.js)
 	cd pcdistill/viewing/browser/web && npm ci && npm run build

@@ -58,7 +58,8 @@ def teacher_file(dataset: str) -> Path:
 
 def _spec(dataset: str, **more: Any) -> GridSpec:
     return GridSpec.checked(
-        {"data": [dataset], "methods": ["set"], "output": RUNS, "sets": RUNS / "sets", **more}, "set"
+        {"data": [dataset], "methods": ["set"], "distill_seeds": 1, "output": RUNS, "sets": RUNS / "sets", **more},
+        "set",
     )
 
 

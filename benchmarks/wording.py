@@ -1,8 +1,11 @@
 """What tables call data sets, networks and training sets, and what several of them share."""
 
+from collections.abc import Iterable, Mapping
+
 from pcdistill.matching import objectives
 from pcdistill.results.record import Record
-from pcdistill.results.table import Table, accuracy_cell
+from pcdistill.results.statistics import clear_best
+from pcdistill.results.table import Cell, Strong, Table, accuracy_cell, all_runs_of
 
 NAMES = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40", "shapes": "shapes"}
 MODELNETS = ("modelnet10", "modelnet40")
@@ -17,19 +20,28 @@ SETS = {"random": "random", "herding": "herding", "kcenter": "k-center", "medoid
 NOTHING = "Not measured yet.\n"
 
 
+def cells(own: Mapping[str, Record], names: Iterable[str]) -> list[Cell | Strong | None]:
+    """Accuracies of `names`, as far as they were measured; bold is one that is clearly better than all others."""
+    best = clear_best(list(own.values()))
+
+    def cell(record: Record | None) -> Cell | Strong | None:
+        if record is None:
+            return None
+        return Strong(accuracy_cell(record)) if record is best else accuracy_cell(record)
+
+    return [cell(own.get(name)) for name in names]
+
+
 def by_part(records: list[Record], field: str, names: dict[str, str]) -> str:
-    """Accuracy of arms that differ in one field, one row per data set, split and set; of a row the best is bold."""
+    """Accuracy of arms that differ in one field, one row per data set, split and set; a row's clear best is bold."""
     found: dict[tuple[str, bool, str], dict[str, Record]] = {}
     for record in records:
         place = record.dataset, record.split != "test", record.arm
         found.setdefault(place, {})[str(getattr(record, field))] = record
     rows = []
     for (dataset, validation, arm), own in sorted(found.items()):
-        best = max(record.accuracy_mean for record in own.values())
-        cells = [accuracy_cell(own[name]) if name in own else "–" for name in names]
-        bold = [name in own and own[name].accuracy_mean == best for name in names]
         where = NAMES.get(dataset, dataset) + (", validation" if validation else "")
-        rows.append([where, SETS[arm], *(f"**{c}**" if b else c for c, b in zip(cells, bold, strict=True))])
+        rows.append([where, SETS[arm], *cells(own, names)])
     return Table(["", "trained on", *names.values()], rows).markdown() + "\n" + how_made(records) if rows else ""
 
 
@@ -48,5 +60,5 @@ def how_made(records: list[Record]) -> str:
     protocols = listed({f"`{record.protocol}`" for record in records})
     steps = listed({str((record.recipe or {})["steps"]) for record in records})
     points = listed({str(record.points) if record.thin else str(record.test_points) for record in records})
-    runs = listed({str(len(record.accuracy)) for record in records})
-    return f"Protocol {protocols}, {steps} steps; training and test clouds of {points} points; n = {runs}.\n"
+    runs = all_runs_of(records)
+    return f"Protocol {protocols}, {steps} steps; training and test clouds of {points} points; {runs}.\n"

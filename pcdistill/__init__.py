@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers; `__getattr__` imports
-    from pcdistill.artefact import Artefact, Expansion, expand
+    from pcdistill.artefact import Artefact, Expansion, expand, load
     from pcdistill.clouds import PointClouds
     from pcdistill.condense import distill, select
     from pcdistill.core.errors import InputError
-    from pcdistill.data import from_dataset, from_pyg, load, to_pyg
+    from pcdistill.data import from_dataset, from_pyg, to_pyg
     from pcdistill.evaluation import evaluate, train
     from pcdistill.matching import objectives
     from pcdistill.models import as_network, networks
@@ -37,7 +37,7 @@ _ROOMS = {
     "from_dataset": "data",
     "from_pyg": "data",
     "gallery": "viewing",
-    "load": "data",
+    "load": "artefact",
     "networks": "models",
     "objectives": "matching",
     "protocol": "training",

@@ -1,6 +1,7 @@
 """The command line. It finds the command, hands it its flags, and turns errors into one line.
 
-Nothing heavy is imported before a command is known: help, versions and typing errors are answered at once.
+Nothing heavy is imported before a command line is known to be one: help, versions and typing errors are answered at
+once.
 """
 
 import io
@@ -76,12 +77,15 @@ def _run(words: Sequence[str]) -> int:
         kind = "argument" if name.startswith("-") else "command"
         raise InputError("pcdistill", f"unknown {kind} {nearest(name, COMMANDS)}", "one of " + ", ".join(COMMANDS))
     else:
+        from pcdistill.commands.usage import parse, usages
+
+        given = parse(name, usages()[name], rest)
         settle()  # before torch is imported
         with leaving_at_once():
             found = command(name)
-        from pcdistill.commands.flags import read
+        from pcdistill.commands.flags import settled
 
-        read(name, found, rest).run(lambda text: print(harmless(text), flush=True))
+        settled(name, found, given).run(lambda text: print(harmless(text), flush=True))
     return 0
 
 

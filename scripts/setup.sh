@@ -1,11 +1,14 @@
 #!/bin/sh
-# Makes .venv with pcdistill and everything its demo and tests use. `make` calls it when needed.
+# Makes .venv with pcdistill: for `demo` what its demonstration uses, for `test` what tests and pages use as well.
+# `make` calls it when needed: setup.sh demo|test.
 # PYTHON names the interpreter; pip reads its own settings (PIP_INDEX_URL, ...) as always.
 set -eu
 cd "$(dirname "$0")/.."
 
 torch=2.13.0
-extras=open3d,video,las,pyg,plots,log,ray,export,docs,dev
+demo=open3d
+extras=open3d,video,las,pyg,plots,log,ray,hub,export
+group=dev
 libraries="libusb-1.0.so.0 libEGL.so.1 libGL.so.1 libgomp.so.1" # what Open3D loads from the system
 packages="libusb-1.0-0 libegl1 libgl1 libgomp1"                 # where Debian and Ubuntu keep them
 
@@ -42,7 +45,7 @@ make_venv() {
     "$python" -m venv --clear .venv
 }
 
-pip_install() { .venv/bin/python -m pip install -qq --disable-pip-version-check "$@"; }
+pip_install() { .venv/bin/python -m pip install --disable-pip-version-check "$@"; }
 
 missing_library() {
     for library in $libraries; do
@@ -59,8 +62,14 @@ fi
 
 # --- Python
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then make_venv; fi
-say "installing torch $torch (some minutes the first time)"
+say "installing torch $torch (some minutes the first time, and more where pip finds GPU builds alone: see README.md)"
 pip_install "torch==$torch" # first, so that nothing else decides its version
-say "installing pcdistill[$extras]"
-pip_install --editable ".[$extras]"
+if [ "${1:-test}" = demo ]; then
+    say "installing pcdistill[$demo]"
+    pip_install --editable ".[$demo]"
+else
+    say "installing pcdistill[$extras] and the group $group"
+    pip_install --upgrade "pip>=25.1" # the first that knows groups
+    pip_install --editable ".[$extras]" --group "$group"
+fi
 say "ready: . .venv/bin/activate"

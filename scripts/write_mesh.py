@@ -17,7 +17,8 @@ STREAM = 99  # of objects that no split has
 def main() -> None:
     """Write the mesh of a family."""
     name, path, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    triangles = np.concatenate(mesh(FAMILIES[name], (0, STREAM, list(FAMILIES).index(name), number)))
+    pieces = mesh(FAMILIES[name], (0, STREAM, list(FAMILIES).index(name), number))
+    triangles = np.concatenate([solid for _, solid in pieces])
     made = trimesh.Trimesh(triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3), process=False)
     made.export(path)
 

@@ -18,10 +18,11 @@ import torch
 
 from pcdistill.artefact.artefact import Artefact
 from pcdistill.artefact.metadata import Metadata
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.commands.base import Command
 from pcdistill.commands.making import Making
 from pcdistill.data import write_hdf5
+from pcdistill.selection import Dynamics, Watch, dynamics, raw_descriptor
 from pcdistill.storage import Budget, storages
 from pcdistill.training.recipe import RECIPES
 
@@ -54,6 +55,25 @@ def _empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PCDISTILL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_watching() -> Iterator[None]:
+    """Networks that selectors watch are trained for three steps: what they are is tested where they are made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dynamics, "RECIPE", dynamics.RECIPE.model_copy(update={"steps": 3}))
+        yield
+
+
+@pytest.fixture(scope="session")
+def told() -> Watch:
+    """Of every cloud what networks might say, by its coordinates alone."""
+
+    def watch(clouds: CloudSource) -> Dynamics:
+        described = raw_descriptor(clouds)
+        return Dynamics(described, described[:, 3].abs(), described[:, 5])
+
+    return watch
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_clouds_of_all_sizes_get_one() -> None:
 @given(size=st.integers(1, 60), count=st.integers(1, 200), seed=st.integers(0, 9))
 def test_repeats_are_even_and_samples_without(size: int, count: int, seed: int) -> None:
     cloud = np.arange(3.0 * size).reshape(size, 3)
-    rows = (resized(cloud, count, generator(0, seed))[:, 0] / 3).astype(int)
+    rows = (cloud[resized(len(cloud), count, generator(0, seed))][:, 0] / 3).astype(int)
     counts = np.bincount(rows, minlength=size)
     assert len(rows) == count
     assert counts.max() - counts.min() <= 1

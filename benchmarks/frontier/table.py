@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.wording import NAMES
+from benchmarks.wording import NAMES, cells
 from pcdistill.results.record import Record, read_records
-from pcdistill.results.table import Table, accuracy_cell
+from pcdistill.results.table import Table, accuracy_cell, note_of
 
 
 def frontier(records: list[Record], papers: list[dict[str, Any]]) -> str:
@@ -14,22 +14,21 @@ def frontier(records: list[Record], papers: list[dict[str, Any]]) -> str:
     own = [r for r in records if r.arm != "whole"]
     rows = []
     for dataset, size, protocol in sorted({(r.dataset, r.variant, r.protocol) for r in own}, key=_by_size):
-        cells = {r.arm: r for r in own if (r.dataset, r.variant, r.protocol) == (dataset, size, protocol)}
-        cells |= {r.arm: r for r in records if (r.dataset, r.arm, r.protocol) == (dataset, "whole", protocol)}
-        shape = next(iter(cells.values()))
+        made = {r.arm: r for r in own if (r.dataset, r.variant, r.protocol) == (dataset, size, protocol)}
+        whole = next((r for r in records if (r.dataset, r.arm, r.protocol) == (dataset, "whole", protocol)), None)
+        shape = next(iter(made.values()))
         printed = {one["method"]: f"{100 * one['accuracy']:.1f}" for one in papers
                    if (one["dataset"], str(one["bytes_per_class"])) == (dataset, size)}  # fmt: skip
-        clouds = max(r.clouds_per_class or 0 for r in cells.values())
+        clouds = max(r.clouds_per_class or 0 for r in made.values())
         rows.append([
             f"{NAMES.get(dataset, dataset)}, {int(size):,}", protocol, f"{clouds:.0f} x {shape.points} @ {shape.bits}",
-            *(accuracy_cell(cells[arm]) if arm in cells else "–" for arm in ("random", "herding", "kcenter", "medoid")),
-            f"**{accuracy_cell(cells['krr'])}**" if "krr" in cells else "–",
+            *cells(made, ("random", "herding", "kcenter", "medoid", "krr")),
             printed.get("SADM", "–"), printed.get("3DDP", "–"),
-            accuracy_cell(cells["whole"]) if "whole" in cells else "–",
+            None if whole is None else accuracy_cell(whole),
         ])  # fmt: skip
     header = ["bytes per class", "protocol", "clouds x points @ bits", "random", "herding", "k-center", "medoids",
               "distilled", "SADM", "3DDP", "whole set"]  # fmt: skip
-    return Table(header, rows).markdown() if rows else ""
+    return Table(header, rows).markdown() + f"\n{note_of(records)}.\n" if rows else ""
 
 
 def _by_size(place: tuple[str, str, str]) -> tuple[str, str, int]:

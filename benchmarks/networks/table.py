@@ -4,15 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.wording import MODELNETS, NAMES, NETWORKS, NOTHING, SETS, budget_text, how_made
+from benchmarks.wording import MODELNETS, NAMES, NETWORKS, NOTHING, SETS, budget_text, cells, how_made
 from pcdistill.results.record import Record, read_records
-from pcdistill.results.table import Table, accuracy_cell
+from pcdistill.results.table import Table
 
 PRINTED = " Printed: on sets distilled with PointNet under the paper's own protocol, clouds per class not stated.\n"
 
 
 def networks(records: list[Record], papers: list[dict[str, Any]], only: tuple[str, ...] = ()) -> str:
-    """What every network learns from every set; of sets of one size the best of a column is bold.
+    """What every network learns from every set; of sets of one size the clear best of a column is bold.
 
     Args:
         records: of `networks.py`; those on a validation split are left out.
@@ -27,7 +27,7 @@ def networks(records: list[Record], papers: list[dict[str, Any]], only: tuple[st
     datasets = sorted({place[0] for place in own if not only or place[0] in MODELNETS})
     printed = {(one["dataset"], one["method"], one["network"]): one for one in papers if one["dataset"] in datasets}
     columns = [name for name in NETWORKS if any(place[-1] == name for place in (*own, *printed))]
-    rows = []
+    rows: list[list[object]] = []
     for dataset in datasets:
         sizes = sorted(
             {place[1] for place in own if place[0] == dataset}, key=lambda size: (size == "None", size.zfill(9))
@@ -43,19 +43,14 @@ def networks(records: list[Record], papers: list[dict[str, Any]], only: tuple[st
     return Table(header, rows).markdown() + "\n" + how_made(list(own.values())).rstrip() + PRINTED
 
 
-def _of_size(own: dict[tuple[str, str], Record], columns: list[str]) -> list[list[str]]:
+def _of_size(own: dict[tuple[str, str], Record], columns: list[str]) -> list[list[object]]:
     """Rows of the sets of one size, by set and network."""
-    found, rows = [arm for arm in SETS if any(place[0] == arm for place in own)], []
-    for arm in found:
-        of_arm = [r for place, r in own.items() if place[0] == arm]
-        size = f"{NAMES.get(of_arm[0].dataset, of_arm[0].dataset)}, {budget_text(of_arm[0])}"
-        line = []
-        for name in columns:
-            rivals = [r.accuracy_mean for place, r in own.items() if place[1] == name]
-            record = own.get((arm, name))
-            best = record is not None and len(rivals) > 1 and record.accuracy_mean == max(rivals)
-            cell = "–" if record is None else accuracy_cell(record)
-            line.append(f"**{cell}**" if best else cell)
+    found = [arm for arm in SETS if any(place[0] == arm for place in own)]
+    of_network = [cells({arm: r for (arm, network), r in own.items() if network == name}, found) for name in columns]
+    rows: list[list[object]] = []
+    for arm, line in zip(found, zip(*of_network, strict=True), strict=True):
+        first = next(r for place, r in own.items() if place[0] == arm)
+        size = f"{NAMES.get(first.dataset, first.dataset)}, {budget_text(first)}"
         rows.append([size, SETS[arm], *line])
     return rows
 
@@ -68,8 +63,6 @@ def tables(folder: Path) -> dict[str, str]:
     """Of the records in this folder, by the name of the block that a table stands in."""
     records = read_records(folder / "records.jsonl")
     papers = json.loads((folder.parent / "published.json").read_text())["networks"]
-    best = [one for one in papers if one["method"] == "SADM"]
     return {
         "networks": networks(records, papers) or NOTHING,
-        "networks_short": networks(records, best, only=("1229", "12288")) or NOTHING,
     }

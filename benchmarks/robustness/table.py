@@ -6,7 +6,7 @@ from benchmarks.wording import NAMES, NETWORKS, NOTHING, ORDER, SETS
 from pcdistill.evaluation import mean_std
 from pcdistill.results.by_condition import Column, Row, columns_of, rows_of, values
 from pcdistill.results.record import Record, read_records
-from pcdistill.results.table import Table
+from pcdistill.results.table import Table, all_runs_of
 
 
 def robustness(records: list[Record]) -> str:
@@ -25,8 +25,8 @@ def robustness(records: list[Record]) -> str:
         for row in rows_of([column for group in columns.values() for column in group]):
             line = [_view_cell(row, group) for group in columns.values()]
             rows += [[row.label, *line]] if set(line) != {"–"} else []
-        runs = " or ".join(sorted({str(len(r.accuracy)) for group in sets.values() for r in group}))
-        title = f"{NAMES.get(dataset, dataset)}, {NETWORKS.get(network, network)}, {conditions}, n = {runs}:\n\n"
+        runs = all_runs_of(record for group in sets.values() for record in group)
+        title = f"{NAMES.get(dataset, dataset)}, {NETWORKS.get(network, network)}, {conditions}, {runs}:\n\n"
         parts.append(title + Table(["view", *labels], rows).markdown())
     return "\n".join(parts)
 

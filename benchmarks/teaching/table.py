@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from benchmarks.wording import NAMES, NOTHING, SETS, budget_text, how_made
+from benchmarks.wording import NAMES, NOTHING, SETS, budget_text, cells, how_made
 from pcdistill.results.record import Record, read_records
-from pcdistill.results.table import Table, accuracy_cell
+from pcdistill.results.table import Table
 
 LABELS = ("hard", "static", "views", "online")
 STUDENTS = {"pointnet-nano": "nano", "pointnet-tiny": "tiny", "pointnet-light": "light", "pointnet": "PointNet"}
 
 
 def teaching(records: list[Record], student: str | None = "pointnet-tiny", long: bool = False) -> str:
-    """Accuracy by labels, one row per set and student; of a row the best is bold.
+    """Accuracy by labels, one row per set and student; of a row the clear best is bold.
 
     Args:
         records: of `teaching.py`.
@@ -33,14 +33,9 @@ def teaching(records: list[Record], student: str | None = "pointnet-tiny", long:
     rows = []
     for place in order:
         found = {labels: own[(*place, labels)] for labels in shown if (*place, labels) in own}
-        best = max(record.accuracy_mean for record in found.values())
-        cells = []
-        for labels in shown:
-            cell = accuracy_cell(found[labels]) if labels in found else "–"
-            cells.append(f"**{cell}**" if labels in found and found[labels].accuracy_mean == best else cell)
         first = next(iter(found.values()))
         size = f"{NAMES.get(place[0], place[0])}, {budget_text(first)}"
-        rows.append([size, SETS[place[2]], *([] if student else [STUDENTS[place[3]]]), *cells])
+        rows.append([size, SETS[place[2]], *([] if student else [STUDENTS[place[3]]]), *cells(found, shown)])
     if not rows:
         return ""
     header = ["bytes per class", "trained on", *([] if student else ["student"]), *shown]
@@ -82,10 +77,8 @@ def _gain(records: list[Record], dataset: str, arm: str) -> str:
 def tables(folder: Path) -> dict[str, str]:
     """Of the records in this folder, by the name of the block that a table stands in."""
     records = read_records(folder / "records.jsonl")
-    small = [one for one in records if " 1229 " in str(one.variant)]
     return {
         "teaching": teaching(records) or NOTHING,
-        "teaching_short": teaching(small) or NOTHING,
         "students": teaching(records, None) or NOTHING,
         "patient": teaching(records, long=True) or NOTHING,
         "teachers": teachers(records) or NOTHING,

@@ -2,6 +2,7 @@
 
 from pcdistill.artefact.artefact import Artefact, Sizes, exhibit_of
 from pcdistill.artefact.expansion import Expansion, expand
+from pcdistill.artefact.loading import load
 from pcdistill.artefact.metadata import Metadata
 
-__all__ = ["Artefact", "Expansion", "Metadata", "Sizes", "exhibit_of", "expand"]
+__all__ = ["Artefact", "Expansion", "Metadata", "Sizes", "exhibit_of", "expand", "load"]

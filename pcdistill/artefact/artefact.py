@@ -14,12 +14,14 @@ from torch import Tensor
 from pcdistill.artefact.container import is_sealed, read, read_if_sealed, seal, unseal
 from pcdistill.artefact.expansion import Expansion, expand
 from pcdistill.artefact.metadata import Metadata
-from pcdistill.clouds import PointClouds
+from pcdistill.artefact.places import NoArtefactError, located
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.errors import InputError, harmless
 from pcdistill.core.files import atomic
 from pcdistill.core.limits import check_room
 from pcdistill.geometry import gather_points, knn
 from pcdistill.storage.base import Arrays, Budget, Storage, storages
+from pcdistill.teaching import KeptTeacher, Online, TeacherFacts
 from pcdistill.training.recipe import EvaluationProtocol
 from pcdistill.viewing.exhibit import Exhibit, standing, upright
 
@@ -28,13 +30,15 @@ if TYPE_CHECKING:
 
 ARRAYS = "arrays/"
 EXPANSION = "metadata 'expansion'"
+TEACHER = "metadata 'teacher'"
+CODES, FLOATS = "teacher_codes", "teacher_floats"
 
 
 class Sizes(NamedTuple):
     """Where the bytes of an artefact's file are."""
 
     file_bytes: int
-    training_bytes: int  # the storage's arrays: all that a network is trained on
+    training_bytes: int  # the storage's arrays and a teacher: all that a network is trained on
     history_bytes: int  # losses and snapshots
     overhead_bytes: int  # header, metadata and the structure of HDF5, whatever the number of clouds
 
@@ -49,6 +53,7 @@ class Artefact:
         losses: of every step; kept as float32.
         snapshots: decoded points `(clouds, points, 3)` on the way from the first guess to the end; kept as float16. As
             many of a cloud as it decodes to, or, of a `dense` storage, as are learned.
+        teacher: that labels every cloud as a network in training sees it; None: nobody does.
 
     Raises:
         InputError: naming what does not agree or is not finite.
@@ -58,6 +63,7 @@ class Artefact:
     metadata: Metadata
     losses: Sequence[float] = ()
     snapshots: Sequence[Tensor] = ()
+    teacher: KeptTeacher | None = None
 
     def __post_init__(self) -> None:
         # As a file gives it back: `model_copy` leaves changed fields unchecked, and JSON makes tuples lists.
@@ -82,6 +88,7 @@ class Artefact:
             "storage": self.storage.name,
             "layout": self.storage.layout(),
             "class_names": clouds.class_names,
+            "parts": None if clouds.part_names is None else clouds.part_names.facts(),
             "clouds_per_class": len(clouds) / clouds.num_classes,
             "points": clouds.points_per_cloud,
             "bits": self.storage.layout().get("bits", self.metadata.bits),
@@ -90,6 +97,9 @@ class Artefact:
             if getattr(self.metadata, field) != fact:
                 found = f"{getattr(self.metadata, field)!r:.80}"
                 raise InputError(f"metadata '{field}'", found, f"{fact!r:.80} as in the storage")
+        kept = None if self.teacher is None else self.teacher.facts.model_dump(mode="json")
+        if self.metadata.teacher != kept:
+            raise InputError(TEACHER, f"{self.metadata.teacher!r:.80}", f"{kept!r:.80} as of the teacher")
         if self.expansion is not None:
             self.expansion.check(len(clouds), clouds.points_per_cloud, clouds.num_classes, EXPANSION)
 
@@ -119,12 +129,23 @@ class Artefact:
         return self.clouds if self.expansion is None else expand(self.clouds, self.expansion)
 
     @property
+    def supervision(self) -> Online | None:
+        """The teacher in the file, who labels while networks are trained; None without one.
+
+        Raises:
+            InputError: arrays that are none of its network.
+        """
+        return None if self.teacher is None else Online(self.teacher.teacher(self.metadata.class_names))
+
+    @property
     def label_temperature(self) -> float | None:
-        """That a teacher's labels were made at; None of labels that are none.
+        """That a teacher's labels were made at, or are; None of labels that are none.
 
         Raises:
             InputError: a temperature that is no positive number.
         """
+        if self.teacher is not None:
+            return self.teacher.facts.temperature
         labels = self.metadata.selection.get("labels")
         if not isinstance(labels, dict) or labels.get("kind") != "teacher":
             return None
@@ -152,13 +173,20 @@ class Artefact:
         return Budget(same, facts.points, facts.bits, self.storage.side_bytes + soft, facts.layout.get("side", 0))
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the storage's arrays, and of a teacher's: history and fixed overhead apart."""
+        return self.storage.nbytes + (0 if self.teacher is None else self.teacher.nbytes)
+
+    @property
     def bytes_per_class(self) -> float:
-        """Bytes of the storage's arrays over the number of classes: history and fixed overhead apart."""
-        return self.storage.nbytes / len(self.metadata.class_names)
+        """`nbytes` over the number of classes."""
+        return self.nbytes / len(self.metadata.class_names)
 
     def to_bytes(self) -> bytes:
         """The file that `save` writes; same content and same h5py, same bytes."""
         datasets: Arrays = {ARRAYS + name: array for name, array in self.storage.arrays().items()}
+        if self.teacher is not None:
+            datasets |= {CODES: self.teacher.codes, FLOATS: self.teacher.floats}
         return seal(self.metadata.to_json(), datasets | self._history())
 
     def _history(self) -> Arrays:
@@ -176,8 +204,8 @@ class Artefact:
 
     def sizes(self, path: str | os.PathLike[str]) -> Sizes:
         """Sizes in the file at `path` that this was loaded from or saved to."""
-        whole = Path(path).stat().st_size
-        training = self.storage.nbytes
+        whole = located(path).stat().st_size
+        training = self.nbytes
         history = sum(array.nbytes for array in self._history().values())
         return Sizes(whole, training, history, whole - training - history)
 
@@ -195,15 +223,22 @@ class Artefact:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file without trust: nothing in it is executed, and it decides over no allocation beyond its size.
 
+        Args:
+            path: of the file; or `zoo:NAME`, which came with the package, or `hf:USER/NAME`, which is fetched from the
+                Hugging Face Hub.
+
         Raises:
             InputError: one line that names file and field.
         """
-        return cls._of(read(Path(path)), path)
+        return cls._of(read(located(path)), path)
 
     @classmethod
     def load_if_one(cls, path: str | os.PathLike[str]) -> Self | None:
         """As `load`; None where `path` is no file that begins like an artefact (`is_one`)."""
-        content = read_if_sealed(Path(path))
+        try:
+            content = read_if_sealed(located(path))
+        except NoArtefactError:
+            return None
         return None if content is None else cls._of(content, path)
 
     @classmethod
@@ -213,11 +248,12 @@ class Artefact:
             metadata = Metadata.from_json(text, "metadata")
             _check_claims(metadata, len(content))
             storage = _restored(metadata, datasets)
+            teacher = _teacher(metadata, datasets)
             losses = _popped(datasets, "losses", np.float32, 1)
             snapshots = _popped(datasets, "snapshots", np.float16, 4)
             if datasets:
-                raise InputError(min(datasets), "unknown dataset", "metadata, arrays, losses or snapshots")
-            made = cls(storage, metadata, losses.tolist(), list(torch.from_numpy(snapshots)))
+                raise InputError(min(datasets), "unknown dataset", "metadata, arrays, losses, snapshots or a teacher")
+            made = cls(storage, metadata, losses.tolist(), list(torch.from_numpy(snapshots)), teacher)
             if made.expansion is not None:
                 check_room(made.expansion.nbytes(len(made.storage), metadata.points), len(content), EXPANSION)
             return made
@@ -252,7 +288,10 @@ class Artefact:
     @staticmethod
     def is_one(path: str | os.PathLike[str]) -> bool:
         """Whether `path` is a file that begins like an artefact, of any version and in any state."""
-        return is_sealed(Path(path))
+        try:
+            return is_sealed(located(path))
+        except NoArtefactError:
+            return False
 
 
 def _check_claims(metadata: Metadata, nbytes: int) -> None:
@@ -274,7 +313,12 @@ def _restored(metadata: Metadata, datasets: Arrays) -> Storage:
     """Take the storage's arrays out of `datasets`; they have to be the ones that the storage would write."""
     names = [name for name in datasets if name.startswith(ARRAYS)]
     arrays = {name.removeprefix(ARRAYS): datasets.pop(name) for name in names}
-    storage = storages[metadata.storage].from_arrays(arrays, metadata.layout, metadata.class_names)
+    kind, named = storages[metadata.storage], list[PartNames]()
+    if metadata.parts is not None:
+        if not kind.keeps_parts:
+            raise InputError("metadata 'parts'", f"of storage '{metadata.storage}'", "none: it keeps no parts")
+        named = [PartNames.of_facts(metadata.parts, len(metadata.class_names), "metadata 'parts'")]
+    storage = kind.from_arrays(arrays, metadata.layout, metadata.class_names, *named)
     again = storage.arrays()
     if again.keys() != arrays.keys():
         raise InputError("arrays", f"{sorted(arrays)}"[:200], f"{sorted(again)} for storage '{metadata.storage}'")
@@ -282,6 +326,16 @@ def _restored(metadata: Metadata, datasets: Arrays) -> Storage:
         if array.dtype != arrays[name].dtype or array.tobytes() != arrays[name].tobytes():
             raise InputError(ARRAYS + name, "values that no encoder writes", f"those of storage '{metadata.storage}'")
     return storage
+
+
+def _teacher(metadata: Metadata, datasets: Arrays) -> KeptTeacher | None:
+    """Take the teacher's arrays out of `datasets`; they have to be the ones of the network that the metadata name."""
+    if metadata.teacher is None:
+        return None
+    facts = TeacherFacts.checked(metadata.teacher, TEACHER)
+    kept = KeptTeacher(facts, _popped(datasets, CODES, np.int8, 1), _popped(datasets, FLOATS, np.float16, 1))
+    kept.teacher(metadata.class_names)  # refused here
+    return kept
 
 
 def _popped(datasets: Arrays, name: str, dtype: type, dimensions: int) -> np.ndarray[Any, Any]:
@@ -329,7 +383,7 @@ def exhibit_of(artefact: Artefact) -> Exhibit:
     title = f"{facts.dataset}: {facts.arm}, {artefact.bytes_per_class:,.0f} bytes per class"
     return Exhibit(
         title, standing(clouds), tuple(upright(frame, up) for frame in frames), tuple(steps),
-        losses=tuple(artefact.losses), bits=facts.bits, nbytes=artefact.storage.nbytes,
+        losses=tuple(artefact.losses), bits=facts.bits, nbytes=artefact.nbytes,
         facts=_facts(artefact),
     )  # fmt: skip
 
@@ -357,6 +411,8 @@ def _facts(artefact: Artefact) -> dict[str, str]:
         "bytes per class": f"{artefact.bytes_per_class:,.0f}, all that networks are trained on",
         "made by": f"{facts.arm} of {facts.dataset}, storage {facts.storage}, seed {facts.seed}",
     }
+    if artefact.teacher is not None:
+        found["taught by"] = f"{artefact.teacher.facts.protocol.network} in the file, {artefact.teacher.nbytes:,} bytes"
     if facts.distilled:
         seconds = f"{facts.distill_seconds:,.0f} s, and {facts.prepare_seconds:,.0f} s for networks or experts"
         found["distilled"] = f"{settings.get('steps')} steps in {seconds}"

@@ -151,6 +151,7 @@ SETTINGS = (
     Setting("window of segments", ("guo2024datm",), _window),
     Setting("on-policy segments", ("agarwal2024gkd",), lambda facts: _positive(_objective(facts, "on_policy"))),
     Setting("averaged clouds", ("du2023ftd",), lambda facts: _positive((facts.settings or {}).get("ema"))),
+    Setting("quota by gain", ("zhao2026pruner",), lambda facts: facts.selection.get("quota") == "gain"),
     Setting("labels of a teacher", ("hinton2015distilling",), _taught),
     Setting("clouds between two", ("chen2020pointmixup",), _mixed),
 )

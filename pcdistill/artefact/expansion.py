@@ -107,18 +107,25 @@ def expand(clouds: PointClouds, expansion: Expansion) -> PointClouds:
     if expansion.nothing:
         return clouds
     expansion.check(len(clouds), clouds.points_per_cloud, clouds.num_classes)
+    if clouds.parts is not None and expansion.mixup:
+        raise InputError("expansion", "mixup of clouds with parts", "interpolate: their classes have other parts")
+    given = clouds.parts
     points, labels, classes = clouds.points.detach(), clouds.labels.detach(), clouds.hard_labels
     if expansion.mixup and labels.ndim == 1:
         labels = one_hot(labels, clouds.num_classes).to(torch.float32)
-    parts = [(points, labels, classes)]
+    made = [(points, labels, classes)]
+    named = [] if given is None else [given]
     for purpose, count, same in (("interpolate", expansion.interpolate, True), ("mixup", expansion.mixup, False)):
         generator = _generator(purpose, expansion.seed)
         own, other = _pairs(classes, count, same, generator)
         low, high = SHARES
         share = low + (high - low) * torch.rand(len(own), generator=generator)
         mixed = labels[own] if labels.ndim == 1 else torch.lerp(labels[other], labels[own], share[:, None])
-        parts.append((_between(points, own, other, share), mixed, classes[own]))
-    points, labels, classes = (torch.cat(part) for part in zip(*parts, strict=True))
+        partners = _partners(points, own, other)
+        made.append((_between(points, own, other, partners, share), mixed, classes[own]))
+        if given is not None:  # a point between two is a part of what the nearer one is
+            named.append(torch.where(share[:, None] < 0.5, given[other].gather(1, partners), given[own]))
+    points, labels, classes = (torch.cat(part) for part in zip(*made, strict=True))
     if expansion.mirror:
         points = torch.cat([points, mirrored(points)])
     if expansion.jitter:
@@ -134,9 +141,14 @@ def expand(clouds: PointClouds, expansion: Expansion) -> PointClouds:
     labels, classes = labels.repeat(times, *[1] * (labels.ndim - 1)), classes.repeat(times)
     order = classes.argsort(stable=True)
     points = points[order]
+    parts = torch.cat(named).repeat(times, 1)[order] if named else None
     if expansion.densify:
-        points = _densified(points, expansion.densify, _generator("densify", expansion.seed))
-    return replace(clouds, points=points, labels=labels[order], classes=classes[order] if labels.ndim == 2 else None)
+        points, nearest = _densified(points, expansion.densify, _generator("densify", expansion.seed))
+        parts = None if parts is None else parts.gather(1, nearest)
+    classes = classes[order]
+    return replace(
+        clouds, points=points, labels=labels[order], classes=classes if labels.ndim == 2 else None, parts=parts
+    )
 
 
 def mirrored(points: Tensor) -> Tensor:
@@ -173,27 +185,31 @@ def _cycled(rows: int, size: int, count: int, generator: torch.Generator) -> Ten
     return order.repeat(1, -(-count // size))[:, :count]
 
 
-def _between(points: Tensor, own: Tensor, other: Tensor, share: Tensor) -> Tensor:
+def _partners(points: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """`(K, N)`: the point of the other cloud that is assigned to each point of the own one."""
+    return assign(points[other], points[own]) if len(own) else torch.empty(0, points.shape[1], dtype=torch.int64)
+
+
+def _between(points: Tensor, own: Tensor, other: Tensor, partners: Tensor, share: Tensor) -> Tensor:
     """`(K, N, 3)`: a `share` of every own cloud and the rest of the other one, point by assigned point."""
-    if not len(own):
-        return points[:0]
-    ends = gather_points(points[other], assign(points[other], points[own]))
-    return torch.lerp(ends, points[own], share[:, None, None])
+    return torch.lerp(gather_points(points[other], partners), points[own], share[:, None, None])
 
 
-def _densified(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def _densified(points: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """`(B, count, 3)`: the points of every cloud, and others between them and their neighbours.
 
-    Each point is the middle of as many triangles as any other, give or take one.
+    Second, `(B, count)`, which point of the cloud each is, or has most of. Each point is the middle of as many
+    triangles as any other, give or take one.
     """
     size = points.shape[1]
     known = min(NEIGHBOURS, size - 1)
     if count == size:
-        return points
-    parts = []
+        return points, torch.arange(size).expand(len(points), -1)
+    parts, nearest = [], []
     for part in points.split(64):  # neighbours take several times the memory of the points
         if not known:
             parts.append(part.expand(-1, count, -1))
+            nearest.append(torch.zeros(len(part), count, dtype=torch.int64))
             continue
         # A point is its own first neighbour, or one in the same place is.
         around = knn(part, part, known + 1)[1][..., 1:]
@@ -205,4 +221,6 @@ def _densified(points: Tensor, count: int, generator: torch.Generator) -> Tensor
         weights = weights / weights.sum(dim=2, keepdim=True)
         further = (gather_points(part, index) * weights[..., None]).sum(dim=2)
         parts.append(torch.cat([part, further], dim=1))
-    return torch.cat(parts)
+        first = torch.arange(size).expand(len(part), -1)
+        nearest.append(torch.cat([first, index.gather(2, weights.argmax(2, keepdim=True))[..., 0]], dim=1))
+    return torch.cat(parts), torch.cat(nearest)

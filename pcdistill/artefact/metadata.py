@@ -2,7 +2,7 @@
 
 import datetime
 import json
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
@@ -30,10 +30,13 @@ class Metadata(Options):
         seed: that selection, objective and settings were derived from.
         prepare_seconds, distill_seconds: wall-clock time.
         versions, hardware, created: with what, on what, when (UTC date, ISO 8601).
+        parts: names of the parts that points belong to, and which class has which (`PartNames`); None without.
         expansion: `Expansion`, as JSON: what networks are trained on besides the stored clouds; None for nothing.
+        teacher: `TeacherFacts`, as JSON: of the network in the file that labels while others are trained; None: none.
     """
 
     model_config = ConfigDict(strict=True)
+    later: ClassVar[tuple[str, ...]] = ("parts", "teacher")
 
     arm: str
     distilled: bool
@@ -56,7 +59,9 @@ class Metadata(Options):
     versions: dict[str, str]
     hardware: str
     created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
+    parts: Json | None = None
     expansion: Json | None = None
+    teacher: Json | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

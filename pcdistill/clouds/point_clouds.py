@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
+from pcdistill.clouds.parts import PartNames, checked_parts
 from pcdistill.clouds.source import Provenance
 from pcdistill.core.errors import InputError
 
@@ -20,17 +21,20 @@ if TYPE_CHECKING:
 class PointClouds:
     """A labelled set of 3D point clouds, immutable and checked when made.
 
-    It is a data set as torch has them: `clouds[3]` is the pair (points, label), a `DataLoader` takes it as it is.
-    Indexed by anything else (a slice, a mask, indices) it gives a set.
+    It is a data set as torch has them: `clouds[3]` is the pair (points, label), with parts a triple, a `DataLoader`
+    takes it as it is. Indexed by anything else (a slice, a mask, indices) it gives a set.
 
     Args:
         points: `(N, P, 3)`, made float32; N and P at least 1, all finite. Readers of this package
-            deliver them centred, scaled to the unit sphere, with z up unless the provenance says so.
+            deliver them centred, scaled to the unit sphere, with z up unless the provenance says so. Of points that are
+            differentiated through, values are not looked at: who differentiates looks at the loss.
         labels: `(N,)` class indices, made int64, or `(N, C)` float soft labels whose rows are
             probabilities.
         class_names: one name per class, unique.
         classes: `(N,)` class that each cloud stands for, where its soft label may find another one more probable.
         provenance: where the clouds come from: `name`, `split`, `source`, `up_axis`, ...
+        parts: `(N, P)` part that each point belongs to, made int64; of a set with hard labels.
+        part_names: what parts there are, and which class has which; with `parts`, and not without.
 
     Raises:
         InputError: naming the field, what was found and what was expected.
@@ -41,6 +45,8 @@ class PointClouds:
     class_names: tuple[str, ...]
     provenance: Provenance = field(default_factory=dict)
     classes: Tensor | None = None
+    parts: Tensor | None = None
+    part_names: PartNames | None = None
 
     def __post_init__(self) -> None:
         place = str(self.provenance.get("source", "point clouds"))
@@ -53,9 +59,23 @@ class PointClouds:
             ("points", points),
             ("labels", labels),
             ("class_names", names),
+            ("parts", self._checked_parts(points, labels, place)),
             ("provenance", MappingProxyType(dict(self.provenance))),
         ):
             object.__setattr__(self, name, value)
+
+    def _checked_parts(self, points: Tensor, labels: Tensor, place: str) -> Tensor | None:
+        if (self.parts is None) != (self.part_names is None):
+            found = "parts without names" if self.part_names is None else "names of parts, but no parts"
+            raise InputError(place, found, "both or neither")
+        if self.parts is None or self.part_names is None:
+            return None
+        if labels.ndim != 1:
+            raise InputError(place, "soft labels of clouds with parts", "one class a cloud")
+        if len(self.part_names.of_class) != self.num_classes:
+            found = f"parts of {len(self.part_names.of_class)} classes"
+            raise InputError(place, found, f"of all {self.num_classes}")
+        return checked_parts(torch.as_tensor(self.parts), points, labels, self.part_names, place)
 
     @staticmethod
     def from_arrays(
@@ -68,6 +88,8 @@ class PointClouds:
         up_axis: str = "z",
         *,
         name: str = "arrays",
+        parts: Any = None,
+        part_names: "PartNames | Sequence[str] | None" = None,
     ) -> "PointClouds":
         """Arrays or tensors of one's own in the frame that everything here expects.
 
@@ -84,24 +106,34 @@ class PointClouds:
             seed: of what is sampled and repeated, cloud by cloud.
             up_axis: "z", "y" (turned, so that z is up) or "unspecified".
             name: of the set, for messages and for what is made of it.
+            parts: of every cloud a number for each of its points: `(N, P)`, or a sequence of `(P,)`.
+            part_names: in the order of the numbers; a class has the parts that occur in its clouds, unless `PartNames`
+                say otherwise. None: "0", "1", ... up to the largest number.
 
         Raises:
             InputError: naming the cloud, for another shape, NaN, infinity, points that all coincide, or no label.
         """
         from pcdistill.clouds.arrays import from_arrays
 
-        return from_arrays(points, labels, class_names, points_per_cloud, normalise, seed, up_axis, name)
+        return from_arrays(
+            points, labels, class_names, points_per_cloud, normalise, seed, up_axis, name, parts, part_names
+        )
 
     def __len__(self) -> int:
         return len(self.points)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Made anew, and so checked, by `copy` and `pickle`, which cannot take a mapping proxy."""
-        return PointClouds, (self.points, self.labels, self.class_names, dict(self.provenance), self.classes)
+        facts = dict(self.provenance)
+        return PointClouds, (
+            self.points, self.labels, self.class_names, facts, self.classes, self.parts, self.part_names,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         name = self.provenance.get("name", "unnamed")
-        return f"PointClouds({name}: {len(self)} clouds x {self.points_per_cloud} points, {self.num_classes} classes)"
+        parts = "" if self.part_names is None else f", {len(self.part_names)} parts"
+        sizes = f"{len(self)} clouds x {self.points_per_cloud} points, {self.num_classes} classes{parts}"
+        return f"PointClouds({name}: {sizes})"
 
     @property
     def points_per_cloud(self) -> int:
@@ -128,17 +160,17 @@ class PointClouds:
         return self.points[index]
 
     @overload
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]: ...
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]: ...
 
     @overload
     def __getitem__(self, index: Tensor | Sequence[int] | slice) -> "PointClouds": ...
 
-    def __getitem__(self, index: int | Tensor | Sequence[int] | slice) -> "tuple[Tensor, Tensor] | PointClouds":
+    def __getitem__(self, index: int | Tensor | Sequence[int] | slice) -> "tuple[Tensor, ...] | PointClouds":
         """One cloud and its label, or the clouds at `index`, classes unchanged.
 
         Args:
-            index: a number (of Python, NumPy, or a tensor `()`): a pair, points `(P, 3)` and label `()` or `(C,)`.
-                int64 indices, a boolean mask or a slice: a set.
+            index: a number (of Python, NumPy, or a tensor `()`): a pair, points `(P, 3)` and label `()` or `(C,)`, and
+                third the parts `(P,)` if there are some. int64 indices, a boolean mask or a slice: a set.
 
         Raises:
             IndexError: no cloud of that number.
@@ -147,17 +179,35 @@ class PointClouds:
         if not isinstance(index, slice):
             index = torch.as_tensor(index)
             if index.ndim == 0 and index.dtype != torch.bool:
-                return self.points[index], self.labels[index]
+                return tuple(values[index] for values in self._columns())
         classes = None if self.classes is None else self.classes[index]
-        return replace(self, points=self.points[index], labels=self.labels[index], classes=classes)
+        parts = None if self.parts is None else self.parts[index]
+        return replace(self, points=self.points[index], labels=self.labels[index], classes=classes, parts=parts)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pairs (points, label), one after the other."""
-        return zip(self.points, self.labels, strict=True)
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """Pairs (points, label), one after the other; with parts triples."""
+        return zip(*self._columns(), strict=True)
+
+    def _columns(self) -> tuple[Tensor, ...]:
+        return (self.points, self.labels) if self.parts is None else (self.points, self.labels, self.parts)
 
     def with_points(self, points: Tensor) -> "PointClouds":
-        """The same labels and names on other coordinates `(N, P', 3)`."""
+        """The same labels and names on other coordinates `(N, P', 3)`; with parts, of the same points (P' = P)."""
         return replace(self, points=points)
+
+    def at_points(self, index: Tensor | slice) -> "PointClouds":
+        """Some points of every cloud, with their parts: `(N, K)` int64 places, or a slice that all clouds share."""
+        if isinstance(index, slice):
+            return replace(
+                self, points=self.points[:, index], parts=None if self.parts is None else self.parts[:, index]
+            )
+        points = self.points.gather(1, index[..., None].expand(-1, -1, 3).to(self.points.device))
+        parts = None if self.parts is None else self.parts.gather(1, index.to(self.parts.device))
+        return replace(self, points=points, parts=parts)
+
+    def without_parts(self) -> "PointClouds":
+        """The same clouds as a set of objects alone."""
+        return replace(self, parts=None, part_names=None)
 
     def with_classes(self, class_names: Sequence[str]) -> "PointClouds":
         """The same clouds among classes that hold all of theirs, in this order; soft labels are zero at new ones.
@@ -174,13 +224,20 @@ class PointClouds:
         if self.labels.ndim == 2:
             labels[:, places] = self.labels
         classes = None if self.classes is None else places[self.classes]
-        return replace(self, labels=labels, class_names=tuple(class_names), classes=classes)
+        part_names = self.part_names
+        if part_names is not None:
+            if len(class_names) != self.num_classes:
+                place = str(self.provenance.get("name", "point clouds"))
+                raise InputError(place, "clouds with parts among further classes", "those classes alone")
+            order = places.argsort().tolist()
+            part_names = PartNames(part_names.names, tuple(part_names.of_class[label] for label in order))
+        return replace(self, labels=labels, class_names=tuple(class_names), classes=classes, part_names=part_names)
 
     def to_torch(self) -> "TensorDataset":
-        """The same points and labels as a `TensorDataset`, for code that asks for a torch `Dataset`."""
+        """The same points and labels, and parts, as a `TensorDataset`, for code that asks for a torch `Dataset`."""
         from torch.utils.data import TensorDataset
 
-        return TensorDataset(self.points, self.labels)
+        return TensorDataset(*self._columns())
 
     def to_open3d(self) -> list[Any]:
         """One `open3d.geometry.PointCloud` per cloud; axes and scale stay as they are.
@@ -196,10 +253,13 @@ class PointClouds:
         return [geometry.PointCloud(utility.Vector3dVector(cloud)) for cloud in points]
 
     def fingerprint(self) -> str:
-        """Hex SHA-256 over shapes, coordinates, labels and class names."""
+        """Hex SHA-256 over shapes, coordinates, labels and class names, and over parts where there are some."""
         digest = hashlib.sha256(repr((tuple(self.points.shape), self.class_names)).encode())
         digest.update(self.points.detach().contiguous().cpu().numpy().data)
         digest.update(self.labels.detach().contiguous().cpu().numpy().data)
+        if self.parts is not None:
+            digest.update(repr(self.part_names).encode())
+            digest.update(self.parts.contiguous().cpu().numpy().data)
         return digest.hexdigest()
 
 
@@ -211,6 +271,8 @@ def _checked_points(points: Tensor, place: str) -> Tensor:
     if len(points) == 0 or points.shape[1] == 0:
         raise InputError(place, f"{len(points)} clouds of {points.shape[1]} points", "at least one of each")
     points = points.to(torch.float32)
+    if points.grad_fn is not None:
+        return points  # made by a storage that is learned: to look at values at every step is to wait for a device
     bad = (~torch.isfinite(points.detach()).flatten(1).all(dim=1)).nonzero()
     if len(bad):
         raise InputError(place, f"cloud {int(bad[0])} has NaN or infinite coordinates", "finite ones")
@@ -245,6 +307,8 @@ def _checked_labels(labels: Tensor, clouds: int, classes: int, place: str) -> Te
 
 def _checked_soft(labels: Tensor, place: str) -> Tensor:
     labels = labels.to(torch.float32)
+    if labels.grad_fn is not None:
+        return labels  # as of points
     values = labels.detach()
     rows = torch.isfinite(values).all(1) & (values >= 0).all(1) & ((values.sum(1) - 1).abs() < 1e-3)
     if not rows.all():

@@ -2,12 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from pcdistill.core.errors import InputError
+
+if TYPE_CHECKING:
+    from pcdistill.clouds.parts import PartNames
 
 Provenance = Mapping[str, str | int | float | bool]
 
@@ -99,3 +102,63 @@ def uniform(source: CloudSource) -> CloudSource:
 def weights_of(source: CloudSource) -> Tensor | None:
     """`(N,)` float64 weights of the clouds of a set; None where all count the same."""
     return source.weights if isinstance(source, Weighted) else None
+
+
+class Placed:
+    """A `CloudSource` whose points are on a device.
+
+    Those of a set in memory are moved when they are first asked for, all of them and once, those of another with every
+    batch. Labels and indices stay on the processor, where what is drawn and counted by them waits for no device.
+    """
+
+    def __init__(self, whole: CloudSource, device: torch.device) -> None:
+        self.whole, self.device = whole, device
+        self.class_names, self.points_per_cloud = whole.class_names, whole.points_per_cloud
+        self.labels, self.hard_labels = whole.labels, whole.hard_labels
+        self._points: Tensor | None = None
+
+    @property
+    def provenance(self) -> Provenance:
+        """That of the set."""
+        return self.whole.provenance
+
+    def batch(self, index: Tensor) -> Tensor:
+        """Points of the clouds at `index`, on the device; see `CloudSource`."""
+        if self._points is None:
+            points: Tensor | None = getattr(self.whole, "points", None)
+            if points is None:
+                return self.whole.batch(index).to(self.device)
+            self._points = points.to(self.device)
+        return self._points[index]
+
+    def fingerprint(self) -> str:
+        """That of the set: its content is the same everywhere."""
+        return self.whole.fingerprint()
+
+
+def placed(source: CloudSource, device: str) -> CloudSource:
+    """The set with its points on a device; on the processor, where they are read, the set itself."""
+    if torch.device(device).type == "cpu":
+        return source
+    if isinstance(source, Weighted):
+        return Weighted(placed(source.whole, device), source.weights)
+    return Placed(source, torch.device(device))
+
+
+def device_of(source: CloudSource) -> torch.device:
+    """Where the points of a set are."""
+    whole = uniform(source)
+    return whole.device if isinstance(whole, Placed) else torch.device("cpu")
+
+
+def in_memory(source: CloudSource) -> CloudSource:
+    """The set without weights and where it was read, whatever device its points are taken to."""
+    whole = uniform(source)
+    return whole.whole if isinstance(whole, Placed) else whole
+
+
+def parts_of(source: CloudSource) -> "tuple[Tensor, PartNames] | None":
+    """Parts `(N, P)` of the points of a set in memory, and their names; None of one that has none, as one on disk."""
+    whole = in_memory(source)
+    parts, names = getattr(whole, "parts", None), getattr(whole, "part_names", None)
+    return None if parts is None or names is None else (parts, names)

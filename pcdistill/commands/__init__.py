@@ -25,7 +25,13 @@ COMMANDS = {
     "compare": "a grid of methods, budgets and networks",
     "report": "join records into tables, or a page",
     "cite": "BibTeX of what an artefact stands on",
+    "card": "a page on an artefact: what it is, holds, costs and may be used for",
+    "zoo": "artefacts that come with the package",
+    "push": "publish an artefact with its card on the Hugging Face Hub",
     "demo": "all of it on the built-in set",
+    "doctor": "what works here, and what is missing",
+    "cache": "what is kept for next time",
+    "completion": "for the tab key of a shell",
 }
 """Names of the commands, in the order in which one meets them, and what each is for."""
 

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from pcdistill.artefact.artefact import Artefact, set_name
 from pcdistill.clouds import PointClouds
-from pcdistill.commands.base import Command
+from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_output
-from pcdistill.core.options import Force, Paths, Positional, Root, Seed
+from pcdistill.core.options import Device, Force, Paths, Positional, Reading, Seed
 from pcdistill.core.progress import Say, progress
 from pcdistill.core.registry import nearest
 from pcdistill.evaluation import of_classes
@@ -24,7 +24,7 @@ from pcdistill.training.trained import Trained, load_network, save_network
 RANK = 4
 
 
-class Adapt(Command):
+class Adapt(Reading, Command):
     """Teach a trained network new classes, or a new domain, from few clouds and a memory of what it knows."""
 
     source: Annotated[Path, Positional, Field(description="trained network (.safetensors)")]
@@ -33,7 +33,6 @@ class Adapt(Command):
     ] = ()
     new: Annotated[str, Field(description="artefact or data set of new classes, or of known ones in a new domain")]
     output: Annotated[Path, Field(description="network to write (.safetensors)")]
-    root: Root = None
     how: Annotated[
         How, Field(description="train the whole network, its head alone, or low-rank updates of its weights (lora)")
     ] = "whole"
@@ -44,6 +43,7 @@ class Adapt(Command):
         int | None, Field(ge=1, description="new clouds of every class, drawn by the seed (default: all)")
     ] = None
     classes: Annotated[tuple[str, ...], Field(description="of the new set that are learned (default: all)")] = ()
+    device: Device = "cpu"
     seed: Seed = 0
     force: Force = False
 
@@ -56,6 +56,7 @@ class Adapt(Command):
             raise InputError("rank", f"with --how {self.how}", "--how lora")
         check_output(self.output, self.force)
         trained = load_network(self.source)
+        trained.network.to(self.device)
         memory = self._remembered(trained)
         new, dataset = self._learned(trained, None if memory is None else memory.points_per_cloud)
         recipe = trained.protocol.changed(steps=self.train_steps, lr=self.lr).recipe
@@ -90,7 +91,8 @@ class Adapt(Command):
     def _learned(self, trained: Trained, points: int | None) -> tuple[PointClouds, str]:
         """The new clouds, of as many points as the memory's or the network's, and the name of their data set."""
         points = points or trained.points
-        made = open_set(self.new, self.root, points=trained.protocol.test_points)
+        made = open_set(self.new, self, points=trained.protocol.test_points)
+        tell(made)
         if isinstance(made, Artefact):
             clouds, dataset = made.training_clouds, made.metadata.dataset
             if points is not None and clouds.points_per_cloud != points:

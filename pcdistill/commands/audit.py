@@ -8,14 +8,16 @@ from pydantic import Field
 from torch import Tensor
 
 from pcdistill.artefact.artefact import Artefact
-from pcdistill.commands.base import Command, warn
+from pcdistill.clouds import PointClouds
+from pcdistill.commands.base import Command, tell, warn
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_output
-from pcdistill.core.options import Force, Positional, Root
+from pcdistill.core.options import Device, Force, Positional, Reading
 from pcdistill.core.progress import Say, progress
-from pcdistill.data import load
+from pcdistill.data.reading import read
 from pcdistill.evaluation.audit import CHANCE, Findings, audit, rounding
-from pcdistill.evaluation.subject import made_from
+from pcdistill.evaluation.part_scores import part_shares
+from pcdistill.evaluation.subject import made_from, told
 
 SHOWN = 5  # of the clouds that are as near as copies, the nearest
 
@@ -33,17 +35,18 @@ class Audited(NamedTuple):
     real: str
     same: bool
     findings: Findings
+    parts: tuple[Tensor, Tensor] | None = None  # `part_shares` of stored and of real clouds, where they have the same
 
 
-class Audit(Command):
+class Audit(Reading, Command):
     """Compare an artefact's clouds with real ones: how near they are, what they cover, and whether they are copies."""
 
     source: Annotated[Path, Positional, Field(description="artefact")]
     real: Annotated[
         str | None, Field(description="data set to compare with (default: the one that it was made from)")
     ] = None
-    root: Root = None
     per_class: Annotated[bool, Field(description="print every class")] = False
+    device: Device = "cpu"
     output: Annotated[Path | None, Field(description="file to write, with every cloud's distances (.json)")] = None
     force: Force = False
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
@@ -58,7 +61,7 @@ class Audit(Command):
             warn(f"{self.source} was not made from '{audited.real}' as it is here")
         if self.output is not None:
             with atomic(self.output) as temporary:
-                temporary.write_text(json.dumps(_facts(audited)) + "\n")
+                temporary.write_text(json.dumps(_facts(audited)) + "\n", encoding="utf-8")
         if self.json_:
             say(json.dumps(_facts(audited)))
             return
@@ -71,12 +74,14 @@ class Audit(Command):
     def _audited(self) -> Audited:
         """The artefact beside the set that it was made from, or the one that is asked for."""
         artefact = Artefact.load(self.source)
-        real, same = made_from(artefact, str(self.source), self.root, self.real)
-        name = self.real or artefact.metadata.dataset
-        test = load(name, "test", root=self.root, points=real.points_per_cloud)  # in the same frame
+        facts, name = artefact.metadata, self.real or artefact.metadata.dataset
+        place = self.real or told(name, facts.source_fingerprint, self.source, "--real with the training set")
+        real, same = made_from(artefact, str(self.source), self, place)
+        test = read(self, place, "test", points=real.points_per_cloud)  # in the same frame
+        tell(real, test)
         with progress("comparing", len(artefact.metadata.class_names)) as report:
-            findings = audit(artefact.clouds, real, test, rounding(artefact), report)
-        return Audited(artefact, name, same, findings)
+            findings = audit(artefact.clouds, real, test, rounding(artefact), report, self.device)
+        return Audited(artefact, name, same, findings, _shares(artefact.clouds, real))
 
 
 def _facts(audited: Audited) -> dict[str, Any]:
@@ -97,6 +102,7 @@ def _facts(audited: Audited) -> dict[str, Any]:
         "points": artefact.metadata.points,
         "rounded_to_bits": rounding(artefact),
         "bounds": findings.bounds._asdict(),
+        **_part_facts(audited),
         **findings.overall.facts(),
         "classes": {name: quality.facts() for name, quality in findings.classes.items()},
         "clouds": clouds,
@@ -151,7 +157,47 @@ def _summary(audited: Audited) -> str:
     lines = [
         f"{name:24}{''.join(f'{cell:>10}' for cell in cells):{width}}   {note}".rstrip() for name, cells, note in rows
     ]
-    return "\n".join([title, f"{'':24}" + "".join(f"{word:>10}" for word in header), *lines, _verdict(audited)])
+    head = f"{'':24}" + "".join(f"{word:>10}" for word in header)
+    return "\n".join([title, head, *lines, _verdict(audited), *_part_lines(audited)])
+
+
+def _shares(clouds: PointClouds, real: PointClouds) -> tuple[Tensor, Tensor] | None:
+    """Shares of parts of both, where they have parts of the same names."""
+    if clouds.part_names is None or clouds.part_names != real.part_names or clouds.class_names != real.class_names:
+        return None
+    return part_shares(clouds), part_shares(real)
+
+
+def _part_facts(audited: Audited) -> dict[str, Any]:
+    """Shares of the parts of every class, stored and real."""
+    names = audited.artefact.clouds.part_names
+    if audited.parts is None or names is None:
+        return {}
+    made, training = audited.parts
+    return {"parts": {
+        label: {names.names[part]: {"made": float(made[number, part]), "training": float(training[number, part])}
+                for part in names.of_class[number]}
+        for number, label in enumerate(audited.artefact.metadata.class_names)
+    }}  # fmt: skip
+
+
+def _part_lines(audited: Audited) -> list[str]:
+    """How far shares of parts are from those of training clouds, on average over classes, and where most."""
+    facts = _part_facts(audited).get("parts")
+    if not facts:
+        return []
+    gaps = [
+        (share["made"] - share["training"], f"{part} of {label}")
+        for label, own in facts.items()
+        for part, share in own.items()
+    ]
+    moved = sum(abs(gap) for gap, _ in gaps) / 2 / len(facts)
+    gap, where = max(gaps, key=lambda one: abs(one[0]))
+    few = "more" if gap > 0 else "less"
+    return [
+        f"Of the points of a class {_percent(moved)} are of another part than in training clouds, on average; the most "
+        f"in {where}, {_percent(abs(gap))} {few}."
+    ]
 
 
 def _verdict(audited: Audited) -> str:

@@ -2,11 +2,9 @@
 
 from abc import abstractmethod
 
-from pcdistill.clouds import PointClouds
 from pcdistill.core.log import LOG
 from pcdistill.core.options import Options
 from pcdistill.core.progress import Say
-from pcdistill.data import remarks
 
 
 class Command(Options):
@@ -26,7 +24,12 @@ class Command(Options):
 
 def tell(*sets: object) -> None:
     """Lines on how data sets were read: what was filled up, left out, taken for something. Of anything else none."""
-    for line in remarks(*(one for one in sets if isinstance(one, PointClouds))):
+    # Commands that read no clouds start without torch.
+    from pcdistill.clouds import PointClouds
+    from pcdistill.data import StreamedClouds, remarks, skipped
+
+    read = [one for one in sets if isinstance(one, PointClouds | StreamedClouds)]
+    for line in [*remarks(*read), *(f"left out: {line}" for line in skipped(*read))]:
         warn(line)
 
 

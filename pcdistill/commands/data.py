@@ -1,25 +1,28 @@
 """`pcdistill data`: list, describe and convert data sets."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from pcdistill.commands.base import Command, tell, warn
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_output
-from pcdistill.core.options import Force, Positional, Root, Seed, UpAxis
+from pcdistill.core.options import Force, Positional, Reading, Seed
 from pcdistill.core.progress import Say
-from pcdistill.data import any_number, catalog, info, write_hdf5
+from pcdistill.data import catalog, info, write_hdf5
 from pcdistill.data.catalog import load_counted
 from pcdistill.data.check import check
 from pcdistill.data.objects import MESH_POINTS
 from pcdistill.data.prepare import Counted, MissingSplit, Wanted
+from pcdistill.data.reading import wanted
+from pcdistill.results.table import Table
 
 
-class Data(Command):
+class Data(Reading, Command):
     """List the data sets of the catalog, describe or check one, or convert one to the project's HDF5 file."""
 
     action: Annotated[
@@ -27,14 +30,12 @@ class Data(Command):
     ]
     name: Annotated[str | None, Positional, Field(description="catalog name, file or folder")] = None
     output: Annotated[Path | None, Field(description="HDF5 file to write (convert)")] = None
-    root: Root = None
-    up_axis: UpAxis = None
     points: Annotated[
         int | None,
         Field(ge=1, description="points per cloud (default: as stored, or 1024 where clouds have unequal numbers)"),
     ] = None
-    skip_bad: Annotated[bool, Field(description="leave out files that cannot be read, and say which (convert)")] = False
     seed: Seed = 0
+    json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text (info)")] = False
     force: Force = False
 
     def run(self, say: Say) -> None:
@@ -46,8 +47,8 @@ class Data(Command):
         if self.name is None:
             raise InputError(f"data {self.action}", "no data set named", "a catalog name, file or folder")
         if self.action == "info":
-            said = info(self.name, self.root, Wanted(self.points, seed=self.seed, up_axis=self.up_axis), tell)
-            say(json.dumps(said, indent=2))
+            said = info(self.name, self.root, wanted(self, self.points, self.seed), tell)
+            say(json.dumps(said, indent=2) if self.json_ else _told(said))
             return
         if self.action == "check":
             self._check(self.name, say)
@@ -63,7 +64,7 @@ class Data(Command):
         Raises:
             InputError: anything is wrong.
         """
-        found = check(name, self.root, self.seed)
+        found = check(name, wanted(self, self.points, self.seed), self.root)
         for line in found.facts:
             say(line)
         for line in found.faults:
@@ -75,27 +76,18 @@ class Data(Command):
 
     def _convert(self, name: str, output: Path, say: Say) -> None:
         """Write both splits, or the one that there is, at one number of points."""
-        bad = dict[str, None]()  # in order, each once
-
-        def left_out(problem: InputError) -> None:
-            bad[str(problem)] = None
-
-        on_bad = left_out if self.skip_bad else None
-        wanted = Wanted(self.points, seed=self.seed, up_axis=self.up_axis, on_bad=on_bad)
-        found = self._splits(name, wanted)
-        if self.skip_bad and not any_number(found["train"].clouds):
-            raise InputError("skip_bad", f"of {name}", "a folder of object files")
+        how = wanted(self, self.points, self.seed)
+        found = self._splits(name, how)
         if len({one.clouds.points_per_cloud for one in found.values()}) > 1:
-            found = self._splits(name, replace(wanted, points=MESH_POINTS))
+            found = self._splits(name, replace(how, points=MESH_POINTS))
         train, test = found["train"].clouds, found["test"].clouds if "test" in found else None
         numbers = {split: one.numbers for split, one in found.items() if one.numbers is not None}
         numbers = {} if all((each == train.points_per_cloud).all() for each in numbers.values()) else numbers
         write_hdf5(train, test, output, true_points=numbers)
         tell(train, test)
-        for line in bad:
-            warn(f"left out {line}")
+        bad = sum(int(one.clouds.provenance.get("skipped", 0)) for one in found.values())
         both = f"{len(train)}" if test is None else f"{len(train)} + {len(test)}"
-        without = f", without {len(bad)} that cannot be read" if bad else ""
+        without = f", without {bad} that cannot be used" if bad else ""
         say(f"wrote {output}: {both} clouds x {train.points_per_cloud} points{without}")
 
     def _splits(self, name: str, wanted: Wanted) -> dict[str, Counted]:
@@ -106,3 +98,15 @@ class Data(Command):
         except MissingSplit as missing:
             warn(f"train alone: {missing}")
         return found
+
+
+def _told(facts: Mapping[str, Any]) -> str:
+    """What `info` found, for people: facts of the set, and a line for every class."""
+    splits = facts["splits"]
+    first = next(iter(splits.values()))
+    source = {key: first["provenance"].get(key) for key in ("source", "up_axis")}
+    lines = {"name": facts["name"], **{key: facts.get(key) for key in ("licence", "url", "card")}, **source}
+    lines |= {f"{name} clouds": f"{split['clouds']:,} x {split['points']:,} points" for name, split in splits.items()}
+    rows = [[name, *(split["per_class"][name] for split in splits.values())] for name in facts["classes"]]
+    described = [f"{key.replace('_', ' '):13} {value}" for key, value in lines.items() if value]
+    return "\n".join([*described, "", Table(["class", *splits], rows).text()])

@@ -19,6 +19,7 @@ from pcdistill.condense.plan import resolve
 from pcdistill.condense.spec import DistillSpec
 from pcdistill.core.errors import Diverged
 from pcdistill.core.files import check_output, check_writable
+from pcdistill.core.options import Device
 from pcdistill.core.progress import Say
 from pcdistill.viewing import Live
 
@@ -38,6 +39,7 @@ class Distill(DistillSpec, Making):
             description="port of this machine at which a browser sees the run, renewed twenty times (0: a free one)",
         ),
     ] = None  # fmt: skip
+    device: Device = "cpu"
     resume: Annotated[bool, Field(description="go on from the checkpoint beside the output")] = False
     log: Annotated[Path | None, Field(description="folder for log.jsonl and, where installed, TensorBoard events")] = (
         None
@@ -47,7 +49,7 @@ class Distill(DistillSpec, Making):
     ] = False
 
     def run(self, say: Say) -> None:
-        plan, outcome = resolve(self), Outcome()
+        plan, outcome = resolve(self, self.device), Outcome()
         checkpoint = self.output.with_name(self.output.name + ".checkpoint")
         check_output(self.output, self.force or (self.resume and checkpoint.exists()))
         check_writable(checkpoint)

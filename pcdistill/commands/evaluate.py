@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from pcdistill.artefact.artefact import set_name
 from pcdistill.commands.base import Command, tell, warn
-from pcdistill.core.environment import revision
+from pcdistill.core.environment import hardware, revision
 from pcdistill.core.errors import InputError
 from pcdistill.core.progress import Say, progress
 from pcdistill.evaluation import (
@@ -67,7 +67,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
 
     renamed: ClassVar[Mapping[str, str]] = {
         "data": "test_data", "views": "conditions", "seeds": "train_seeds", "steps": "train_steps",
-        "ranking": "pcdistill rank",
+        "ranking": "pcdistill rank", "train_rotation": "rotate",
     }  # fmt: skip
 
     @model_validator(mode="after")
@@ -110,8 +110,8 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
         conditions = parse_conditions(self.conditions, subject.test.points_per_cloud)
         names = [condition.dataset for condition in conditions if condition.dataset is not None]
         if names and subject.supervision is not None:
-            raise InputError("conditions", "of other data sets, with --teacher", "conditions of the same classes")
-        return conditions, open_test_sets(names, self.root)
+            raise InputError("conditions", "of other data sets, with a teacher", "conditions of the same classes")
+        return conditions, open_test_sets(names, self)
 
     def _cells(
         self,
@@ -135,6 +135,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
                 BENCHMARK, set_name(self.test_data or subject.dataset), protocol, [run_of(subject, evaluation)],
                 self._command(), revision(), variant=set_name(self.source), condition=condition.name,
                 train_rotation=protocol.recipe.augmentation.rotate, trained=trained, settings=settings[condition],
+                hardware=hardware(self.device),
             )  # fmt: skip
             kept.add(record)
             cells[condition] = Cell(record, evaluation)
@@ -167,7 +168,8 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
         if self.json_:
             # A class without test clouds has no accuracy: null, as JSON has no NaN.
             runs = [
-                {**vars(run), "per_class": [None if math.isnan(share) else share for share in run.per_class]}
+                {name: value for name, value in vars(run).items() if value is not None}
+                | {"per_class": [None if math.isnan(share) else share for share in run.per_class]}
                 for run in evaluation.runs
             ]
             sweep = {} if evaluation.choice is None else {"sweep": evaluation.choice.facts()}
@@ -178,6 +180,9 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
             return
         say(f"accuracy           {mean_per_cent(evaluation.accuracies)}")
         say(f"class accuracy     {mean_per_cent([run.class_accuracy for run in evaluation.runs])}")
+        for name in ("instance_miou", "class_miou"):
+            if values := [value for run in evaluation.runs if (value := getattr(run, name)) is not None]:
+                say(f"{name.replace('_miou', ' mIoU'):19}{mean_per_cent(values)}")
         say(f"calibration error  {mean_per_cent([run.ece for run in evaluation.runs])}")
         say(f"networks           {len(evaluation.runs)}, {evaluation.train_seconds:.0f} s")
         if asked is not None:

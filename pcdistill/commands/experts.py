@@ -2,24 +2,24 @@
 
 from collections.abc import Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from pcdistill.commands.base import Command
+from pcdistill.clouds import placed
+from pcdistill.commands.base import Command, tell
 from pcdistill.condense.plan import objective_of
 from pcdistill.condense.spec import DistillSpec
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import cache_root
-from pcdistill.core.options import Engine, Root, Seed, Workers
+from pcdistill.core.options import Device, Engine, Reading, Seed, Workers
 from pcdistill.core.progress import Say, progress
-from pcdistill.data import load
+from pcdistill.data.reading import read
 from pcdistill.experiments.engine import Job, carried_out
 from pcdistill.matching.experts import ExpertConfig, estimate, missing_experts, record_expert, record_experts
 
 
-class Experts(Command):
+class Experts(Reading, Command):
     """Record the expert trajectories of `tm` in the cache, where `distill` with the same settings finds them.
 
     Every expert is a job of its own and kept as soon as it is done: the same command goes on after an interruption.
@@ -28,7 +28,6 @@ class Experts(Command):
     renamed: ClassVar[Mapping[str, str]] = {"networks": "members"}
 
     data: Annotated[str, Field(description="catalog name, HDF5 file or folder")]
-    root: Root = None
     preset: Annotated[str | None, Field(description="named settings, of which the experts' count")] = None
     options: Annotated[
         dict[str, Any], Field(description="of the objective tm: bank.steps=200 bank.interval=5 bank.bits=16")
@@ -36,6 +35,7 @@ class Experts(Command):
     members: Annotated[int | None, Field(ge=1, description="experts (default: as the objective likes)")] = None
     surrogate: Annotated[str | None, Field(description="network (default: as the objective likes)")] = None
     seed: Seed = 0
+    device: Device = "cpu"
     workers: Workers = 1
     engine: Engine = "local"
 
@@ -52,18 +52,20 @@ class Experts(Command):
 
     def run(self, say: Say) -> None:
         config = self.config()
-        real = load(self.data, "train", root=self.root)
+        loaded = read(self, self.data)
+        tell(loaded)
+        real = placed(loaded, self.device)
         cost = estimate(real, config)
         say(
             f"{config.networks} experts of {config.steps} steps, {config.networks - cost.missing} recorded before: "
             f"about {cost.seconds:.0f} s of work and {cost.megabytes:.0f} MB in {cache_root() / 'experts'}"
         )
         missing = missing_experts(real, config)
-        jobs = [Job(f"expert {k}", _expert, (self.data, self.root, config, k)) for k in missing]
+        jobs = [Job(f"expert {k}", _expert, (self, config, k)) for k in missing]
         failures = []
         with (
             progress("recording experts", len(jobs)) as report,
-            closing(carried_out(jobs, self.engine, self.workers)) as ends,
+            closing(carried_out(jobs, self.engine, self.workers, self.device)) as ends,
         ):
             for number, (job, reason) in enumerate(ends, 1):
                 report(number, job.name)
@@ -74,5 +76,5 @@ class Experts(Command):
         say(f"recorded in {record_experts(real, config)[1]:.0f} s")
 
 
-def _expert(data: str, root: Path | None, config: ExpertConfig, k: int) -> None:
-    record_expert(load(data, "train", root=root), config, k)
+def _expert(asked: Experts, config: ExpertConfig, k: int) -> None:
+    record_expert(placed(read(asked, asked.data), asked.device), config, k)

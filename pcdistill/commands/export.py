@@ -11,9 +11,9 @@ from pcdistill.clouds import PointClouds
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_other, check_output
-from pcdistill.core.options import Force, Positional, Root, Seed
+from pcdistill.core.options import Force, Positional, Reading, Seed
 from pcdistill.core.progress import Say, progress
-from pcdistill.data import load
+from pcdistill.data.reading import read
 from pcdistill.evaluation.subject import open_set
 from pcdistill.export import (
     NETWORK_FILES,
@@ -32,7 +32,7 @@ from pcdistill.training.trained import Trained, load_network
 OF_NETWORKS, OF_CLOUDS = ("int8", "tune", "training_set"), ("split", "format", "colour")
 
 
-class Export(Command):
+class Export(Reading, Command):
     """Write a trained network for a device, ONNX in float32 or int8 or ExecuTorch, or clouds for other tools.
 
     Of an artefact the stored clouds are written, not what an expansion makes of them.
@@ -54,7 +54,6 @@ class Export(Command):
     split: Annotated[Literal["train", "test"], Field(description="of a data set")] = "train"
     format: Annotated[Literal["ply", "pcd", "xyz"] | None, Field(description="of clouds, in a folder")] = None
     colour: Annotated[Literal["height", "none"], Field(description="of the points of clouds")] = "height"
-    root: Root = None
     seed: Seed = 0
     force: Force = False
 
@@ -79,7 +78,7 @@ class Export(Command):
             raise InputError("split", f"of an artefact ({self.source})", "a data set")
         if not self.output.is_dir():
             check_output(self.output, self.force)
-        clouds = load(self.source, self.split, root=self.root, seed=self.seed) if artefact is None else artefact.clouds
+        clouds = read(self, self.source, self.split, seed=self.seed) if artefact is None else artefact.clouds
         if artefact is None:
             tell(clouds)
         colours = height_colouring(clouds) if self.colour == "height" else None
@@ -123,7 +122,8 @@ class Export(Command):
 
     def _calibration(self, name: str, trained: Trained) -> tuple[PointClouds, dict[str, JsonValue]]:
         """The clouds that a network was trained on, as it saw them, and what its card says of them."""
-        made = open_set(name, self.root, points=trained.points)
+        made = open_set(name, self, points=trained.points)
+        tell(made)
         if isinstance(made, Artefact):
             clouds = made.training_clouds
             facts: dict[str, JsonValue] = {

@@ -1,17 +1,17 @@
-"""Flags of a command, made from its fields."""
+"""From the fields of a command to its flags, and from flags to a command."""
 
-import argparse
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from inspect import get_annotations
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from pcdistill.commands import EVERYWHERE
 from pcdistill.commands.base import Command
-from pcdistill.core.errors import InputError
-from pcdistill.core.options import Options, merged, nested, read_toml, unknown
+from pcdistill.commands.usage import REQUIRED, Flag, Kind, Usage, flag, parse
+from pcdistill.core.options import Options, merged, nested, read_toml
 
 
 def read(name: str, kind: type[Command], arguments: Sequence[str]) -> Command:
@@ -21,49 +21,69 @@ def read(name: str, kind: type[Command], arguments: Sequence[str]) -> Command:
         InputError: a flag or key that is unknown, missing or ill-typed.
         OSError: the TOML file cannot be read.
     """
-    place = f"pcdistill {name}"
-    given = vars(_parser(place, kind).parse_args(list(arguments)))
+    return settled(name, kind, parse(name, usage(kind), arguments))
+
+
+def settled(name: str, kind: type[Command], parsed: Mapping[str, Any]) -> Command:
+    """As `read`, of what `usage.parse` made of the arguments."""
+    given = dict(parsed)
     tables = {key for key, field in kind.by_key().items() if is_table(field)}
     for key in tables & given.keys():
         given[key] = nested(given[key], flag(key))
     file = given.pop("config", None)
+    for word in EVERYWHERE:  # the command line takes them out; who calls `read` may not
+        given.pop(word.removeprefix("--"), None)
     values = {} if file is None else read_toml(Path(file), kind)
     places = dict.fromkeys(values.keys() - given.keys(), file)
     for key in tables & values.keys() & given.keys():
         given[key] = merged(values[key], given[key])
-    return kind.checked({**values, **given}, place, places)
+    return kind.checked({**values, **given}, f"pcdistill {name}", places)
 
 
-def _parser(place: str, kind: type[Command]) -> argparse.ArgumentParser:
-    parser = _Parser(kind, prog=place, description=" ".join((kind.__doc__ or "").split()))
-    _add_fields(parser, kind)
-    return parser
+def usage(kind: type[Options], example: str = "") -> Usage:
+    """How a command is called, from its fields."""
+    flags = [_flag(kind, key, field) for key, field in kind.by_key().items() if not in_files_only(field)]
+    return Usage(" ".join((kind.__doc__ or "").split()), example, dict(kind.renamed), flags)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line, with a suggestion for unknown flags."""
-
-    def __init__(self, kind: type[Command], **keywords: Any) -> None:
-        super().__init__(**keywords, allow_abbrev=False)
-        self.kind = kind
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        given, left = self.parse_known_args(args, namespace)
-        if left:
-            word = left[0].partition("=")[0]
-            keys = self.kind.by_key()
-            flags = [flag(key) for key, field in keys.items() if not is_positional(field)]
-            renamed = {flag(old): flag(new) if new in keys else new for old, new in self.kind.renamed.items()}
-            raise InputError(self.prog, unknown("argument", word, [*flags, "--config", *EVERYWHERE], renamed))
-        return given
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(self.prog, message)
+def _flag(kind: type[Options], key: str, field: FieldInfo) -> Flag:
+    word = key.upper() if is_positional(field) else _word(field)
+    heading = REQUIRED if field.is_required() else _heading(kind, key)
+    return Flag(key, heading, _kind(field), word, (field.description or "") + _default(field))
 
 
-def flag(key: str) -> str:
-    """How a field is called on the command line."""
-    return "--" + key.replace("_", "-")
+def _heading(kind: type[Options], key: str) -> str:
+    """That of the class that the field is declared in, first of all."""
+    name = next(name for name, field in kind.model_fields.items() if key == (field.alias or name))
+    owner = next(one for one in reversed(kind.__mro__) if name in get_annotations(one))
+    return str(owner.__dict__.get("heading", Options.heading))
+
+
+def _kind(field: FieldInfo) -> Kind:
+    several = get_origin(field.annotation) in (tuple, list)
+    if is_positional(field):
+        return "words" if several else "word"
+    if is_table(field):
+        return "table"
+    if field.annotation is bool:
+        return "switch"
+    return "several" if several else "one"
+
+
+def _word(field: FieldInfo) -> str:
+    if is_table(field):
+        return "NAME=VALUE"
+    several = get_origin(field.annotation) in (tuple, list)
+    return metavar(get_args(field.annotation)[0] if several else field.annotation)
+
+
+def _default(field: FieldInfo) -> str:
+    """Nothing where nothing is what a flag stands at."""
+    default = field.default
+    if field.is_required() or field.default_factory or default is None or default is False or default == ():
+        return ""
+    words = " ".join(map(str, default)) if isinstance(default, tuple | list) else default
+    return f" (default: {words})"
 
 
 def is_positional(field: FieldInfo) -> bool:
@@ -79,35 +99,6 @@ def in_files_only(field: FieldInfo) -> bool:
 def is_table(field: FieldInfo) -> bool:
     """Whether a field is written as `NAME=VALUE ...`."""
     return get_origin(field.annotation) is dict
-
-
-def _add_fields(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
-    for key, field in kind.by_key().items():
-        if in_files_only(field):
-            continue
-        silent = field.default is None or field.default is False or field.default == () or field.default_factory
-        default = "" if silent else f" (default: {field.default})"
-        note = " (required)" if field.is_required() else default
-        keywords: dict[str, Any] = {"help": f"{field.description or ''}{note}".replace("%", "%%")}
-        keywords["default"] = argparse.SUPPRESS
-        if is_positional(field):
-            # Never required here: a TOML file may give it.
-            several = get_origin(field.annotation) is tuple
-            parser.add_argument(key, nargs="*" if several else "?", metavar=key.upper(), **keywords)
-        elif is_table(field):
-            parser.add_argument(flag(key), dest=key, nargs="+", metavar="NAME=VALUE", **keywords)
-        elif get_origin(field.annotation) in (tuple, list):
-            word = metavar(get_args(field.annotation)[0])
-            parser.add_argument(flag(key), dest=key, nargs="+", metavar=word, **keywords)
-        elif field.annotation is bool:
-            parser.add_argument(flag(key), dest=key, action="store_true", **keywords)
-        else:
-            parser.add_argument(flag(key), dest=key, metavar=metavar(field.annotation), **keywords)
-    parser.add_argument(
-        "--config", metavar="TOML", default=argparse.SUPPRESS, help="file with any of these keys; flags win"
-    )
-    for word, meaning in EVERYWHERE.items():
-        parser.add_argument(word, action="store_true", default=argparse.SUPPRESS, help=meaning)
 
 
 def metavar(annotation: Any) -> str:

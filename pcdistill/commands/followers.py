@@ -44,7 +44,7 @@ class Log(Follower):
 
     def begin(self, storage: Storage, steps: int) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.lines = (self.folder / "log.jsonl").open("a" if self.append else "w")
+        self.lines = (self.folder / "log.jsonl").open("a" if self.append else "w", encoding="utf-8")
         self.events: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -11,20 +11,22 @@ from pcdistill.artefact.artefact import Artefact, finesse
 from pcdistill.clouds import CloudSource
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Force, Root, Streamed, UpAxis
-from pcdistill.data import any_number, load, open_streamed
+from pcdistill.core.options import Force, Reading, Streamed
+from pcdistill.data import any_number
+from pcdistill.data.places import remember
+from pcdistill.data.reading import read, stream
 from pcdistill.evaluation import split
 from pcdistill.training.recipe import EvaluationProtocol
 
 
-class Making(Command):
+class Making(Reading, Command):
     """A command that makes an artefact of a data set."""
+
+    heading: ClassVar[str] = "data"
 
     data: Annotated[str, Field(description="catalog name, HDF5 file or folder")]
     output: Annotated[Path, Field(description="artefact to write (.h5)")]
-    root: Root = None
     stream: Streamed = False
-    up_axis: UpAxis = None
     force: Force = False
 
     @contextmanager
@@ -34,16 +36,20 @@ class Making(Command):
         They are in memory, or with `stream` an open file. A folder gives them `points` points at least.
         """
         if not self.stream:
-            clouds = load(self.data, "train", root=self.root, up_axis=self.up_axis)
+            clouds = read(self, self.data)
             if points is not None and points > clouds.points_per_cloud and any_number(clouds):
-                clouds = load(self.data, "train", root=self.root, up_axis=self.up_axis, points=points)
+                clouds = read(self, self.data, points=points)
             tell(clouds)
-            yield split(clouds, protocol)[0]
+            whole = split(clouds, protocol)[0]
+            remember(whole.fingerprint(), self.data)
+            yield whole
             return
         if protocol.grid is not None:
             raise InputError("protocol", f"{protocol.name}, which holds clouds out, with --stream", "a set in memory")
-        with open_streamed(self.data, "train", root=self.root, up_axis=self.up_axis) as real:
+        with stream(self, self.data) as real:
+            tell(real)
             yield real
+            remember(real.fingerprint(), self.data)  # which takes a pass over the file, unless it was asked for
 
 
 def prepared(artefact: Artefact, kept: bool) -> str:

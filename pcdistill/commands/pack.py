@@ -18,7 +18,9 @@ class Pack(Making):
     data: Annotated[str, Positional, Field(description="catalog name, HDF5 file or folder")]
     side: Annotated[int, Field(ge=4, le=64, description="cells a side of a grid")] = 16
     points: Annotated[int, Field(ge=1, description="that a cloud is decoded to")] = 256
-    protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned, published or sweep")] = "tuned"
+    protocol: Annotated[
+        str, Field(description="how it is meant to be evaluated: tuned, converged, published or sweep")
+    ] = "tuned"
 
     def run(self, say: Say) -> None:
         plan = protocol(self.protocol)

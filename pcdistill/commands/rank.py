@@ -29,7 +29,9 @@ class Rank(SubjectSpec, Command):
     ] = ()
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
 
-    renamed: ClassVar[Mapping[str, str]] = {"data": "test_data", "seeds": "train_seeds", "steps": "train_steps"}
+    renamed: ClassVar[Mapping[str, str]] = {
+        "data": "test_data", "seeds": "train_seeds", "steps": "train_steps", "train_rotation": "rotate",
+    }  # fmt: skip
 
     def run(self, say: Say) -> None:
         subject = open_subject(self, real=True)
@@ -42,7 +44,7 @@ class Rank(SubjectSpec, Command):
         if self.teacher:
             if made.clouds.labels.ndim == 1:
                 raise InputError("teacher", f"but labels of {self.source} are hard", "no teacher")
-            teacher = read_teacher(self.teacher, protocol.recipe.temperature)
+            teacher = read_teacher(self.teacher, protocol.recipe.temperature, self.device)
             teacher.check(real.class_names)
             label = teacher.probabilities
         with progress("scoring", len(ARMS)) as report:

@@ -82,5 +82,5 @@ class Report(Command):
             say(text.rstrip("\n"))
             return
         with atomic(self.output) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
         say(f"wrote {self.output}")

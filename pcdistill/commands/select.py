@@ -5,14 +5,17 @@ from pcdistill.condense import make
 from pcdistill.condense.plan import resolve
 from pcdistill.condense.spec import SelectSpec
 from pcdistill.core.files import check_output
+from pcdistill.core.options import Device
 from pcdistill.core.progress import Say
 
 
 class Select(SelectSpec, Making):
     """Choose real clouds (a coreset) and store them at the same budget as a synthetic set."""
 
+    device: Device = "cpu"
+
     def run(self, say: Say) -> None:
-        plan = resolve(self)
+        plan = resolve(self, self.device)
         check_output(self.output, self.force)
         with self.real(plan.protocol, self.points) as real:
             artefact = make.select(real, plan, dataset=self.data)

@@ -1,6 +1,7 @@
 """`pcdistill show`: what is in an artefact or a network."""
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from pcdistill.export import NETWORK_FILES, card_in
 FACTS = (
     "arm", "dataset", "storage", "selection", "objective", "settings", "seed", "created", "versions", "hardware",
 )  # fmt: skip
+WIDTH = 100
 
 
 class Show(Command):
@@ -38,7 +40,7 @@ class Show(Command):
             say(json.dumps(facts))
             return
         for key, value in facts.items():
-            say(f"  {key:12} {_plain(value)}")
+            say(_line(key, value, 12))
 
     def _artefact(self, say: Say) -> None:
         artefact = Artefact.load(self.source)
@@ -48,18 +50,41 @@ class Show(Command):
             say(json.dumps({**facts, "sizes": sizes}))
             return
         say(summary(artefact))
-        parts = (f"{name.removesuffix('_bytes')} {value:,}" for name, value in sizes.items())
-        say(f"  sizes      {', '.join(parts)}")
-        for key in FACTS:
-            say(f"  {key:10} {_plain(facts[key])}")
+        parts = {name.removesuffix("_bytes"): f"{value:,}" for name, value in sizes.items()}
+        for key, value in {"bytes": parts, **{key: facts[key] for key in FACTS}}.items():
+            say(_line(key, value, 10))
         protocol = facts["protocol"]
         say(f"  protocol   {protocol.get('name')} v{protocol.get('version')}, network {protocol.get('network')}")
+        if artefact.teacher is not None:
+            kept = artefact.teacher
+            say(
+                f"  teacher    {kept.facts.protocol.network} in the file, {kept.nbytes:,} bytes, temperature "
+                f"{kept.facts.temperature:g}"
+            )
         if artefact.expansion is not None:
             say(f"  expansion  {json.dumps(facts['expansion'])}: up to {artefact.expansion.times} clouds for each")
         if artefact.losses:
             say(f"  loss       {artefact.losses[0]:.4g} -> {artefact.losses[-1]:.4g} in {len(artefact.losses)} steps")
 
 
+def _line(key: str, value: JsonValue, width: int) -> str:
+    """A row of the table, wrapped under itself."""
+    return textwrap.fill(
+        _plain(value), WIDTH, initial_indent=f"  {key:{width}} ", subsequent_indent=" " * (width + 3),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
 def _plain(value: JsonValue) -> str:
-    """A value of a file as text that does nothing to a terminal."""
+    """A value of a file as text that does nothing to a terminal; mappings as names and values, inner in brackets."""
+    if isinstance(value, dict):
+        inner = (
+            (_plain(key), f"({_plain(part)})" if isinstance(part, dict) else _plain(part))
+            for key, part in value.items()
+        )
+        return ", ".join(f"{key} {part}" for key, part in inner) or "-"
+    if isinstance(value, list):
+        return " ".join(map(_plain, value)) or "-"
+    if value is None:
+        return "-"
     return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

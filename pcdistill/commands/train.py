@@ -68,9 +68,13 @@ class Train(TrainingSpec, SupervisionSpec, Command):
                 losses.append(loss)
                 report(step, f"loss {loss:.4g}")
 
-            trained = train(training.clouds, training.protocol, seed=self.seed, on_step=on_step, supervision=watched)
+            trained = train(
+                training.clouds, training.protocol, seed=self.seed, on_step=on_step, device=self.device,
+                supervision=watched,
+            )  # fmt: skip
         taught = {} if supervision is None else supervision.describe()
-        save_network(self.output, trained._replace(dataset=set_name(training.dataset), taught=taught))
+        trained = trained._replace(dataset=set_name(training.dataset), source_fingerprint=training.source_fingerprint)
+        save_network(self.output, trained._replace(taught=taught))
         if isinstance(supervision, OnPolicy):
             say(f"the teacher labelled {supervision.calls.clouds:,} clouds in {supervision.calls.seconds:.1f} s")
         if notes:
@@ -98,7 +102,7 @@ def _write_notes(path: Path, notes: Sequence[tuple[int, int, Agreement]], say: S
         for _, step, agreed in notes
     ]
     with atomic(path) as temporary:
-        temporary.write_text("".join(line + "\n" for line in lines))
+        temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     first, last = notes[0][2], notes[-1][2]
     say(
         f"student and teacher, first to last: overlap of top 3 {first.overlap:.2f} to {last.overlap:.2f}, KL "

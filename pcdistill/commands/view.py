@@ -11,9 +11,9 @@ from pcdistill.artefact.artefact import Artefact, exhibit_of
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import check_other, check_output
-from pcdistill.core.options import Force, Positional, Root
+from pcdistill.core.options import Force, Positional, Reading
 from pcdistill.core.progress import Say
-from pcdistill.data import load
+from pcdistill.data.reading import read
 from pcdistill.evaluation.subject import open_set
 from pcdistill.results.record import read_records
 from pcdistill.results.table import accuracy_cell
@@ -36,7 +36,7 @@ from pcdistill.viewing import (
 COLUMNS = 8  # clouds per class in pictures
 
 
-class View(Command):
+class View(Reading, Command):
     """Show clouds: pictures, an animation, a page for the browser, or an interactive window.
 
     Without any of them, a picture is written that is named like the source.
@@ -54,7 +54,6 @@ class View(Command):
         Path | None, Field(description="animation to write, from first guess to distilled (needs snapshots)")
     ] = None
     window: Annotated[bool, Field(description="open the interactive Open3D viewer")] = False
-    root: Root = None
     split: Annotated[Literal["train", "test"], Field(description="of a data set")] = "train"
     class_: Annotated[tuple[str, ...], Field(alias="class", description="classes to show (default: all)")] = ()
     columns: Annotated[int | None, Field(ge=1, description="clouds per class (default: 8; animation 1, page 64)")] = (
@@ -86,7 +85,7 @@ class View(Command):
         films = [(path, film) for path, film in ((self.turntable, turntable), (self.evolution, evolution)) if path]
         png = self.png
         if not (png or self.html or films or self.window):
-            png = Path((Path(self.source).resolve().stem or "clouds") + ".png")
+            png = Path((Path(self.source.rpartition(":")[2]).resolve().stem or "clouds") + ".png")
         self._check(png)
         scores = None if self.records is None else _scores(self.records)
         exhibit = self.exhibit()
@@ -127,7 +126,7 @@ class View(Command):
         Raises:
             InputError: no such source, class or colouring, or an artefact without snapshots where they are needed.
         """
-        made = open_set(self.source, self.root, self.split)
+        made = open_set(self.source, self, self.split)
         if isinstance(made, Artefact):
             exhibit = self._artefact(made)
         else:
@@ -136,7 +135,9 @@ class View(Command):
             clouds = standing(made[chosen(made, self.class_, self._columns)])
             exhibit = Exhibit(f"{self.source}, {self.split}", clouds, (clouds.points,))
         if self.real is not None:
-            exhibit = exhibit.beside(load(self.real, "train", root=self.root), self.real)
+            real = read(self, self.real)
+            tell(real)
+            exhibit = exhibit.beside(real, self.real)
         if self.model is not None:
             exhibit = replace(exhibit, judge=_judge(exhibit, load_network(self.model), self.model))
         shades(exhibit.only(torch.tensor([0])), self.colour)  # says what is missing

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource
+from pcdistill.clouds import CloudSource, PointClouds, placed
 from pcdistill.core.errors import Diverged, InputError
 from pcdistill.core.files import atomic, check_writable
 from pcdistill.core.options import Options
@@ -60,15 +61,19 @@ class DistillSettings(Options):
         ema: decay per step of the averaged storage that is the result (FTD, Du et al. 2023; at step s at most
             s / (9 + s)); 0 gives the last one.
         rate: weight in the loss of a bit per point, as `Storage.rate` expects it; 0 leaves size out of account.
+        freeze: share of every class that does not change: the first clouds (`frozen`).
         snapshots: decoded clouds are kept this many times, evenly spread, besides start and end.
         seed: of the draws.
     """
+
+    later: ClassVar[tuple[str, ...]] = ("freeze",)
 
     steps: int = Field(ge=0)
     lr: float = Field(gt=0)
     batch: int = Field(default=64, ge=1)
     ema: float = Field(default=0.0, ge=0, lt=1)
     rate: float = Field(default=0.0, ge=0)
+    freeze: float = Field(default=0.0, ge=0, lt=1)
     snapshots: int = Field(default=0, ge=0)
     seed: int = 0
 
@@ -96,6 +101,7 @@ def distill(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     followers: Sequence[Follower] = (),
+    device: str = "cpu",
 ) -> Distilled:
     """Change `storage` in place so that `objective` falls.
 
@@ -108,6 +114,8 @@ def distill(
             put the result into safety removes it.
         resume: go on from `checkpoint` if it exists; the result has the same bits as an uninterrupted run's.
         followers: are told of the begin, of every step, and of the end.
+        device: where the real set, networks and what is learned are meanwhile; a checkpoint may have been written on
+            another one.
 
     Raises:
         InputError: the checkpoint is damaged or of another run.
@@ -120,9 +128,9 @@ def distill(
         check_writable(checkpoint)
     identity = _identity(real, storage, objective, settings)
     saved_run = _read(Path(checkpoint), identity) if resume and checkpoint and Path(checkpoint).exists() else None
-    with _following(followers, storage, settings.steps):
+    with _following(followers, storage, settings.steps), _moved(storage, device):
         start = time.perf_counter()
-        objective.prepare(real)
+        objective.prepare(placed(real, device))
         took = time.perf_counter() - start
         for follower in followers:
             follower.prepared(took < objective.seconds)  # which are those of its making, whenever that was
@@ -174,10 +182,27 @@ def _following(followers: Sequence[Follower], storage: Storage, steps: int) -> I
             follower.end(finished)
 
 
+@contextmanager
+def _moved(storage: Storage, device: str) -> Iterator[None]:
+    """What a storage has learned, on a device, and back on the processor."""
+    storage.to(device)
+    try:
+        yield
+    finally:
+        storage.to("cpu")
+
+
+def frozen(labels: Tensor, share: float) -> Tensor:
+    """`(N,)` bool: which clouds of ascending `labels` stay as they are, the first of every class, and never all."""
+    counts = torch.bincount(labels)
+    rank = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels]
+    return rank < (share * counts + 1e-9).long()[labels]
+
+
 def learned_points(storage: Storage) -> Tensor:
     """Decoded points in the order in which they are learned: point j of a cloud is the same one at every step."""
     with torch.enable_grad():  # without, storages may decode in the order of a file
-        return storage.decode().points.detach().clone()
+        return storage.decode().points.detach().cpu().clone()
 
 
 class _Run:
@@ -193,10 +218,16 @@ class _Run:
         self.seconds = 0.0
         own = {f"objective/{name}": value for name, value in objective.learned().items()}
         self.learned = storage.learned() | own
+        self.frozen = frozen(storage.labels, settings.freeze)
+        self.shown = torch.arange(len(storage))  # clouds that a step may show to the objective
+        if self.frozen.any():
+            with torch.no_grad():
+                held = objective.hold(storage.decode(self.frozen.nonzero()[:, 0]))
+            self.shown = self.shown[~self.frozen] if held else self.shown
         self.pace = {**storage.pace, **{f"objective/{name}": value for name, value in objective.pace.items()}}
         self.first = {name: value.detach().clone() for name, value in self.learned.items()}
         self.averaged = {name: value.detach().clone() for name, value in storage.learned().items() if settings.ema}
-        self.moments = {name: torch.zeros(2, *value.shape) for name, value in self.learned.items()}
+        self.moments = {name: value.new_zeros(2, *value.shape) for name, value in self.learned.items()}
         self.snapshots: dict[int, Tensor] = {}  # by step: an interrupted step takes its own again
         count = min(settings.snapshots, 2 * settings.steps + 1)  # so many and more are all steps
         self.snapshot_steps = {round(settings.steps * i / (count + 1)) for i in range(count + 1)} if count else set()
@@ -205,12 +236,14 @@ class _Run:
         start = time.perf_counter()
         if self.step in self.snapshot_steps:
             self.snapshot()
-        loss = self.loss(self.step)
-        value, place = loss.item(), f"distilling, step {self.step + 1}"
+        loss, place = self.loss(self.step), f"distilling, step {self.step + 1}"
+        gradients = torch.autograd.grad(loss, list(self.learned.values()), materialize_grads=True)
+        finite = [gradient.isfinite().all().to(loss) for gradient in gradients]
+        numbers: list[float] = torch.stack([loss.detach(), *finite]).tolist()  # at once: it is to wait for a device
+        value = numbers[0]
         if not math.isfinite(value):
             raise Diverged(place, f"loss {value}", "a finite one (lower --lr)")
-        gradients = torch.autograd.grad(loss, list(self.learned.values()), materialize_grads=True)
-        if not all(gradient.isfinite().all() for gradient in gradients):
+        if not all(numbers[1:]):
             raise Diverged(place, "a gradient that is not finite", "a finite one (lower --lr)")
         with _interrupts_held():
             for (name, parameter), gradient in zip(self.learned.items(), gradients, strict=True):
@@ -223,7 +256,10 @@ class _Run:
 
     def loss(self, step: int) -> Tensor:
         """Of the clouds as they are, under the draws of a step; what objectives carry along is none at step 0."""
-        decoded = self.storage.decode(self._clouds(self.objective.minibatch, step))
+        index = self._clouds(self.objective.minibatch, step)
+        decoded = self.storage.decode(index)
+        if self.frozen.any():
+            decoded = _without_gradient(decoded, self.frozen if index is None else self.frozen[index])
         loss = self.objective.loss(decoded, step)
         return loss + self.settings.rate * self.storage.rate(decoded) if self.settings.rate else loss
 
@@ -273,13 +309,13 @@ class _Run:
     def _clouds(self, kind: str, step: int) -> Tensor | None:
         """Ascending indices of the clouds of a step; None for all."""
         batch, classes = self.settings.batch, len(self.storage.class_names)
-        if len(self.storage) <= batch:
-            return None
+        if len(self.shown) <= batch:
+            return None if len(self.shown) == len(self.storage) else self.shown
         generator = step_generator("clouds", self.settings.seed, step)
         most = batch if kind == "classes" else max(1, batch // classes)
         chosen: list[Tensor] = []
         for label in torch.randperm(classes, generator=generator):
-            own = (self.storage.labels == label).nonzero()[:, 0]
+            own = self.shown[self.storage.labels[self.shown] == label]
             chosen.append(own[torch.randperm(len(own), generator=generator)[:most]])
             if kind == "classes" and sum(map(len, chosen)) + len(own) > batch:
                 break
@@ -293,14 +329,19 @@ class _Run:
         correction for the first steps uses beta2 = 0.99 as few steps touch each cloud.
         """
         touched = gradient.flatten(1).any(1)
+        here = gradient.device.type == "cpu"
+        rows = touched if here else slice(None)  # to pick rows out is to wait for a device
         first, second = moments[0], moments[1]
-        part = gradient[touched]
-        first[touched] = m = first[touched].lerp(part, 0.1)
-        second[touched] = v = second[touched].lerp(part.square(), 0.01)
+        m = first[rows].lerp(gradient[rows], 0.1)
+        v = second[rows].lerp(gradient[rows].square(), 0.01)
         count = self.step + 1
         lr = pace * self.settings.lr * (0.5 + 0.5 * math.cos(math.pi * self.step / self.settings.steps))
-        change = (m / (1 - 0.9**count)) / ((v / (1 - 0.99**count)).sqrt() + 1e-12)
-        parameter[touched] -= lr * change
+        change = lr * ((m / (1 - 0.9**count)) / ((v / (1 - 0.99**count)).sqrt() + 1e-12))
+        if not here:
+            own = touched.view(-1, *[1] * (gradient.ndim - 1))
+            m, v, change = m.where(own, first), v.where(own, second), change.where(own, 0)
+        first[rows], second[rows] = m, v
+        parameter[rows] -= change
 
     def _state(self) -> dict[str, Tensor]:
         """What every checkpoint of this run has, in shapes that do not change."""
@@ -329,11 +370,21 @@ class _Run:
         for name, value in self.learned.items():
             with torch.no_grad():
                 value.copy_(tensors[f"learned/{name}"])
-            self.moments[name] = tensors[f"moments/{name}"]
-        self.averaged = _under("averaged/", tensors)
+            self.moments[name].copy_(tensors[f"moments/{name}"])
+        for name, mean in self.averaged.items():
+            mean.copy_(tensors[f"averaged/{name}"])
         self.snapshots = {int(step): value for step, value in _under("snapshots/", tensors).items()}
         self.objective.restore(_under("state/", tensors))
         self.seconds = float(state["seconds"])
+
+
+def _without_gradient(clouds: PointClouds, frozen: Tensor) -> PointClouds:
+    """The same clouds; those that are `frozen (B,)` have no gradient, nor have their labels."""
+    points = torch.where(frozen[:, None, None].to(clouds.points.device), clouds.points.detach(), clouds.points)
+    labels = clouds.labels
+    if labels.ndim == 2:
+        labels = torch.where(frozen[:, None].to(labels.device), labels.detach(), labels)
+    return PointClouds(points, labels, clouds.class_names, clouds.provenance, clouds.classes)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -381,7 +432,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _digest(value: Tensor) -> str:
-    return hashlib.sha256(value.detach().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()
 
 
 def _identity(real: CloudSource, storage: Storage, objective: Objective, settings: DistillSettings) -> str:

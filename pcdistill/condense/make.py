@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcdistill.artefact.artefact import Artefact, set_name
 from pcdistill.artefact.metadata import Metadata, utc_now
-from pcdistill.clouds import CloudSource
+from pcdistill.clouds import CloudSource, parts_of
 from pcdistill.condense import loop
 from pcdistill.condense.plan import DistillPlan, SelectPlan
 from pcdistill.condense.schedule import schedule
@@ -18,6 +18,7 @@ from pcdistill.condense.start import Start, begin, label, selection_facts
 from pcdistill.core.environment import hardware, versions
 from pcdistill.core.errors import InputError, harmless
 from pcdistill.core.progress import Report
+from pcdistill.matching import objectives
 from pcdistill.storage import Storage
 from pcdistill.storage.budget import trimmed
 from pcdistill.storage.voxels import VoxelClouds
@@ -39,10 +40,9 @@ def select(real: CloudSource, plan: SelectPlan, *, dataset: str = "") -> Artefac
     start = begin(real, plan)
     _check_expansion(plan, start)
     storage = plan.storage.from_clouds(start.clouds, start.budget)
-    selection = {**selection_facts(start.clouds), **label(storage, plan)}
-    return Artefact(
-        storage, _metadata(real, plan.protocol, storage, dataset, plan, arm=plan.method, selection=selection)
-    )
+    selection = {**selection_facts(start.clouds, plan), **label(storage, plan)}
+    metadata = _metadata(real, plan.protocol, storage, dataset, plan, arm=plan.method, selection=selection)
+    return Artefact(storage, metadata, teacher=plan.kept)
 
 
 def pack(
@@ -96,6 +96,8 @@ def distill(
         Interrupted: Ctrl-C, after the state was saved.
     """
     spec, objective, focus = plan.spec, plan.objective, plan.focus
+    if parts_of(real) is not None:
+        _check_parts(plan)
     seen = real if focus is None else focus.on(real)  # by the objective; the first guess is chosen as ever
     started = time.perf_counter()
     start = begin(real, plan)
@@ -104,8 +106,12 @@ def distill(
     storage = plan.storage.from_clouds(start.clouds, start.budget)
     labels = label(storage, plan)
     settings = schedule(spec, objective, storage)
+    if spec.freeze and not loop.frozen(storage.labels, spec.freeze).any():
+        most = int(torch.bincount(storage.labels).max())
+        raise InputError("freeze", f"{spec.freeze} of at most {most} clouds of a class", "a share that is one of them")
     done = loop.distill(
-        seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers
+        seen, storage, objective, settings, checkpoint=checkpoint, resume=resume, followers=followers,
+        device=plan.device,
     )  # fmt: skip
 
     def relabel() -> None:
@@ -125,13 +131,24 @@ def distill(
         real, plan.protocol, storage, dataset, plan,
         arm=spec.objective,
         distilled=True,
-        selection={**selection_facts(start.clouds), **labels},
+        selection={**selection_facts(start.clouds, plan), **labels},
         objective={"name": spec.objective, **objective.describe(), **focused},
         settings=settings.model_dump(),
         prepare_seconds=done.prepare_seconds,
         distill_seconds=selecting + done.seconds,
     )  # fmt: skip
-    return Artefact(storage, metadata, done.losses, snapshots)
+    return Artefact(storage, metadata, done.losses, snapshots, plan.kept)
+
+
+def _check_parts(plan: DistillPlan) -> None:
+    """Refuse what does not know points with parts."""
+    if not plan.objective.sees_parts:
+        able = ", ".join(name for name in objectives if objectives[name].sees_parts)
+        raise InputError("objective", f"'{plan.spec.objective}' of points with parts", f"one of {able}")
+    if plan.focus is not None:
+        raise InputError("focus", "of points with parts", "none")
+    if plan.spec.freeze:
+        raise InputError("freeze", f"{plan.spec.freeze} of points with parts", "0")
 
 
 def _check_expansion(plan: SelectPlan, start: Start) -> None:
@@ -191,14 +208,16 @@ def _metadata(
         selection=selection,
         objective=objective,
         settings=settings,
-        protocol=protocol.model_dump(mode="json"),
+        protocol=protocol.suiting(parts=parts_of(real) is not None).model_dump(mode="json"),
         seed=0 if plan is None else plan.spec.seed,
         prepare_seconds=prepare_seconds,
         distill_seconds=distill_seconds,
         versions=versions(),
-        hardware=hardware(),
+        hardware=hardware("cpu" if plan is None else plan.device),
         created=utc_now(),
+        parts=None if (named := parts_of(real)) is None else named[1].facts(),
         expansion=None if plan is None or plan.expansion is None else plan.expansion.model_dump(mode="json"),
+        teacher=None if plan is None or plan.kept is None else plan.kept.facts.model_dump(mode="json"),
     )
 
 

@@ -27,6 +27,7 @@ def schedule(spec: DistillSpec, objective: Objective, storage: Storage) -> Disti
         batch=batch,
         ema=spec.ema,
         rate=spec.rate,
+        freeze=spec.freeze,
         snapshots=spec.snapshots,
         seed=spec.seed,
     )

@@ -15,7 +15,7 @@ from pcdistill.core.progress import progress
 from pcdistill.data import last_split
 from pcdistill.evaluation import evaluate
 from pcdistill.storage import Storage
-from pcdistill.storage.budget import Choose, Shape, Sharing, Soften, fill
+from pcdistill.storage.budget import Choose, Shape, Share, Soften, fill
 from pcdistill.training.recipe import EvaluationProtocol
 
 POINTS = (32, 64, 128, 256, 512)
@@ -81,7 +81,9 @@ def sides(bytes_per_class: float) -> list[int]:
 
 @cache
 def _frontier() -> dict[str, float]:
-    found: dict[str, float] = json.loads((Path(__file__).parent / "presets" / "frontier.json").read_text())["fit"]
+    found: dict[str, float] = json.loads(
+        (Path(__file__).parent / "presets" / "frontier.json").read_text(encoding="utf-8")
+    )["fit"]
     return found
 
 
@@ -101,9 +103,10 @@ def measured(
     choose: Callable[[PointClouds, Shape], Choose],
     plan: EvaluationProtocol,
     *,
-    sharing: Sharing = "even",
+    share: Callable[[PointClouds, Shape], Share | None] = lambda train, shape: None,
     soften: Soften | None = None,
     seed: int = 0,
+    device: str = "cpu",
 ) -> list[Trial]:
     """Shapes by the validation accuracy of a network trained on what they make of the budget, the best first.
 
@@ -116,8 +119,10 @@ def measured(
         kind: of storage.
         choose: makes a `Choose` of the clouds that are left to choose from, for a shape.
         plan: of the trials, one network each; its recipe as it is, whatever its grid.
-        sharing, soften: see `fill`; the networks of the trials see the classes.
+        share: says how many clouds of every class are chosen, likewise; None: see `fill`.
+        soften: see `fill`; the networks of the trials see the classes.
         seed: of the networks.
+        device: where these are trained.
 
     Raises:
         InputError: no shape fits, or a class of a single cloud.
@@ -127,7 +132,7 @@ def measured(
     trials: list[Trial] = []
     for shape in shapes:
         try:
-            filled = fill(train, nbytes, shape, kind, choose(train, shape), sharing=sharing, soften=soften)
+            filled = fill(train, nbytes, shape, kind, choose(train, shape), share=share(train, shape), soften=soften)
         except InputError:
             if shape == shapes[-1] and not trials:
                 raise
@@ -136,6 +141,6 @@ def measured(
             clouds = kind.from_clouds(filled.clouds, filled.budget).decode()
         total = plan.recipe.total_steps(len(clouds))
         with progress(f"trying {shape}", total) as report:
-            found = evaluate(clouds, held, plan, seeds=[seed], on_progress=report)
+            found = evaluate(clouds, held, plan, seeds=[seed], on_progress=report, device=device)
         trials.append(Trial(shape, len(clouds), found.runs[0].accuracy))
     return sorted(trials, key=lambda trial: -trial.accuracy)

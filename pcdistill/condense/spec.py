@@ -12,8 +12,10 @@ from pcdistill.core.errors import InputError
 from pcdistill.core.options import Options, Paths, Seed, merged
 from pcdistill.core.registry import nearest
 from pcdistill.matching import objectives
+from pcdistill.selection import selectors
 from pcdistill.storage.base import check_bits
-from pcdistill.storage.budget import FLOAT32_CLOUD, Sharing
+from pcdistill.storage.budget import FLOAT32_CLOUD
+from pcdistill.training.augment import Poses
 
 
 def presets() -> dict[str, Path]:
@@ -30,13 +32,16 @@ def preset(name: str) -> dict[str, Any]:
     known = presets()
     if name not in known:
         raise InputError("preset", nearest(name, known), "one of " + ", ".join(known))
-    return tomllib.loads(known[name].read_text())
+    return tomllib.loads(known[name].read_text(encoding="utf-8"))
 
 
 class BudgetSpec(Options):
     """How large a synthetic or selected set is; clouds or bytes, not both."""
 
-    clouds_per_class: Annotated[int | None, Field(ge=1, description="clouds per class")] = None
+    heading: ClassVar[str] = "size"
+    renamed: ClassVar[Mapping[str, str]] = {"sharing": "quota"}
+
+    clouds_per_class: Annotated[int | None, Field(ge=1, description="clouds per class, on average")] = None
     bytes_per_class: Annotated[
         int | None, Field(ge=1, description="bytes per class, as stored: as many clouds as fit")
     ] = None
@@ -69,8 +74,12 @@ class BudgetSpec(Options):
         str | None,
         Field(description="parameterisation (default: of bytes voxels, coded if bits are given; of clouds points)"),
     ] = None
-    sharing: Annotated[
-        Sharing, Field(description="of bytes between classes: even, proportional to their sizes, or to the root")
+    quota: Annotated[
+        Literal["even", "root", "proportional", "gain"],
+        Field(
+            description="shares of the classes: even, by their sizes, by the root of these, or by what one more cloud "
+            "gains"
+        ),
     ] = "even"
     auto: Annotated[
         Literal["fitted", "measured"],
@@ -91,8 +100,6 @@ class BudgetSpec(Options):
             check_bits(self.bits)
         if self.storage == "coded" and (self.bits or BITS) > 12:
             raise InputError("bits", f"{self.bits} in storage 'coded'", "2 to 12: only fixed-point codes are coded")
-        if self.clouds_per_class is not None and self.sharing != "even":
-            raise InputError("sharing", f"{self.sharing} of clouds_per_class", "a budget in bytes")
         if self.auto == "measured" and any((self.clouds_per_class, self.points, self.bits, self.side)):
             raise InputError("auto", "measured, with clouds, points, bits or side given", "a budget in bytes alone")
 
@@ -116,16 +123,24 @@ POINTS, BITS, SIDE = 128, 8, 10
 SIZES = ("clouds_per_class", "bytes_per_class", "bytes", "ppc", "ratio")
 
 
-class SetSpec(BudgetSpec):
+class SetSpec(BudgetSpec, Poses):
     """How the clouds of a set are labelled; soft labels take a byte per cloud and class, or are coded."""
 
+    heading: ClassVar[str] = "labels and use"
+
     labels: Annotated[
-        Literal["hard", "learned", "teacher"],
-        Field(description="one class a cloud, or probabilities: learned, or a teacher's for the final clouds"),
+        Literal["hard", "learned", "teacher", "network"],
+        Field(
+            description="one class a cloud, or probabilities: learned, or a teacher's for the final clouds, or those "
+            "that the teacher itself, kept in the file, gives while networks are trained"
+        ),
     ] = "hard"
     teacher: Annotated[
         Paths,
-        Field(description="network (.safetensors), or several, that give soft labels, or the first of learned ones"),
+        Field(
+            description="network (.safetensors), or several, that give soft labels, or the first of learned ones; or "
+            "one to be kept in the file"
+        ),
     ] = ()
     temperature: Annotated[
         float, Field(gt=0, allow_inf_nan=False, description="that the teacher's logits are divided by")
@@ -138,7 +153,9 @@ class SetSpec(BudgetSpec):
         ),
     ] = Field(default_factory=dict)
 
-    protocol: Annotated[str, Field(description="how it is meant to be evaluated: tuned, published or sweep")] = "tuned"
+    protocol: Annotated[
+        str, Field(description="how it is meant to be evaluated: tuned, converged, published or sweep")
+    ] = "tuned"
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -160,20 +177,41 @@ class SetSpec(BudgetSpec):
 class SelectSpec(SetSpec):
     """Choose real clouds (a coreset) and store them at the same budget as a synthetic set."""
 
+    heading: ClassVar[str] = "selection"
+
     labels: Annotated[
-        Literal["hard", "teacher"],
-        Field(description="one class a cloud, or the probabilities that a teacher gives it"),
+        Literal["hard", "teacher", "network"],
+        Field(
+            description="one class a cloud, or the probabilities that a teacher gives it, or those that the teacher "
+            "itself, kept in the file, gives while networks are trained"
+        ),
     ] = "hard"
-    method: Annotated[str, Field(description="random, herding, kcenter, medoid or thrift")] = "medoid"
-    features: Annotated[str, Field(description="'raw' descriptors, or the network whose features are compared")] = "raw"
+    method: Annotated[str, Field(description=", ".join(selectors))] = "medoid"
+    features: Annotated[
+        str | None,
+        Field(
+            description="what clouds are compared by: 'raw' descriptors, 'trained' features, or a network with random "
+            "weights (default: as the method likes)"
+        ),
+    ] = None
+    skip: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            lt=1,
+            description="share of every class, its hardest, left out by ccs and window (default: as each likes)",
+        ),
+    ] = None
 
 
 class DistillSpec(SetSpec):
     """Condense a data set into synthetic clouds."""
 
-    renamed: ClassVar[Mapping[str, str]] = {"networks": "members"}
+    heading: ClassVar[str] = "method"
+    renamed: ClassVar[Mapping[str, str]] = {**SetSpec.renamed, "networks": "members"}
+    later: ClassVar[tuple[str, ...]] = ("freeze",)
 
-    init: Annotated[str, Field(description="selection that the clouds start from")] = "medoid"
+    init: Annotated[str, Field(description="selection that the clouds start from: " + ", ".join(selectors))] = "medoid"
     focus: Annotated[
         Path | None, Field(description="student (.safetensors): real clouds count by its loss, to complement it")
     ] = None
@@ -209,6 +247,9 @@ class DistillSpec(SetSpec):
     ema: Annotated[float, Field(ge=0, lt=1, description="decay per step of the averaged clouds; 0: the last")] = 0.0
     rate: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="weight in the loss of a bit per point (storage coded)")
+    ] = 0.0
+    freeze: Annotated[
+        float, Field(ge=0, lt=1, description="share of every class that stays real: the clouds that --init ranks first")
     ] = 0.0
     snapshots: Annotated[int, Field(ge=0, description="clouds kept from along the way, for pictures")] = 0
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -177,9 +178,14 @@ def cache_root() -> Path:
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base) / "pcdistill"
     try:
-        return Path.home() / ".cache" / "pcdistill"
+        home = Path.home()
     except RuntimeError:
         raise InputError("cache", "a user without a home folder", "a folder in PCDISTILL_CACHE") from None
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "pcdistill"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "pcdistill" / "Cache"
+    return home / ".cache" / "pcdistill"
 
 
 def _umask() -> int:

@@ -7,9 +7,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+)
 from pydantic.fields import FieldInfo
 
+from pcdistill.core.devices import resolved
 from pcdistill.core.errors import InputError
 from pcdistill.core.limits import MOST_TEXT, read_whole
 from pcdistill.core.registry import nearest
@@ -23,6 +34,18 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     renamed: ClassVar[Mapping[str, str]] = {}
     """Names that fields had in an earlier release, and those that they have now: who uses an old one is told."""
+    heading: ClassVar[str] = "options"
+    """What the fields of this class stand under in the help of commands."""
+    later: ClassVar[tuple[str, ...]] = ()
+    """Fields that came later, not written at their defaults: what was written before, and digests of it, stay. Those of
+    the classes above stay so besides."""
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        late = {name for base in type(self).__mro__ for name in base.__dict__.get("later", ())}
+        same = {name for name in late if getattr(self, name) == fields[name].get_default(call_default_factory=True)}
+        return {name: value for name, value in write(self).items() if name not in same}
 
     @classmethod
     def by_key(cls) -> dict[str, FieldInfo]:
@@ -54,6 +77,11 @@ class Options(BaseModel):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise refusal(error, place, _dotted(cls), renamed=cls.renamed, kind="field") from None
+
+
+def every(options: BaseModel) -> dict[str, Any]:
+    """All fields of options, those of options in them too, whether they are written or not."""
+    return {name: every(value) if isinstance(value, BaseModel) else value for name, value in options}
 
 
 def refusal(
@@ -175,9 +203,16 @@ UpAxis = Annotated[
     Literal["y", "z"] | None,
     Field(description="up axis of the data set's files (default: what they say, or what is usual in their layout)"),
 ]
+LeastPoints = Annotated[int, Field(ge=1, description="points that a cloud must have where it is stored")]
+SkipBad = Annotated[
+    bool, Field(description="go on without clouds that cannot be read or have too few points, and list them")
+]
 Streamed = Annotated[bool, Field(description="read the set batch by batch: for sets larger than memory")]
 Force = Annotated[bool, Field(description="replace an output that is there")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="of everything random")]
+Device = Annotated[
+    str, AfterValidator(resolved), Field(description="where it is computed: cpu, cuda, cuda:1, mps, or auto")
+]
 Workers = Annotated[int, Field(ge=1, description="jobs at work on a machine, which share its threads")]
 Engine = Annotated[
     Literal["local", "ray"], Field(description="who does the jobs: processes of this machine, or a Ray cluster")
@@ -186,3 +221,14 @@ Paths = Annotated[
     tuple[Path, ...], BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value])
 ]
 """One path or several; a single one need not be in a list."""
+
+
+class Reading(Options):
+    """Where sets lie, and how they are read: flags that mean the same in every command."""
+
+    heading: ClassVar[str] = "data"
+
+    root: Root = None
+    up_axis: UpAxis = None
+    least_points: LeastPoints = 1
+    skip_bad: SkipBad = False

@@ -23,7 +23,9 @@ _DAMAGED = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, Over
 
 def sealed(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> bytes:
     """A safetensors file with `facts` and the digest of the whole as its metadata."""
-    content = serialised({name: value.contiguous() for name, value in tensors.items()}, {**facts, KEY: _BLANK.decode()})
+    content = serialised(
+        {name: value.cpu().contiguous() for name, value in tensors.items()}, {**facts, KEY: _BLANK.decode()}
+    )
     at = content.index(_BEFORE) + len(_BEFORE)
     return content[:at] + hashlib.sha256(content).hexdigest().encode() + content[at + len(_BLANK) :]
 

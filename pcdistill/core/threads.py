@@ -29,7 +29,7 @@ def _share() -> int:
     """Cores of the container's quota, rounded up; as many as there are without one."""
     most = os.cpu_count() or 1
     try:
-        quota, period = CGROUP.read_text().split()
+        quota, period = CGROUP.read_text(encoding="utf-8").split()
         return most if quota == "max" else math.ceil(int(quota) / int(period))
     except (OSError, ValueError):
         return most

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import h5py
 
-from pcdistill.core.errors import InputError
 from pcdistill.core.files import cache_root, sha256_file
 from pcdistill.data.prepare import Counted, tracked
 from pcdistill.data.project import load_exact, write_splits
@@ -46,10 +45,11 @@ def cached(
 def _key(files: Sequence[Path], root: Path, facts: dict[str, str | int | None]) -> str:
     digest = hashlib.sha256(json.dumps([VERSION, facts], sort_keys=True).encode())
     for file in tracked(files, "checking files"):
+        name = file.relative_to(root).as_posix()
         try:
-            entry = (file.relative_to(root).as_posix(), file.stat().st_size, sha256_file(file))
-        except OSError as problem:
-            raise InputError(file, f"unreadable ({problem.strerror})", "a file") from problem
+            entry = (name, file.stat().st_size, sha256_file(file))
+        except OSError:
+            entry = (name, -1, "unreadable")  # what to do about it is for who reads it
         digest.update(repr(entry).encode())
     return digest.hexdigest()
 

@@ -7,7 +7,7 @@ the current folder. Each has a card in the repository's `datasets/`.
 import importlib
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -19,38 +19,17 @@ from pcdistill.core.errors import InputError
 from pcdistill.core.registry import nearest
 from pcdistill.data import project
 from pcdistill.data.hub import fetched, is_remote
-from pcdistill.data.layouts import arrays_hdf5, modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, tree
+from pcdistill.data.layouts import arrays_hdf5, modelnet_hdf5, modelnet_text, scanobjectnn, shapenet, shapenetpart, tree
 from pcdistill.data.layouts.layout import Layout
-from pcdistill.data.prepare import SPLITS, Counted, MissingSplit, Wanted, check_split
+from pcdistill.data.prepare import AS_STORED, SPLITS, Counted, MissingSplit, Wanted, check_number, check_split
 from pcdistill.data.project import H5Clouds
+from pcdistill.data.sets import CATALOG as CATALOG
+from pcdistill.data.sets import Entry
 from pcdistill.data.stream import StreamedClouds
 
 ENVIRONMENT = "PCDISTILL_DATA"
-AS_STORED = Wanted()
+SHAPES = ("shapes", "shapes_parts")  # made in memory
 SHAPES_POINTS = 1024  # of each procedural cloud when no number is asked for
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A catalog set: its facts, and the relative places it may lie in, best first.
-
-    Attributes:
-        classes, train, test: official numbers of classes and of clouds per split.
-        licence: what the owners allow, in one line.
-        url: where to get it.
-        card: its description, a file of `datasets/`.
-        places: path below the data folder -> the layout to expect there.
-        cites: keys in `references.bib` of the papers that it comes from; empty for what is our own.
-    """
-
-    classes: int
-    train: int
-    test: int
-    licence: str
-    url: str
-    card: str
-    places: tuple[tuple[str, Layout], ...]
-    cites: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -65,73 +44,6 @@ class CatalogRow:
     found: str | None
 
 
-RESEARCH = "academic research only; the CAD models belong to their authors"
-PRINCETON = "https://modelnet.cs.princeton.edu"
-SCAN_LICENCE = "research and education only, by a form of terms of use"
-SCAN_URL = "https://hkust-vgd.github.io/scanobjectnn/"
-SHAPENET_URL = "https://github.com/Julie-tang00/Point-BERT/blob/master/DATASET.md"
-SCAN_COUNTS = {"OBJ_ONLY": (2309, 581), "OBJ_BG": (2309, 581)}
-
-
-def _scan(variant: str) -> Entry:
-    train, test = SCAN_COUNTS.get(variant, (11416, 2882))
-    places = tuple((place, scanobjectnn.LAYOUT) for place in scanobjectnn.places(variant))
-    return Entry(15, train, test, SCAN_LICENCE, SCAN_URL, "scanobjectnn.md", places, ("uy2019scanobjectnn",))
-
-
-CATALOG: Mapping[str, Entry] = {
-    "modelnet10": Entry(
-        10,
-        3991,
-        908,
-        RESEARCH,
-        PRINCETON,
-        "modelnet10.md",
-        (
-            ("modelnet10_2048.h5", project.LAYOUT),
-            ("modelnet40_normal_resampled", modelnet_text.MODELNET10),
-            ("ModelNet10", tree.MODELNET),
-        ),
-        ("wu2015modelnet",),
-    ),
-    "modelnet40": Entry(
-        40,
-        9843,
-        2468,
-        RESEARCH,
-        PRINCETON,
-        "modelnet40.md",
-        (
-            ("modelnet40_1024.h5", project.LAYOUT),
-            ("modelnet40_ply_hdf5_2048", modelnet_hdf5.LAYOUT),
-            ("modelnet40_normal_resampled", modelnet_text.LAYOUT),
-            ("ModelNet40", tree.MODELNET),
-        ),
-        ("wu2015modelnet",),
-    ),
-    "psb19": Entry(
-        19,
-        266,
-        114,
-        "no licence stated for the meshes; research use",
-        "https://segeval.cs.princeton.edu",
-        "psb19.md",
-        (("psb19_2048.h5", project.LAYOUT),),
-        ("chen2009segmentation", "giorgi2007shrec"),
-    ),
-    **{f"scanobjectnn:{variant}": _scan(variant) for variant in scanobjectnn.VARIANTS},
-    "shapenet": Entry(
-        55,
-        41952,
-        10518,
-        "non-commercial research and education, by ShapeNet's terms of use",
-        SHAPENET_URL,
-        "shapenet.md",
-        (("ShapeNet55-34", shapenet.LAYOUT), ("ShapeNet55", shapenet.LAYOUT), ("shapenet", shapenet.LAYOUT)),
-        ("chang2015shapenet", "yu2022pointbert"),
-    ),
-    "shapes": Entry(10, 1000, 400, "CC0-1.0; made by the project's code", "built in", "shapes.md", (), ()),
-}
 LAYOUTS = (
     scanobjectnn.LAYOUT,
     arrays_hdf5.LAYOUT,
@@ -140,6 +52,8 @@ LAYOUTS = (
     modelnet_text.LAYOUT,
     modelnet_text.MODELNET10,
     shapenet.LAYOUT,
+    shapenetpart.TEXT,
+    shapenetpart.HDF5,
     tree.LAYOUT,
 )
 
@@ -153,6 +67,8 @@ def load(
     seed: int = 0,
     at_most: bool = False,
     up_axis: str | None = None,
+    least_points: int = 1,
+    skip_bad: bool = False,
 ) -> PointClouds:
     """A catalog set, or the set at a path, in memory.
 
@@ -169,6 +85,9 @@ def load(
         seed: of mesh sampling, subsets, repeats, splits made here, and `shapes`.
         at_most: take what is stored where that is less than `points`.
         up_axis: of what is stored, "y" or "z", in place of what the file or its layout says.
+        least_points: that a cloud has to have where it is stored; one of fewer is as bad as one that cannot be read.
+        skip_bad: go on without clouds that are bad; the provenance says how many (`skipped`) and why
+            (`skipped_clouds`, a line for each).
 
     Returns:
         Clouds float32, the mean of each cloud's points at the origin, the largest norm 1, z up where
@@ -177,9 +96,10 @@ def load(
     Raises:
         InputError: for an unknown name, a set that is not there (the message says where to get it),
             fewer stored points than asked for (not of folders), no such split, fewer than two classes,
-            a class without train clouds, and any file that is not what its layout says.
+            a class without train clouds, and any file that is not what its layout says; of bad clouds all are named
+            at once.
     """
-    return load_counted(name, split, Wanted(points, at_most, seed, up_axis), root).clouds
+    return load_counted(name, split, Wanted(points, at_most, seed, up_axis, least_points, skip_bad), root).clouds
 
 
 def load_counted(
@@ -189,8 +109,11 @@ def load_counted(
     check_split(split)
     if wanted.up_axis not in (None, "y", "z"):
         raise InputError("up_axis", f"'{wanted.up_axis}'", "y or z")
-    if str(name) == "shapes":
-        return Counted(_shapes(split, wanted.points, wanted.seed))
+    if wanted.least_points < 1:
+        raise InputError("least_points", str(wanted.least_points), "at least 1")
+    check_number(wanted.points)
+    if str(name) in SHAPES:
+        return Counted(_shapes(str(name), split, wanted.points, wanted.seed))
     if is_remote(str(name)):
         fetch = fetched(str(name), split, wanted)
         if isinstance(fetch, Path):
@@ -199,9 +122,10 @@ def load_counted(
         return Counted(fetch)
     path, layout, entry = locate(str(name), root)
     found = layout.counted(path, split, wanted) if layout.counted else Counted(layout.read(path, split, wanted))
-    clouds = found.clouds
+    clouds = found.clouds if entry is None or entry.parts else found.clouds.without_parts()
     _check_classes(clouds, path, split, entry)
-    return Counted(replace(clouds, provenance=_named(clouds.provenance, name, entry)), found.numbers)
+    facts = {**_named(clouds.provenance, name, entry), **(_parts_missed(clouds) if split == "train" else {})}
+    return Counted(replace(clouds, provenance=facts), found.numbers)
 
 
 def open_streamed(
@@ -211,6 +135,8 @@ def open_streamed(
     root: str | os.PathLike[str] | None = None,
     points: int | None = None,
     up_axis: str | None = None,
+    least_points: int = 1,
+    skip_bad: bool = False,
 ) -> StreamedClouds:
     """A project HDF5 file, by path or catalog name, to be read batch by batch; close it, or use it in `with`.
 
@@ -221,16 +147,23 @@ def open_streamed(
     """
     check_split(split)
     wanted = "a project HDF5 file (pcdistill data convert writes one)"
-    if str(name) == "shapes":
-        raise InputError("stream", "'shapes', which is made in memory", wanted)
+    if str(name) in SHAPES:
+        raise InputError("stream", f"'{name}', which is made in memory", wanted)
     if is_remote(str(name)):
         raise InputError("stream", f"'{name}', which another library reads", wanted)
     path, layout, entry = locate(str(name), root)
     if layout is not project.LAYOUT:
         raise InputError("stream", f"'{path}' in the layout of {layout.name}, read whole", wanted)
-    stream = StreamedClouds(path, split, wanted=Wanted(points, up_axis=up_axis))
+    how = Wanted(points, up_axis=up_axis, least_points=least_points, skip_bad=skip_bad)
+    stream = StreamedClouds(path, split, wanted=how)
     try:
         _check_classes(stream, path, split, entry)
+        if entry is not None and not entry.parts:
+            stream.leave_parts()
+        if stream.part_names is not None:
+            raise InputError(
+                "stream", f"'{path}', whose points have parts", "a set without, or one that fits into memory"
+            )
     except InputError:
         stream.close()
         raise
@@ -243,7 +176,7 @@ def catalog(root: str | os.PathLike[str] | None = None) -> list[CatalogRow]:
     rows = []
     for name, entry in CATALOG.items():
         place = _find(entry, data_root(root))
-        found = "built in" if name == "shapes" else (str(place[0]) if place else None)
+        found = "built in" if name in SHAPES else (str(place[0]) if place else None)
         rows.append(CatalogRow(name, entry.classes, entry.train, entry.test, entry.licence, found))
     return rows
 
@@ -257,6 +190,13 @@ def cited_for(name: str) -> tuple[str, ...] | None:
         return CATALOG[name].cites
     published = {_family(known): entry.cites for known, entry in CATALOG.items() if entry.cites}
     return published.get(_family(name))
+
+
+def licence_for(name: str) -> str | None:
+    """What the owners of a set of this name allow; None where that is not known. Names are taken as in `cited_for`."""
+    if name in CATALOG:
+        return CATALOG[name].licence
+    return {_family(known): entry.licence for known, entry in CATALOG.items()}.get(_family(name))
 
 
 def _family(name: str) -> str:
@@ -366,10 +306,20 @@ def _named(facts: Provenance, name: str | os.PathLike[str], entry: Entry | None)
     return facts if entry is None else {**facts, "name": str(name), "licence": entry.licence}
 
 
-def _shapes(split: str, points: int | None, seed: int) -> PointClouds:
+def _parts_missed(clouds: PointClouds) -> dict[str, str]:
+    """For the provenance: the parts that no point of a training set has, if there are some."""
+    if clouds.parts is None or clouds.part_names is None:
+        return {}
+    counts = torch.bincount(clouds.parts.flatten(), minlength=len(clouds.part_names)).tolist()
+    missed = [name for name, count in zip(clouds.part_names.names, counts, strict=True) if not count]
+    return {"without_points": ", ".join(missed)} if missed else {}
+
+
+def _shapes(name: str, split: str, points: int | None, seed: int) -> PointClouds:
     shapes = importlib.import_module("pcdistill.data.procedural.shapes")
     count = shapes.TRAIN_PER_CLASS if split == "train" else shapes.TEST_PER_CLASS
-    made: PointClouds = shapes.generate(split, count, SHAPES_POINTS if points is None else points, seed)
+    size = SHAPES_POINTS if points is None else points
+    made: PointClouds = shapes.generate(split, count, size, seed, parts=name == SHAPES[1])
     return made
 
 

@@ -3,24 +3,33 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
-from pcdistill.core.hdf5 import member
-from pcdistill.data.catalog import load_counted, locate
-from pcdistill.data.gathering import remarks
-from pcdistill.data.hdf5 import open_hdf5, reading
+from pcdistill.data.catalog import SHAPES, load_counted, locate
+from pcdistill.data.gathering import remarks, skipped
 from pcdistill.data.layouts import tree
 from pcdistill.data.layouts.folders import Survey, survey
 from pcdistill.data.objects import Mesh, original, sample_surface
-from pcdistill.data.prepare import CHUNK, SPLITS, MissingSplit, Wanted, generator_for, tracked, unit_sphere
+from pcdistill.data.poses import spread, turned
+from pcdistill.data.prepare import (
+    AS_STORED,
+    SPLITS,
+    MissingSplit,
+    Wanted,
+    generator_for,
+    tracked,
+    unit_sphere,
+    z_up,
+)
 
+FEW = 32  # points that hardly tell a shape
+SAMPLED = 256  # points of a mesh that its spread is told by
 Digests = dict[str, tuple[str, str, str]]  # of a content: split, class and name of what was met first
 
 
@@ -39,11 +48,26 @@ class Findings:
 
 @dataclass
 class _Met:
-    """Contents that were met before, to tell copies."""
+    """Clouds that were met before, to tell copies and poses."""
 
     findings: Findings
+    wanted: Wanted
     seen: Digests = field(default_factory=dict)
     copies: int = 0
+    spreads: list[NDArray[np.float64]] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)  # of the spreads
+
+    def bad(self, line: str) -> None:
+        """A cloud that cannot be used: a fault, unless such ones are to be left out."""
+        if self.wanted.skip_bad:
+            self.findings.facts.append(f"left out: {line}")
+        else:
+            self.findings.faults.append(line)
+
+    def stands(self, name: str, spread: NDArray[np.float64]) -> None:
+        """Remember how a cloud of a class stands."""
+        self.spreads.append(spread)
+        self.classes.append(name)
 
     def note(self, content: bytes, split: str, name: str, place: str) -> None:
         """Remember a cloud; a copy in the other split, or of another class, is a fault."""
@@ -59,52 +83,60 @@ class _Met:
             self.copies += 1
 
 
-def check(name: str, root: str | os.PathLike[str] | None = None, seed: int = 0) -> Findings:
+def check(name: str, wanted: Wanted = AS_STORED, root: str | os.PathLike[str] | None = None) -> Findings:
     """Read a set once, and say all that is wrong with it.
 
-    Files that cannot be read, points that are not finite, clouds without extent, splits and classes without clouds, and
-    exact copies between train and test or two classes are faults. What there is of every class, how many points clouds
-    have, what is no object and copies within a class are facts.
+    Files that cannot be read, points that are not finite or too few, clouds without extent, splits and classes without
+    clouds, and exact copies between train and test or two classes are faults; bad clouds are facts if they are to be
+    left out. What there is of every class, how many points clouds have, what is no object, copies within a class, and
+    whether clouds of a class stand in different poses are facts.
 
     Raises:
         InputError: no such set, or no layout that is known.
     """
     findings = Findings()
-    met = _Met(findings)
-    path = None if name == "shapes" else locate(name, root)
+    met = _Met(findings, wanted)
+    path = None if name in SHAPES else locate(name, root)
     try:
         seen = survey(path[0]) if path is not None and path[1] in (tree.LAYOUT, tree.MODELNET) else None
     except InputError as problem:
         return Findings([str(problem)])
     if seen is not None:
-        _check_folder(seen, seed, met)
+        _check_folder(seen, met)
     else:
-        _check_file(name, None if path is None else path[0], root, met)
+        _check_file(name, root, met)
     if met.copies:
         findings.facts.append(f"copies of a cloud of the same class and split: {met.copies}")
+    found = turned(met.spreads, met.classes)
+    if found != "none":
+        how = "about the up axis" if found == "z" else "in every way"
+        findings.facts.append(f"clouds of the same class are turned {how}: train with --rotate {found}")
+    findings.faults[:] = dict.fromkeys(findings.faults)  # of a whole file both splits say them
     return findings
 
 
-def _check_folder(seen: Survey, seed: int, met: _Met) -> None:
+def _check_folder(seen: Survey, met: _Met) -> None:
     """Every file of a folder; what is wrong with the folders themselves."""
     findings = met.findings
     if len(seen.class_names) < 2:
         findings.faults.append(f"{seen.path}: {len(seen.class_names)} class, expected at least two")
     for split in SPLITS:
-        files = _files(seen, split, seed, findings)
+        files = _files(seen, split, met.wanted.seed, findings)
         if files is None:
             continue
-        numbers, counts = list[int](), Counter[str]()
+        numbers, counts = dict[str, int](), Counter[str]()
         for name, file in tracked(files, f"checking {seen.path.name} {split}"):
             counts[name] += 1
             try:
-                content, points = _looked_at(file)
+                look = _looked_at(file, met.wanted)
             except InputError as problem:
-                findings.faults.append(str(problem))
+                met.bad(str(problem))
                 continue
-            numbers += [] if points is None else [points]
-            met.note(content, split, name, file.relative_to(seen.path).as_posix())
-        findings.facts.append(_summary(split, counts, numbers))
+            place = file.relative_to(seen.path).as_posix()
+            numbers |= {} if look.points is None else {place: look.points}
+            met.note(look.content, split, name, place)
+            met.stands(name, look.spread)
+        findings.facts.extend([_summary(split, counts, list(numbers.values())), *_few(numbers)])
     texts = {"left_out": "no objects, left out: {}", "passed_over": "no classes, passed over: {}", "remarks": "{}"}
     findings.facts.extend(texts[fact].format(said) for fact, said in seen.facts().items())
 
@@ -129,60 +161,53 @@ def _files(seen: Survey, split: str, seed: int, findings: Findings) -> list[tupl
     return [(found.class_names[label], file) for file, label in zip(found.files, found.labels, strict=True)]
 
 
-def _looked_at(file: Path) -> tuple[bytes, int | None]:
-    """Content of a file, whatever its name and form, and its points, None of a mesh; as it would be read."""
-    found = original(file)
+class _Look(NamedTuple):
+    """What a file holds."""
+
+    content: bytes  # whatever its name and form
+    points: int | None  # None of a mesh
+    spread: NDArray[np.float64]
+
+
+def _looked_at(file: Path, wanted: Wanted) -> _Look:
+    """A file, as it would be read."""
+    found, axis = original(file, wanted.least_points), wanted.up_axis or "z"
     if isinstance(found, Mesh):
-        sample_surface(found, 16, generator_for("check", 0), file)
-        return found.vertices.tobytes() + found.faces.tobytes(), None
-    unit_sphere(found[None], file)
-    return np.ascontiguousarray(found).tobytes(), len(found)
+        sampled = sample_surface(found, SAMPLED, generator_for("check", 0), file)
+        return _Look(found.vertices.tobytes() + found.faces.tobytes(), None, spread(z_up(sampled, axis)))
+    framed = unit_sphere(z_up(found[None], axis), file)[0]
+    return _Look(np.ascontiguousarray(found).tobytes(), len(found), spread(framed))
 
 
-def _check_file(name: str, path: Path | None, root: str | os.PathLike[str] | None, met: _Met) -> None:
+def _check_file(name: str, root: str | os.PathLike[str] | None, met: _Met) -> None:
     """A set in arrays: every cloud of it."""
     findings = met.findings
     for split in SPLITS:
-        broken = [] if path is None else list(_broken_clouds(path, split))
-        findings.faults.extend(broken)
         try:
-            clouds, numbers = load_counted(name, split, Wanted(), root)
+            clouds, numbers = load_counted(name, split, replace(met.wanted, skip_bad=True), root)
         except MissingSplit as problem:
             (findings.faults if split == "train" else findings.facts).append(str(problem))
             continue
         except InputError as problem:
-            findings.faults.extend([] if broken else [str(problem)])
+            findings.faults.append(str(problem))
             continue
+        for line in skipped(clouds):
+            met.bad(line)
         names = [clouds.class_names[label] for label in clouds.hard_labels.tolist()]
         for place, one in enumerate(clouds.points):
             met.note(one.numpy().tobytes(), split, names[place], f"{split} cloud {place}")
+            met.stands(names[place], spread(one.numpy()))
         stored = [clouds.points_per_cloud] if numbers is None else numbers.tolist()
-        findings.facts.append(_summary(split, Counter(names), stored))
+        few = _few({f"{split} cloud {place}": number for place, number in enumerate(stored)})
+        findings.facts.extend([_summary(split, Counter(names), stored), *few])
         findings.facts.extend(line for line in remarks(clouds) if line not in findings.facts)
 
 
-def _broken_clouds(path: Path, split: str) -> Iterator[str]:
-    """What is wrong with single clouds of a project HDF5 file, which a reader says of the first alone."""
-    if not path.is_file() or path.suffix.lower() not in (".h5", ".hdf5"):
-        return
-    try:
-        with open_hdf5(path) as file, reading(path):
-            clouds = member(file, split, path)
-            stored = member(clouds, "points", path) if isinstance(clouds, h5py.Group) else None
-            if not isinstance(stored, h5py.Dataset) or stored.ndim != 3 or stored.dtype.kind != "f":
-                return
-            for low in range(0, len(stored), CHUNK):
-                yield from _broken_rows(stored[low : low + CHUNK], low, f"{path} {split}/points")
-    except InputError:
-        return  # the reader says it, too
-
-
-def _broken_rows(clouds: NDArray[np.floating], first: int, place: str) -> Iterator[str]:
-    for number, cloud in enumerate(clouds, first):
-        try:
-            unit_sphere(cloud[None], place, [number])
-        except InputError as problem:
-            yield str(problem)
+def _few(numbers: dict[str, int]) -> list[str]:
+    """A line on clouds that have hardly any points, if others have more."""
+    few = sorted((points, place) for place, points in numbers.items() if points < FEW <= max(numbers.values()))
+    listed = ", ".join(f"{place} {points}" for points, place in few)
+    return [f"fewer than {FEW} points (--least-points {FEW} --skip-bad goes on without): {listed}"] if few else []
 
 
 def _summary(split: str, counts: Counter[str], numbers: list[int]) -> str:

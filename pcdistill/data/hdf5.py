@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pcdistill.core.errors import InputError
 from pcdistill.core.hdf5 import member
 from pcdistill.core.limits import PACKED, check_room
+from pcdistill.data.formats import check_beginning
 from pcdistill.data.prepare import Floats, Wanted, check_set, enough
 
 
@@ -22,6 +23,8 @@ def open_hdf5(path: Path) -> h5py.File:
     except FileNotFoundError:
         raise InputError(path, "no such file", "an HDF5 file") from None
     except OSError as problem:
+        with contextlib.suppress(OSError):
+            check_beginning(path, "a whole HDF5 file")
         raise InputError(path, f"unreadable ({problem})", "a whole HDF5 file") from problem
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.clouds.arrays import POINTS, as_cloud, check_asked, generator, resized
 from pcdistill.clouds.frame import Floats
 from pcdistill.clouds.labels import as_array
@@ -16,7 +16,7 @@ from pcdistill.data.objects import Mesh, sample_surface
 
 POINT_KEYS = ("points", "pos", "xyz", "x")
 LABEL_KEYS = ("label", "labels", "y", "target")
-EXPECTED = "(points, label), a mapping of both, or pos and y"
+EXPECTED = "(points, label) or (points, label, parts), a mapping of these, or pos and y"
 
 
 class _Item(NamedTuple):
@@ -25,6 +25,7 @@ class _Item(NamedTuple):
     points: Any
     label: Any
     faces: Any = None  # (F, 3): then points are the vertices of a mesh
+    parts: Any = None  # (P,): what each point is a part of
 
 
 def from_dataset(
@@ -36,6 +37,7 @@ def from_dataset(
     up_axis: str = "z",
     *,
     name: str | None = None,
+    part_names: PartNames | Sequence[str] | None = None,
 ) -> PointClouds:
     """A data set in memory, or read as it is asked, in the frame that everything here expects.
 
@@ -43,12 +45,16 @@ def from_dataset(
         dataset: a torch `Dataset`, a `DataLoader`, a torch-geometric data set or loader, a list, a generator. Its
             items are pairs (points, label); mappings with points (`points`, `pos`, `xyz` or `x`) and label (`label`,
             `labels`, `y` or `target`); objects with `pos` and `y`; or batches of these. With `face` `(3, F)` (or
-            `faces` `(F, 3)` of a mapping) points are the vertices of a mesh, and its surface is sampled.
+            `faces` `(F, 3)` of a mapping) points are the vertices of a mesh, and its surface is sampled. Points have
+            parts in triples (points, label, parts), in mappings with `parts`, and in objects with a `category`, which
+            is then the label, and `y` a part for each point.
         class_names: as in `PointClouds.from_arrays`; None takes those of `dataset.class_names` or `dataset.classes`,
             if there are some.
         points_per_cloud: as there; a mesh gets 1024 for None.
         normalise, seed, up_axis: as there.
         name: of the set, by default that of its class.
+        part_names: as there; None takes the `seg_classes` of the data set, if it has some (names of classes, and the
+            numbers of their parts).
 
     Raises:
         InputError: naming the item, for what `PointClouds.from_arrays` refuses, for other items, and for a mesh
@@ -58,6 +64,7 @@ def from_dataset(
     check_asked(points_per_cloud, seed, up_axis)
     clouds: list[Floats] = []
     labels: list[Any] = []
+    parts: list[Any] = []
     for item in _items(dataset, place):
         number = len(clouds)
         here = f"{place} item {number}"
@@ -65,14 +72,28 @@ def from_dataset(
         if item.faces is None:
             cloud = as_cloud(item.points, here)
             # At once, so that no more than what is kept of a set has to fit into memory.
-            clouds.append(cloud if points_per_cloud is None else resized(cloud, points_per_cloud, rng))
+            kept = None if points_per_cloud is None else resized(len(cloud), points_per_cloud, rng)
+            clouds.append(cloud if kept is None else cloud[kept])
+            if item.parts is not None:
+                own = _own_parts(item.parts, len(cloud), here)
+                parts.append(own if kept is None else own[kept])
         else:
+            if item.parts is not None:
+                raise InputError(here, "a mesh with parts", "points with parts")
             clouds.append(_sampled(item, points_per_cloud or POINTS, rng, here, normalise))
         labels.append(_checked_label(item.label, here))
+        if parts and len(parts) != len(clouds):
+            what = "no parts, while those before have some" if item.parts is None else "parts, while others have none"
+            raise InputError(here, what, "parts of all items or of none")
     if not clouds:
         raise InputError(place, "0 items", "at least one")
     names = _names_of(dataset) if class_names is None else class_names
-    return PointClouds.from_arrays(clouds, labels, names, points_per_cloud, normalise, seed, up_axis, name=place)
+    if part_names is None and parts and names is not None:
+        part_names, parts = _known_parts(dataset, names, parts)
+    return PointClouds.from_arrays(
+        clouds, labels, names, points_per_cloud, normalise, seed, up_axis,
+        name=place, parts=parts or None, part_names=part_names,
+    )  # fmt: skip
 
 
 def _items(dataset: Any, place: str) -> Iterator[_Item]:
@@ -100,17 +121,19 @@ def _read(given: Any, place: str) -> _Item:
         if None in found:
             missing, keys = ("points", POINT_KEYS) if found[0] is None else ("label", LABEL_KEYS)
             raise InputError(place, f"no {missing} among {', '.join(map(str, given))}", f"one of {', '.join(keys)}")
-        return _Item(given[found[0]], given[found[1]], _faces(given.get("face"), given.get("faces"), place))
+        faces = _faces(given.get("face"), given.get("faces"), place)
+        return _Item(given[found[0]], given[found[1]], faces, given.get("parts"))
     if isinstance(given, tuple | list):
-        if len(given) != 2:
-            raise InputError(place, f"{len(given)} parts", EXPECTED)
-        return _Item(*given)
+        if len(given) not in (2, 3):
+            raise InputError(place, f"{len(given)} values", EXPECTED)
+        return _Item(given[0], given[1], None, given[2] if len(given) == 3 else None)
     pos, y = getattr(given, "pos", None), getattr(given, "y", None)
     if pos is None or y is None:
         known = hasattr(given, "pos") or hasattr(given, "y")
         found_here = f"no {'pos' if pos is None else 'y'}" if known else f"a {type(given).__name__}"
         raise InputError(place, found_here, "pos (P, 3) and y" if known else EXPECTED)
-    return _Item(pos, y, _faces(getattr(given, "face", None), None, place))
+    faces, category = _faces(getattr(given, "face", None), None, place), getattr(given, "category", None)
+    return _Item(pos, y, faces) if category is None else _Item(pos, category, faces, y)
 
 
 def _faces(face: Any, faces: Any, place: str) -> NDArray[np.int64] | None:
@@ -137,7 +160,10 @@ def _apart(item: _Item, place: str) -> Iterator[_Item]:
     labels = item.label if hasattr(item.label, "__len__") and not isinstance(item.label, str) else [item.label]
     if getattr(labels, "ndim", 1) == 0 or len(labels) != size:
         raise InputError(place, f"{size} clouds and {getattr(labels, 'shape', len(labels))} labels", "as many of both")
-    yield from (_Item(points, label) for points, label in zip(item.points, labels, strict=True))
+    parts = [None] * size if item.parts is None else item.parts
+    if len(parts) != size:
+        raise InputError(place, f"{size} clouds and parts of {len(parts)}", "as many of both")
+    yield from (_Item(*one[:2], None, one[2]) for one in zip(item.points, labels, parts, strict=True))
 
 
 def _checked_label(label: Any, place: str) -> Any:
@@ -147,6 +173,37 @@ def _checked_label(label: Any, place: str) -> Any:
         if values.size != 1 and (values.dtype.kind not in "biuf" or not np.isclose(values.sum(), 1, atol=1e-3)):
             raise InputError(place, f"labels of shape {values.shape}", "one, or probabilities that sum to 1")
     return label
+
+
+def _own_parts(given: Any, points: int, place: str) -> NDArray[np.int64]:
+    """The part of every point of a cloud.
+
+    Raises:
+        InputError: other than one integer a point.
+    """
+    values = as_array(given)
+    if values.shape != (points,) or values.dtype.kind not in "iu":
+        raise InputError(place, f"parts {values.dtype} {values.shape}", f"integers ({points},), one for each point")
+    return values.astype(np.int64)
+
+
+def _known_parts(dataset: Any, class_names: Sequence[str], parts: list[Any]) -> tuple[PartNames | None, list[Any]]:
+    """Parts of these classes as a data set knows them itself, and labels of points numbered by them.
+
+    torch-geometric's ShapeNet does, whose numbers run through all classes, those of its own or not.
+    """
+    known = getattr(dataset, "seg_classes", None)
+    if not isinstance(known, Mapping) or not set(class_names) <= known.keys():
+        return None, parts
+    own = [sorted(map(int, known[name])) for name in class_names]
+    numbers = sorted({number for each in own for number in each})
+    names = {number: f"{name}/{number}" for name, each in zip(class_names, own, strict=True) for number in each}
+    for cloud, given in enumerate(parts):
+        if not np.isin(given, numbers).all():
+            raise InputError(f"item {cloud}", f"part {np.setdiff1d(given, numbers)[0]}", "a part of its classes")
+    of_class = tuple(tuple(map(numbers.index, each)) for each in own)
+    made = PartNames(tuple(names[number] for number in numbers), of_class)
+    return made, [np.searchsorted(numbers, given) for given in parts]
 
 
 def _sampled(item: _Item, count: int, rng: np.random.Generator, place: str, unit: bool) -> Floats:
@@ -164,7 +221,7 @@ def _sampled(item: _Item, count: int, rng: np.random.Generator, place: str, unit
 def _names_of(dataset: Any) -> Sequence[str] | None:
     """Names of classes that a data set knows itself, or the one behind a loader or a subset."""
     for _ in range(8):  # subsets of subsets
-        for key in ("class_names", "classes"):
+        for key in ("class_names", "classes", "categories"):
             names = getattr(dataset, key, None)
             if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
                 return names

@@ -7,16 +7,19 @@ from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
 from pcdistill.data.formats import READERS, Mesh, Points, check_faces, parse
-from pcdistill.data.prepare import generator_for, unit_sphere
+from pcdistill.data.prepare import generator_for, too_few, unit_sphere
 
 __all__ = [
-    "READERS", "Mesh", "Points", "of_points", "original", "parse", "read_object", "sample_surface", "whole_or_sampled",
+    "READERS", "Mesh", "Points", "chosen_points", "of_points", "original", "parse", "read_object", "sample_surface",
+    "whole_or_sampled",
 ]  # fmt: skip
 
 MESH_POINTS = 1024  # points sampled from a mesh when no number is asked for
 
 
-def read_object(path: Path, points: int | None, seed: int, name: str, *, fewer: bool = False) -> NDArray[np.float32]:
+def read_object(
+    path: Path, points: int | None, seed: int, name: str, *, fewer: bool = False, least_points: int = 1
+) -> NDArray[np.float32]:
     """The object in `path` as `(P, 3)` float32, mean at the origin, largest norm 1; axes as stored.
 
     A mesh is sampled at `points` (default 1024) places, uniform over its area. Of a cloud a random
@@ -24,25 +27,27 @@ def read_object(path: Path, points: int | None, seed: int, name: str, *, fewer: 
     taken whole. Randomness depends on `seed` and `name`.
 
     Raises:
-        InputError: naming the file, if it cannot be read, has no area or extent, or a point that is not finite.
+        InputError: naming the file, if it cannot be read, has no area or extent, a point that is not finite, or fewer
+            than `least_points`.
     """
-    found = original(path)
+    found = original(path, least_points)
     if isinstance(found, Mesh) or points is None or (fewer and len(found) < points):
         return whole_or_sampled(found, path, seed, name, points)
     return of_points(found, path, seed, name, points)
 
 
-def original(path: Path) -> Mesh | Points:
+def original(path: Path, least_points: int = 1) -> Mesh | Points:
     """What a file holds, a cloud as `(P, 3)`: all of its points are looked at, whatever is kept of them.
 
     Raises:
-        InputError: naming the file, if it cannot be read, holds no points, or one that is not finite.
+        InputError: naming the file, if it cannot be read, holds a cloud of fewer points than it has to have, or a
+            point that is not finite.
     """
     found = parse(path)
     if isinstance(found, Mesh):
         return found
-    if len(found) == 0:
-        raise InputError(path, "0 points", "at least 1")
+    if len(found) < least_points:
+        raise too_few(path, len(found), least_points)
     # Of the whole cloud, or it would hang on points and seed whether a file is refused.
     broken = ~np.isfinite(found).all(axis=1)
     if broken.any():
@@ -64,13 +69,17 @@ def of_points(found: Mesh | Points, path: Path, seed: int, name: str, points: in
 
     A cloud of fewer points is there whole, in random order, as often as needed: the first ones are all different.
     """
-    rng = generator_for(name, seed)
     if isinstance(found, Mesh):
-        kept = sample_surface(found, points, rng, path)
+        kept = sample_surface(found, points, generator_for(name, seed), path)
     else:
-        kept = found if points == len(found) else found[np.resize(rng.permutation(len(found)), points)]
+        kept = found[chosen_points(len(found), seed, name, points)]
     normalised: NDArray[np.float32] = unit_sphere(kept[None], path)[0]
     return normalised
+
+
+def chosen_points(size: int, seed: int, name: str, points: int) -> NDArray[np.int64]:
+    """Places of the points of a cloud that `of_points` takes."""
+    return np.arange(size) if points == size else np.resize(generator_for(name, seed).permutation(size), points)
 
 
 def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator, place: object) -> Points:

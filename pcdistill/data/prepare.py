@@ -1,8 +1,8 @@
 """What every reader does to raw coordinates: check, turn z up, normalise, choose points, split."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcdistill.clouds import PointClouds, Provenance
+from pcdistill.clouds import PartNames, PointClouds, Provenance
 from pcdistill.clouds.frame import CHUNK as CHUNK
 from pcdistill.clouds.frame import NORMALISED as NORMALISED
 from pcdistill.clouds.frame import Floats as Floats
@@ -24,6 +24,7 @@ from pcdistill.core.registry import nearest
 T = TypeVar("T")
 
 SPLITS = ("train", "test")
+MOST_POINTS = 2**24  # of a cloud: sets of more would not fit into memory
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,62 @@ class Wanted:
         at_most: whether as many as are stored will do where they are fewer than `points`.
         seed: of everything random.
         up_axis: of what is stored, "y" or "z"; None: what the file says, else what is usual in the layout.
-        on_bad: called with what is wrong with an object that cannot be read, which is left out then; None: raise.
+        least_points: that a cloud has to have where it is stored; one of fewer is as bad as one that cannot be read.
+        skip_bad: leave out clouds that are bad, and say so in the provenance, instead of refusing the set.
     """
 
     points: int | None = None
     at_most: bool = False
     seed: int = 0
     up_axis: str | None = None
-    on_bad: Callable[[InputError], None] | None = None
+    least_points: int = 1
+    skip_bad: bool = False
+
+    def asked(self) -> dict[str, int | str | None]:
+        """What a converted set depends on besides its files, but for the seed."""
+        return {
+            "points": self.points, "at_most": self.at_most, "up": self.up_axis,
+            "least_points": self.least_points, "skip_bad": self.skip_bad,
+        }  # fmt: skip
+
+
+@dataclass
+class Bad:
+    """Clouds of a set that cannot be used, met while it is read: refused all at once, or left out.
+
+    Attributes:
+        wanted: how the set is read.
+        lines: what is wrong, a line for each.
+    """
+
+    wanted: Wanted
+    lines: list[str] = field(default_factory=list)
+
+    def note(self, problem: InputError) -> None:
+        """Remember what is wrong with a cloud."""
+        self.lines.append(str(problem))
+
+    def facts(self, place: object, total: int) -> dict[str, int | str]:
+        """For the provenance of the others: how many of `total` clouds are left out, and why; nothing if none are.
+
+        Raises:
+            InputError: there are bad ones, and they are not to be left out; or no others are there.
+        """
+        if not self.lines:
+            return {}
+        first, count = self.lines[0], len(self.lines)
+        if count == total:
+            raise InputError(place, f"none of {total} clouds can be used ({first})", "at least one")
+        if self.wanted.skip_bad:
+            return {"skipped": count, "skipped_clouds": "\n".join(self.lines)}
+        if count == 1:
+            where, _, rest = first.partition(": ")
+            raise InputError(where, f"{rest} (--skip-bad goes on without it)")
+        listed = "; ".join(self.lines)
+        raise InputError(place, f"{count} of {total} clouds cannot be used (--skip-bad goes on without them): {listed}")
+
+
+AS_STORED = Wanted()
 
 
 class Counted(NamedTuple):
@@ -72,19 +121,46 @@ def assemble(
     place: object,
     up_axis: str,
     provenance: Provenance,
+    wanted: Wanted = AS_STORED,
+    parts: NDArray[np.integer] | None = None,
+    part_names: PartNames | None = None,
 ) -> PointClouds:
     """Raw clouds `(N, P, 3)` of any float type as `PointClouds` in the common frame.
 
     Raises:
-        InputError: naming `place`, for everything `check_set`, `unit_sphere` and `PointClouds` refuse.
+        InputError: naming `place`, for everything `check_set`, `unit_sphere` and `PointClouds` refuse; of what
+            `unit_sphere` does, all at once, unless it is `wanted` without.
     """
     check_set(raw.shape, labels, class_names, place)
-    points = np.empty(raw.shape, dtype=np.float32)
+    bad, points, sound = Bad(wanted), np.empty(raw.shape, dtype=np.float32), np.empty(len(raw), dtype=bool)
     for low in range(0, len(raw), CHUNK):
         part = z_up(raw[low : low + CHUNK], up_axis)
-        points[low : low + CHUNK] = unit_sphere(part, place, range(low, low + len(part)))
-    facts = {**provenance, **frame(up_axis)}
-    return PointClouds(torch.from_numpy(points), torch.from_numpy(labels.astype(np.int64)), tuple(class_names), facts)
+        points[low : low + CHUNK], sound[low : low + CHUNK] = sifted(part, place, range(low, low + len(part)), bad)
+    facts = {**provenance, **frame(up_axis), **bad.facts(place, len(raw))}
+    whole = points if sound.all() else points[sound]
+    kept = torch.from_numpy(labels.astype(np.int64)[sound])
+    return PointClouds(
+        torch.from_numpy(whole), kept, tuple(class_names), facts,
+        parts=None if parts is None else torch.from_numpy(parts.astype(np.int64)[sound]), part_names=part_names,
+    )  # fmt: skip
+
+
+def sifted(
+    points: Floats, place: object, numbers: Sequence[int], bad: Bad
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Clouds `(B, P, 3)` as `unit_sphere` gives them, and which it does `(B,)`; the others are noted, and zeros."""
+    try:
+        return unit_sphere(points, place, numbers), np.ones(len(points), dtype=bool)
+    except InputError:
+        sound = np.zeros(len(points), dtype=bool)  # some of them: each on its own
+    framed = np.zeros(points.shape, dtype=np.float32)
+    for row, number in enumerate(numbers):
+        try:
+            framed[row] = unit_sphere(points[row : row + 1], place, [number])[0]
+            sound[row] = True
+        except InputError as problem:
+            bad.note(problem)
+    return framed, sound
 
 
 def check_set(shape: tuple[int, ...], labels: NDArray[np.integer], names: Sequence[str], place: object) -> None:
@@ -107,13 +183,20 @@ def enough(stored: int, wanted: Wanted, place: object) -> int:
     check_number(points)
     if points is not None and points > stored and not wanted.at_most:
         raise TooFewPoints(place, stored, points)
+    if stored < wanted.least_points:
+        raise too_few(f"{place}, every cloud", stored, wanted.least_points)
     return stored if points is None else min(points, stored)
 
 
+def too_few(place: object, points: int, least: int) -> InputError:
+    """What is wrong with a cloud of fewer points than it has to have."""
+    return InputError(place, f"{points} points", f"at least {least}{' (--least-points)' if least > 1 else ''}")
+
+
 def check_number(points: int | None) -> None:
-    """Raise InputError for a number of points that is none."""
-    if points is not None and points < 1:
-        raise InputError("points", str(points), "at least 1")
+    """Raise InputError for a number of points that is none, or that no cloud has."""
+    if points is not None and not 1 <= points <= MOST_POINTS:
+        raise InputError("points", str(points), f"1 to {MOST_POINTS:,}")
 
 
 def check_split(split: str) -> None:

@@ -3,6 +3,9 @@
 `points` `(N, P, 3)` float16 or float32, `labels` `(N,)` integers, `ids` `(N,)` bytes (not read);
 of sets of unequal numbers `true_points` `(N,)`, the points that each cloud had before it was cut or filled up;
 attributes `class_names` (needed), `source`, `licence`, `split`, `up_axis` ("z", "y" or free text).
+Sets whose points are parts have `parts` `(N, P)` integers in both groups and the attribute `part_names`; which class
+has which say `class_parts` `(classes, parts)`, not 0 where it has it, or `part_class` `(parts,)`, the class of each;
+with neither all classes have all.
 The order of the points carries no meaning, so the first k of them are a sample as good as any.
 """
 
@@ -19,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcdistill.clouds import PointClouds, Provenance
+from pcdistill.clouds import PartNames, PointClouds, Provenance
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
 from pcdistill.core.hdf5 import member
@@ -28,6 +31,7 @@ from pcdistill.data.layouts.layout import Layout
 from pcdistill.data.prepare import (
     CHUNK,
     NORMALISED,
+    Bad,
     Counted,
     Floats,
     MissingSplit,
@@ -36,7 +40,8 @@ from pcdistill.data.prepare import (
     check_split,
     enough,
     frame,
-    unit_sphere,
+    sifted,
+    too_few,
     z_up,
 )
 
@@ -57,8 +62,9 @@ class H5Clouds:
         wanted: in place of `points`: how to read, in full.
 
     Raises:
-        InputError: naming file and field, for anything that is not this layout. Bad coordinates are
-            met when their batch is read.
+        InputError: naming file and field, for anything that is not this layout, and for clouds of fewer points than
+            they have to have. Bad coordinates are met when their batch is read; or at once, in one pass over the
+            file, where clouds that have them are to be left out.
     """
 
     def __init__(self, path: Path, split: str, points: int | None = None, wanted: Wanted | None = None) -> None:
@@ -74,9 +80,12 @@ class H5Clouds:
             self._points = dataset(clouds, "points", path, "f")
             labels = dataset(clouds, "labels", path, "iu")[()]
             attributes = {name: _plain(value) for name, value in self._file.attrs.items()}
-        check_set(self._points.shape, labels, self.class_names, f"{path} {split}")
-        self.labels = torch.from_numpy(labels.astype(np.int64))
+            numbers = _true_points(clouds, len(labels), f"{path} {split}")
+            check_set(self._points.shape, labels, self.class_names, f"{path} {split}")
+            self.part_names = _part_names(self._file, path, len(self.class_names))
+            self._parts = None if self.part_names is None else self._checked_parts(clouds)
         self.points_per_cloud = enough(self._points.shape[1], wanted, f"{path} {split}/points")
+        self._wanted = wanted
         self._up_axis = wanted.up_axis or str(attributes.get("up_axis", "unspecified"))
         self.provenance: Provenance = {
             "name": path.stem,
@@ -87,6 +96,29 @@ class H5Clouds:
             **frame(self._up_axis),
             **{f"file_{name}": str(attributes[name]) for name in KEPT_ATTRIBUTES if name in attributes},
         }
+        self._places = self._kept(numbers)
+        self.true_points = numbers if numbers is None or self._places is None else numbers[self._places]
+        kept = labels if self._places is None else labels[self._places]
+        self.labels = torch.from_numpy(kept.astype(np.int64))
+
+    def _kept(self, numbers: NDArray[np.int32] | None) -> NDArray[np.int64] | None:
+        """Places in the file of the clouds that are not left out; None if none are."""
+        bad, total = Bad(self._wanted), len(self._points)
+        sound = np.ones(total, dtype=bool)
+        if numbers is not None:
+            sound &= numbers >= self._wanted.least_points
+            for place in np.flatnonzero(~sound).tolist():
+                bad.note(too_few(f"{self._place}: cloud {place}", int(numbers[place]), self._wanted.least_points))
+        if self._wanted.skip_bad:
+            for low in range(0, total, CHUNK):
+                rows = low + np.flatnonzero(sound[low : low + CHUNK])
+                sound[rows] = self._sifted(rows, bad)[1]
+        self.provenance = {**self.provenance, **bad.facts(self._place, total)}
+        return None if sound.all() else np.flatnonzero(sound)
+
+    @property
+    def _place(self) -> str:
+        return f"{self._path} {self._split}/points"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -106,16 +138,12 @@ class H5Clouds:
             return torch.empty(0, self.points_per_cloud, 3)
         if wanted[0] < 0 or wanted[-1] >= len(self):
             raise IndexError(f"clouds {wanted[0]} to {wanted[-1]} of {len(self)}")
-        run = slice(int(wanted[0]), int(wanted[-1]) + 1)
-        # HDF5 reads a run many times faster than a list, so sparse indices only are read as a list.
-        if run.stop - run.start <= 2 * len(wanted):
-            return torch.from_numpy(self._read(run)[wanted - wanted[0]][back])
         return torch.from_numpy(self._read(wanted)[back])
 
     def chunks(self) -> Iterator[NDArray[np.float32]]:
         """All clouds in order, `(<= 256, P, 3)` at a time."""
         for low in range(0, len(self), CHUNK):
-            yield self._read(slice(low, min(low + CHUNK, len(self))))
+            yield self._read(np.arange(low, min(low + CHUNK, len(self))))
 
     def fingerprint(self) -> str:
         """Hex SHA-256 computed a chunk at a time; equals `PointClouds.fingerprint` of the same set loaded."""
@@ -124,23 +152,62 @@ class H5Clouds:
         for chunk in self.chunks():
             digest.update(chunk.data)
         digest.update(self.labels.numpy().data)
+        if (parts := self.parts) is not None:
+            digest.update(repr(self.part_names).encode())
+            digest.update(parts.numpy().data)
         return digest.hexdigest()
+
+    def leave_parts(self) -> None:
+        """Be a set of objects alone."""
+        self._parts = self.part_names = None
+
+    @property
+    def parts(self) -> Tensor | None:
+        """`(N, P)` int64: the part of every point, read when it is asked for; None of a set without."""
+        if self._parts is None:
+            return None
+        with reading(self._path):
+            stored = self._parts[:, : self.points_per_cloud]
+        return torch.from_numpy((stored if self._places is None else stored[self._places]).astype(np.int64))
 
     def load(self) -> PointClouds:
         """The whole split in memory."""
-        points = np.empty((len(self), self.points_per_cloud, 3), dtype=np.float32)
-        low = 0
-        for chunk in self.chunks():
-            points[low : low + len(chunk)] = chunk
-            low += len(chunk)
-        return PointClouds(torch.from_numpy(points), self.labels, self.class_names, self.provenance)
+        points, bad = np.empty((len(self), self.points_per_cloud, 3), dtype=np.float32), Bad(self._wanted)
+        for low in range(0, len(self), CHUNK):
+            rows = np.arange(low, min(low + CHUNK, len(self)))
+            points[rows] = self._sifted(rows if self._places is None else self._places[rows], bad)[0]
+        bad.facts(self._place, len(self))
+        return PointClouds(
+            torch.from_numpy(points), self.labels, self.class_names, self.provenance,
+            parts=self.parts, part_names=self.part_names,
+        )  # fmt: skip
 
-    def _read(self, which: "slice | NDArray[np.int64]") -> NDArray[np.float32]:
-        place = f"{self._path} {self._split}/points"
+    def _checked_parts(self, clouds: h5py.Group) -> h5py.Dataset:
+        stored, wanted = dataset(clouds, "parts", self._path, "iu"), self._points.shape[:2]
+        if stored.shape != wanted:
+            place = f"{self._path} {self._split}/parts"
+            raise InputError(place, f"shape {stored.shape}", f"{wanted}, one for each point")
+        return stored
+
+    def _read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The clouds at ascending places among those that are not left out."""
+        bad = Bad(self._wanted)
+        points = self._sifted(rows if self._places is None else self._places[rows], bad)[0]
+        bad.facts(self._place, len(self))
+        return points
+
+    def _sifted(self, rows: NDArray[np.int64], bad: Bad) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The clouds at ascending places in the file in the common frame, without those that are bad."""
+        if len(rows) == 0:
+            return np.empty((0, self.points_per_cloud, 3), dtype=np.float32), np.empty(0, dtype=bool)
+        run = slice(int(rows[0]), int(rows[-1]) + 1)
         with reading(self._path):
-            raw: Floats = self._points[which, : self.points_per_cloud]
-        numbers = range(which.start, which.stop) if isinstance(which, slice) else which.tolist()
-        return unit_sphere(z_up(raw, self._up_axis), place, numbers)
+            # HDF5 reads a run many times faster than a list, so sparse places only are read as a list.
+            if run.stop - run.start <= 2 * len(rows):
+                raw: Floats = self._points[run, : self.points_per_cloud][rows - run.start]
+            else:
+                raw = self._points[rows, : self.points_per_cloud]
+        return sifted(z_up(raw, self._up_axis), self._place, rows.tolist(), bad)
 
 
 def read(path: Path, split: str, wanted: Wanted) -> PointClouds:
@@ -150,11 +217,15 @@ def read(path: Path, split: str, wanted: Wanted) -> PointClouds:
 
 def read_counted(path: Path, split: str, wanted: Wanted) -> Counted:
     """`read`, with the dataset `true_points` where the file has one."""
-    clouds = read(path, split, wanted)
-    with open_hdf5(path) as file, reading(path):
-        stored = member(group(file, split, path), "true_points", f"{path} {split}/true_points")
-        fits = isinstance(stored, h5py.Dataset) and stored.shape == (len(clouds),) and stored.dtype.kind in "iu"
-        return Counted(clouds, stored[()].astype(np.int32) if fits else None)
+    source = H5Clouds(path, split, wanted=wanted)
+    return Counted(source.load(), source.true_points)
+
+
+def _true_points(clouds: h5py.Group, total: int, place: str) -> NDArray[np.int32] | None:
+    """The dataset `true_points` of a split of `total` clouds; None where there is none that fits."""
+    stored = member(clouds, "true_points", f"{place}/true_points")
+    fits = isinstance(stored, h5py.Dataset) and stored.shape == (total,) and stored.dtype.kind in "iu"
+    return stored[()].astype(np.int32) if fits else None
 
 
 def load_exact(path: Path, name: str) -> PointClouds:
@@ -162,7 +233,14 @@ def load_exact(path: Path, name: str) -> PointClouds:
     with open_hdf5(path) as file, reading(path):
         points = dataset(group(file, name, path), "points", path, "f")[()]
         labels = dataset(group(file, name, path), "labels", path, "iu")[()]
-        return PointClouds(torch.from_numpy(points), torch.from_numpy(labels), class_names_of(file, path))
+        names = class_names_of(file, path)
+        part_names = _part_names(file, path, len(names))
+        parts = (
+            None if part_names is None else torch.from_numpy(dataset(group(file, name, path), "parts", path, "iu")[()])
+        )
+        return PointClouds(
+            torch.from_numpy(points), torch.from_numpy(labels), names, parts=parts, part_names=part_names
+        )
 
 
 def recognises(path: Path) -> bool:
@@ -198,6 +276,8 @@ def write_hdf5(
         raise InputError("dtype", f"'{dtype}'", "float16 or float32")
     if test is not None and train.class_names != test.class_names:
         raise InputError(path, "train and test have different classes", "the same ones in the same order")
+    if test is not None and train.part_names != test.part_names:
+        raise InputError(path, "train and test have different parts", "the same ones, of the same classes")
     if test is not None and train.points_per_cloud != test.points_per_cloud:
         found = f"{train.points_per_cloud} points per cloud in train, {test.points_per_cloud} in test"
         raise InputError(path, found, "the same number")
@@ -240,6 +320,11 @@ def write_splits(
             for low in range(0, len(clouds), CHUNK):
                 points[low : low + CHUNK] = clouds.points[low : low + CHUNK].detach().cpu().numpy()
             group["labels"] = clouds.labels.cpu().numpy()
+            if clouds.parts is not None and clouds.part_names is not None:
+                stored = clouds.parts.cpu().numpy().astype(np.min_scalar_type(len(clouds.part_names) - 1))
+                group["parts"] = stored  # plain: what shrinks to nearly nothing is not read without trust
+                file.attrs["part_names"] = list(clouds.part_names.names)
+                file.attrs["class_parts"] = clouds.part_names.table().numpy().astype(np.uint8)
             if split in true_points:
                 group["true_points"] = true_points[split]
             group["ids"] = np.array([f"{split}_{number:06d}" for number in range(len(clouds))], dtype="S")
@@ -259,6 +344,32 @@ def class_names_of(file: h5py.File, path: Path) -> tuple[str, ...]:
     if stored is None or np.ndim(stored) != 1:
         raise InputError(f"{path} class_names", "no such attribute" if stored is None else "not a list", "class names")
     return tuple(str(_plain(name)) for name in stored)
+
+
+def _part_names(file: h5py.File, path: Path, classes: int) -> PartNames | None:
+    """The attribute `part_names`, and which class has which; None where there is none.
+
+    Raises:
+        InputError: names or classes that do not fit.
+    """
+    stored = file.attrs.get("part_names")
+    if stored is None:
+        return None
+    if np.ndim(stored) != 1:
+        raise InputError(f"{path} part_names", "not a list", "names of parts")
+    names = tuple(str(_plain(name)) for name in stored)
+    table, single = file.attrs.get("class_parts"), file.attrs.get("part_class")
+    if table is None and single is None:
+        return PartNames.shared(names, classes)
+    if table is None:
+        table = np.arange(classes)[:, None] == np.asarray(single)
+    if np.shape(table) != (classes, len(names)):
+        place = f"{path} {'part_class' if single is not None else 'class_parts'}"
+        raise InputError(place, f"shape {np.shape(table)}", f"of {classes} classes and {len(names)} parts")
+    try:
+        return PartNames(names, tuple(tuple(np.flatnonzero(row).tolist()) for row in np.asarray(table)))
+    except InputError as error:
+        raise InputError(path, str(error)) from None
 
 
 def _plain(value: Any) -> Any:

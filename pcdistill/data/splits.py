@@ -1,5 +1,7 @@
 """Carving a validation split from the training clouds."""
 
+from dataclasses import replace
+
 import torch
 
 from pcdistill.clouds import PointClouds
@@ -53,4 +55,4 @@ def _side(clouds: PointClouds, mask: torch.Tensor, side: str, fraction: float, w
     if earlier := clouds.provenance.get("split_rule"):
         rule = f"{earlier}; {rule}"
     facts = {**clouds.provenance, "split": side, "split_rule": rule}
-    return PointClouds(part.points, part.labels, part.class_names, facts)
+    return replace(part, provenance=facts)

@@ -72,7 +72,7 @@ class StreamedClouds(H5Clouds):
             self._fingerprint = super().fingerprint()
         return self._fingerprint
 
-    def _read(self, which: "slice | NDArray[np.int64]") -> NDArray[np.float32]:
+    def _read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         if not self._file:
             raise ValueError(f"{self!r} is closed")  # and not damaged, as its reader would say
-        return super()._read(which)
+        return super()._read(rows)

@@ -18,7 +18,7 @@ from pcdistill.evaluation.evaluate import (
     score_conditions,
     train,
 )
-from pcdistill.evaluation.scores import Scores, as_tested, calibration_error, hits, mean_std, peak_mib, score, thinned
+from pcdistill.evaluation.scores import Scores, as_tested, calibration_error, hits, mean_std, peak_mib, score, thinning
 from pcdistill.evaluation.sweep import Choice, Trial, chosen, split
 
 __all__ = [
@@ -46,6 +46,6 @@ __all__ = [
     "shared_classes",
     "shown",
     "split",
-    "thinned",
+    "thinning",
     "train",
 ]

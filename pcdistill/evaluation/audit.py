@@ -65,6 +65,10 @@ class Near(NamedTuple):
     authentic: Tensor
     uneven: Tensor
 
+    def cpu(self) -> "Near":
+        """The same, on the processor."""
+        return Near(*(values.cpu() for values in self))
+
 
 class Bounds(NamedTuple):
     """See `Findings`."""
@@ -182,6 +186,7 @@ def audit(
     test: PointClouds | None = None,
     bits: int = 32,
     on_progress: Callable[[int, str], None] | None = None,
+    device: str = "cpu",
 ) -> Findings:
     """Compare synthetic clouds with the real ones that they were made from. Deterministic.
 
@@ -191,6 +196,7 @@ def audit(
         test: clouds that nothing was made from, of at least P points, in the same frame.
         bits: that coordinates of `clouds` are rounded to (`storage.quantise`); 32: not rounded.
         on_progress: called with the number of classes done, and the name of the last.
+        device: where distances are computed, a class at a time.
 
     Raises:
         InputError: a class with fewer real clouds, or real clouds of too few points.
@@ -202,9 +208,9 @@ def audit(
             place = str(real.provenance.get("name", "real clouds"))
             few = f"{len(theirs)} clouds of class '{name}'"
             raise InputError(place, few, f"at least {LEAST}, to compare one with two others")
-        beside = _Training(real.points[theirs], theirs, clouds.points_per_cloud, bits)
+        beside = _Training(real.points[theirs].to(device), theirs, clouds.points_per_cloud, bits)
         held_out = None if test is None else _held_out(test, name)
-        parts.append(_measured(name, mine, clouds.points[mine], beside, held_out))
+        parts.append(_measured(name, mine, clouds.points[mine].to(device), beside, held_out))
         if on_progress is not None:
             on_progress(len(parts), name)
     training = _joined([part.training for part in parts])
@@ -249,11 +255,11 @@ class _Training:
     """
 
     def __init__(self, dense: Tensor, places: Tensor, size: int, bits: int) -> None:
-        self.dense, self.places, self.bits = dense, places, bits
+        self.dense, self.places, self.bits = dense, places.to(dense.device), bits
         self.thin = farthest_points(dense, size)
         self.alike = round_through(self.thin, bits)
-        self.nearest_other = torch.full((len(dense),), torch.nan)  # once for each that is asked for
-        self.some = _evenly(len(dense), PROBES)
+        self.nearest_other = dense.new_full((len(dense),), torch.nan)  # once for each that is asked for
+        self.some = _evenly(len(dense), PROBES).to(dense.device)
         self.unit = self.to_other(self.some).median().clamp(min=torch.finfo(dense.dtype).tiny)
 
     def surface(self, points: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
@@ -306,16 +312,16 @@ def _measured(name: str, places: Tensor, made: Tensor, training: _Training, test
     pairs = chamfer_matrix(made, training.thin)
     as_many = training.alike[_evenly(len(training.thin), len(made))]
     if test is not None:
-        test = round_through(farthest_points(test, made.shape[1]), training.bits)
+        test = round_through(farthest_points(test.to(made.device), made.shape[1]), training.bits)
     return _Part(
         name,
         places,
-        training.near(made, pairs),
-        training.among(),
-        None if test is None else training.near(test, chamfer_matrix(test, training.thin)),
-        training.copies(),
-        pairs.amin(0),
-        chamfer_matrix(as_many, training.thin).amin(0),
+        training.near(made, pairs).cpu(),
+        training.among().cpu(),
+        None if test is None else training.near(test, chamfer_matrix(test, training.thin)).cpu(),
+        training.copies().cpu(),
+        pairs.amin(0).cpu(),
+        chamfer_matrix(as_many, training.thin).amin(0).cpu(),
     )
 
 

@@ -15,8 +15,18 @@ import torch
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.registry import nearest
-from pcdistill.evaluation.scores import as_tested, thinned
-from pcdistill.geometry import MODELNET_C, POINTCLOUD_C, SEVERITIES, corrupt, corruptions, random_rotations, rotate
+from pcdistill.evaluation.part_scores import check_parts
+from pcdistill.evaluation.scores import as_tested, thinning
+from pcdistill.geometry import (
+    MODELNET_C,
+    POINTCLOUD_C,
+    SEVERITIES,
+    corrupt,
+    corruptions,
+    random_rotations,
+    rotate,
+    thinned,
+)
 from pcdistill.training.recipe import EvaluationProtocol
 
 RESOLUTIONS = (64, 128, 256, 512, 1024, 2048)
@@ -118,7 +128,7 @@ def shown(
         seen = seen.with_points(rotate(seen.points, turns))
     if condition.corruption is not None:
         seen = corrupt(seen, condition.corruption, condition.severity, CONDITION_SEED)
-    return seen.with_points(thinned(seen.points, protocol, trained_points))
+    return thinned(seen, thinning(protocol, seen.points_per_cloud, trained_points))
 
 
 def condition_label(condition: str, trained: str) -> str:
@@ -161,6 +171,7 @@ def parts_of(
     Raises:
         InputError: classes differ, fewer than two are shared, or a test set has too few points.
     """
+    check_parts(test, clouds.part_names)
     parts: dict[tuple[int, ...], Part] = {}
     for condition in conditions:
         kept, seen = seen_under(condition, clouds.class_names, test, protocol, others)
@@ -198,6 +209,8 @@ def of_classes(clouds: PointClouds, kept: Sequence[int], names: Sequence[str] | 
         soft = clouds.labels[chosen][:, list(kept)]
         soft = torch.where(soft.sum(1, keepdim=True) > 0, soft, torch.nn.functional.one_hot(classes, len(kept)))
         labels = soft / soft.sum(1, keepdim=True)
+    if clouds.parts is not None:
+        raise InputError("conditions", "some classes of a set with parts", "all of them")
     return replace(
         clouds,
         points=clouds.points[chosen],

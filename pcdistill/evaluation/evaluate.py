@@ -4,16 +4,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import PointClouds
+from pcdistill.core.devices import resolved
 from pcdistill.core.errors import InputError
 from pcdistill.evaluation.conditions import CLEAN, NO_SETS, Condition, Part, parts_of, seen_under, shown
+from pcdistill.evaluation.part_scores import check_parts
 from pcdistill.evaluation.scores import Scores, score, test_digest
 from pcdistill.evaluation.sweep import Choice, chosen, later, protocols_of
-from pcdistill.models import Network, Output, build
+from pcdistill.models import Network, Output
 from pcdistill.training import loop
 from pcdistill.training.loop import OnProgress, OnStep, train_networks
 from pcdistill.training.recipe import EvaluationProtocol
@@ -30,7 +31,7 @@ class Evaluation:
     runs: tuple[Scores, ...]
     train_seconds: float  # all runs together, tests and the choice of a recipe included
     choice: Choice | None = None  # of protocols with a grid
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()  # of the confusions; of a set with parts the names of these
     test_set: str = ""  # `test_digest` of the clouds that it was tested on
 
     @property
@@ -65,7 +66,8 @@ def evaluate(
     Raises:
         InputError: an unknown name, classes that differ, too few test points, or a grid and no validation clouds.
     """
-    clouds, plan = _to_train_on(made, protocol, network, supervision)
+    device = resolved(device)
+    clouds, plan, supervision = _to_train_on(made, protocol, network, supervision, device)
     if isinstance(protocol, str):
         plan = plan.model_copy(update={"test_points": min(plan.test_points, test.points_per_cloud)})
     numbers = range(seeds) if isinstance(seeds, int) else seeds
@@ -83,6 +85,7 @@ def train(
     network: str | None = None,
     seed: int = 0,
     on_step: OnStep | None = None,
+    device: str = "cpu",
     supervision: Supervision | None = None,
 ) -> Trained:
     """One network trained on a set, with what is needed to use it.
@@ -90,19 +93,23 @@ def train(
     Args:
         made, protocol, network: as in `evaluate`.
         seed: of weights, order and augmentation.
+        device: where it is trained, and stays.
         on_step, supervision: as in `training.loop.train`.
 
     Raises:
         InputError: an unknown name, a protocol with a grid, or as `training.loop.train`.
     """
-    clouds, protocol = _to_train_on(made, protocol, network, supervision)
+    device = resolved(device)
+    clouds, protocol, supervision = _to_train_on(made, protocol, network, supervision, device)
     if protocol.grid is not None:
         reason = f"{protocol.name}, which chooses among recipes"
         raise InputError("protocol", reason, "one with a recipe of its own, as tuned")
-    fresh = build(protocol.network, clouds.num_classes, seed)
+    fresh = loop.fresh_network(protocol.network, clouds, seed).to(device)
     loop.train(fresh, clouds, protocol.recipe, seed, on_step, supervision)
     dataset = made.metadata.dataset if isinstance(made, Artefact) else str(clouds.provenance.get("name", "unnamed"))
-    return Trained(fresh, clouds.class_names, protocol, dataset, clouds.points_per_cloud, seed)
+    return Trained(
+        fresh, clouds.class_names, protocol, dataset, clouds.points_per_cloud, seed, part_names=clouds.part_names
+    )
 
 
 def _to_train_on(
@@ -110,19 +117,26 @@ def _to_train_on(
     protocol: EvaluationProtocol | str,
     network: str | None,
     supervision: Supervision | None,
-) -> tuple[PointClouds, EvaluationProtocol]:
-    """The clouds of a set that networks are trained on, and the protocol for them.
+    device: str,
+) -> tuple[PointClouds, EvaluationProtocol, Supervision | None]:
+    """The clouds of a set that networks are trained on, the protocol for them, and who labels.
 
-    Where labels of an artefact are a teacher's the student has their temperature, unless it is supervised: that teacher
-    has a temperature of its own, and the protocol suits it.
+    That is the teacher in the artefact's file, if there is one and nobody else. Where labels of an artefact are a
+    teacher's the student has their temperature, unless it is supervised: that teacher has a temperature of its own, and
+    the protocol suits it.
     """
     if isinstance(protocol, str):
         protocol = protocol_called(protocol)
     if network is not None:
         protocol = protocol.using(network)
-    if isinstance(made, PointClouds):
-        return made, protocol
-    return made.training_clouds, protocol if supervision is not None else made.with_label_temperature(protocol)
+    clouds = made if isinstance(made, PointClouds) else made.training_clouds
+    protocol = protocol.suiting(parts=clouds.parts is not None)
+    if isinstance(made, PointClouds) or supervision is not None:
+        return clouds, protocol, supervision
+    kept = made.supervision
+    if kept is not None:
+        kept.teacher.to(device)
+    return clouds, made.with_label_temperature(protocol), kept
 
 
 def evaluate_conditions(
@@ -178,6 +192,7 @@ def score_conditions(
         InputError: as `parts_of`, before anything is scored.
     """
     names = trained.class_names
+    check_parts(test, trained.part_names)
     tests = [(condition, *seen_under(condition, names, test, trained.protocol, others)) for condition in conditions]
 
     def asked(kept: Sequence[int]) -> Network:
@@ -217,19 +232,6 @@ def planned_steps(protocol: EvaluationProtocol, clouds: int, networks: int, part
     return longest * networks + trials
 
 
-def check_device(name: str) -> None:
-    """Refuse a device that torch does not have here.
-
-    Raises:
-        InputError: with what torch says.
-    """
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = f"'{name}' ({str(error).splitlines()[0][:100]})"
-        raise InputError("device", reason, "one that torch has here") from None
-
-
 def _scored(
     trained: Sequence[Network],
     seeds: Sequence[int],
@@ -244,4 +246,5 @@ def _scored(
     seen = shown(test, condition, protocol, trained_points)
     runs = tuple(score(network, seen) for network in trained)
     spent = seconds + time.perf_counter() - start
-    return Evaluation(tuple(seeds), runs, spent, choice, seen.class_names, test_digest(test, protocol))
+    names = seen.class_names if seen.part_names is None else seen.part_names.names
+    return Evaluation(tuple(seeds), runs, spent, choice, names, test_digest(test, protocol))

@@ -82,7 +82,7 @@ def compression(made: Artefact, real: PointClouds, protocol: EvaluationProtocol)
     return Compression(
         len(real) / len(stored),
         real.points[..., 0].numel() / stored.points[..., 0].numel(),
-        real.points.numel() * 4 / made.storage.nbytes,
+        real.points.numel() * 4 / made.nbytes,
         total(len(real)) / total(len(made.training_clouds)),
     )
 

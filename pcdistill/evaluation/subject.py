@@ -7,21 +7,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from pcdistill.artefact.artefact import Artefact, stored_protocol
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Options, Paths, Positional, Root, UpAxis
-from pcdistill.data import any_number, load
+from pcdistill.core.options import Device, Options, Paths, Positional, Reading
+from pcdistill.data import any_number
 from pcdistill.data.catalog import CATALOG
+from pcdistill.data.places import remember, remembered
+from pcdistill.data.reading import read
 from pcdistill.evaluation.conditions import TestSets
-from pcdistill.evaluation.evaluate import check_device
 from pcdistill.evaluation.sweep import split
 from pcdistill.export import NETWORK_FILES, load_model
 from pcdistill.teaching import Online, OnPolicy, OnPolicyOptions, read_teacher
+from pcdistill.training.augment import Poses
 from pcdistill.training.losses import SoftLoss
 from pcdistill.training.recipe import EvaluationProtocol
 from pcdistill.training.recipe import protocol as protocol_called
@@ -29,25 +31,28 @@ from pcdistill.training.trained import Trained
 
 # What cannot be asked of a network that was trained before.
 OF_TRAINING = (
-    "network", "protocol", "train_steps", "train_rotation", "teacher", "temperature", "soft_loss", "hard", "policy",
+    "network", "protocol", "train_steps", "rotate", "partial", "teacher", "temperature", "soft_loss", "hard", "policy",
 )  # fmt: skip
 
 
-class TrainingSpec(Options):
+class TrainingSpec(Reading, Poses):
     """What networks are trained on, and how."""
 
+    heading: ClassVar[str] = "data and training"
+
     source: Annotated[str, Positional, Field(description="artefact, or data set to train on whole")]
-    root: Root = None
-    up_axis: UpAxis = None
     network: Annotated[str | None, Field(description="network (default: the protocol's)")] = None
-    protocol: Annotated[str | None, Field(description="tuned or published (default: the artefact's, else tuned)")] = (
-        None
-    )
+    protocol: Annotated[
+        str | None, Field(description="tuned, converged or published (default: the artefact's, else tuned)")
+    ] = None
     train_steps: Annotated[int | None, Field(ge=1, description="of training, in place of the recipe's")] = None
+    device: Device = "cpu"
 
 
 class SupervisionSpec(Options):
     """Who labels clouds while networks are trained, besides their set, and what is made of labels."""
+
+    heading: ClassVar[str] = "labels"
 
     teacher: Annotated[
         Paths,
@@ -99,33 +104,23 @@ class SupervisionSpec(Options):
 class SubjectSpec(TrainingSpec):
     """What is tested, and by how many networks."""
 
+    heading: ClassVar[str] = "test"
+
     source: Annotated[
         str, Positional, Field(description="artefact, data set, or trained network (.safetensors, .onnx)")
     ]
     protocol: Annotated[
-        str | None, Field(description="tuned, published or sweep (default: the artefact's, else tuned)")
+        str | None, Field(description="tuned, converged, published or sweep (default: the artefact's, else tuned)")
     ] = None
     test_data: Annotated[str | None, Field(description="data set to test on (default: the one it was made from)")] = (
         None
     )
-    train_rotation: Annotated[
-        Literal["none", "z", "so3"] | None,
-        Field(description="axis about which training clouds are turned (default: the recipe's)"),
-    ] = None
     test_points: Annotated[
         int | None,
         Field(ge=1, description="points of a test cloud that are looked at (default: 1024, or all there are)"),
     ] = None
     thin: Annotated[bool, Field(description="thin test clouds to as many points as were trained on")] = False
     train_seeds: Annotated[int, Field(ge=1, description="number of networks trained, of each kind")] = 3
-    device: Annotated[str, Field(description="where networks are trained, as torch names it: cpu, cuda, cuda:1")] = (
-        "cpu"
-    )
-
-    @model_validator(mode="after")
-    def _check_device(self) -> Self:
-        check_device(self.device)
-        return self
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -137,14 +132,16 @@ class Training:
         made: the artefact, the clouds of the data set, or the network.
         training_clouds: what networks are trained on, of an artefact expanded if it says so; None of a network.
         dataset: name of the data set that it was made from, or is.
+        source_fingerprint: of the training clouds of that set, as far as it is known.
         protocol: how networks are trained on it, or were.
-        supervision: the teacher that is asked for, if any.
+        supervision: the teacher that is asked for, or is in the file, if any.
     """
 
     source: str
     made: Artefact | PointClouds | Trained
     training_clouds: PointClouds | None
     dataset: str
+    source_fingerprint: str
     protocol: EvaluationProtocol
     supervision: Online | OnPolicy | None = None
 
@@ -206,22 +203,25 @@ def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
     if artefact is None:
         temperature, dataset = None, spec.source
         protocol = _protocol(spec, protocol_called(spec.protocol or "tuned"), None)
-        made = clouds = load(
-            spec.source, "train", root=spec.root, up_axis=spec.up_axis,
-            points=points or protocol.test_points, at_most=points is None,
-        )  # fmt: skip
+        made = clouds = read(spec, spec.source, points=points or protocol.test_points, at_most=points is None)
+        protocol = protocol.suiting(parts=clouds.parts is not None)
+        fingerprint = clouds.fingerprint()
+        remember(fingerprint, spec.source)
     else:
         if points is not None:
             raise InputError(spec.source, "an artefact with --points", "a data set")
         temperature, dataset = artefact.label_temperature, artefact.metadata.dataset
         stored = stored_protocol(artefact, spec.source)
         named = stored if spec.protocol in (None, stored.name) else protocol_called(str(spec.protocol))
-        protocol = _protocol(spec, named, temperature)
-        made, clouds = artefact, artefact.training_clouds
-    supervision = _supervision(spec, clouds, temperature, protocol) if isinstance(spec, SupervisionSpec) else None
+        made, clouds, fingerprint = artefact, artefact.training_clouds, artefact.metadata.source_fingerprint
+        protocol = _protocol(spec, named, temperature).suiting(parts=clouds.parts is not None)
+    supervision = None
+    if isinstance(spec, SupervisionSpec):
+        kept = None if artefact is None else _kept(artefact, protocol, spec.device)
+        supervision = _supervision(spec, clouds, temperature, protocol, kept, spec.device)
     return Training(
-        source=spec.source, made=made, training_clouds=clouds, dataset=dataset, protocol=protocol,
-        supervision=supervision,
+        source=spec.source, made=made, training_clouds=clouds, dataset=dataset, source_fingerprint=fingerprint,
+        protocol=protocol, supervision=supervision,
     )  # fmt: skip
 
 
@@ -240,7 +240,7 @@ def open_subject(spec: SubjectSpec, *, real: bool = False) -> Subject:
     opened = {one.name: getattr(training, one.name) for one in fields(Training)} | {"test_data": spec.test_data}
     dataset, protocol = spec.test_data or training.dataset, training.protocol
     if spec.test_data is None and not isinstance(training.made, PointClouds):
-        check_told(dataset, spec.source, "--test-data with the set to test on")
+        dataset = told(dataset, training.source_fingerprint, spec.source, "--test-data with the set to test on")
     test = _test_set(spec, dataset)
     opened["protocol"] = protocol = _tested_at(protocol, test, spec.test_points)
     if isinstance(training.made, Trained):
@@ -252,19 +252,17 @@ def open_subject(spec: SubjectSpec, *, real: bool = False) -> Subject:
         return Subject(**opened, test=test, validation=validation, real=training.made)
     if protocol.grid is None and not real:
         return Subject(**opened, test=test)
-    whole = load(
-        dataset, "train", root=spec.root, up_axis=spec.up_axis, points=training.protocol.test_points, at_most=True
-    )
+    whole = read(spec, dataset, points=training.protocol.test_points, at_most=True)
     return Subject(**opened, test=test, validation=_held_out(training.made, whole, protocol, spec.source), real=whole)
 
 
 def _test_set(spec: SubjectSpec, dataset: str) -> PointClouds:
     """The test split, all stored points of its clouds; of a folder at least those that are asked for."""
-    test = load(dataset, "test", root=spec.root, up_axis=spec.up_axis)
+    test = read(spec, dataset, "test")
     if spec.test_points is not None and spec.test_points > test.points_per_cloud:
         if not any_number(test):
             raise InputError("test_points", f"{spec.test_points} of {test.points_per_cloud} stored", "at most as many")
-        return load(dataset, "test", root=spec.root, up_axis=spec.up_axis, points=spec.test_points)
+        return read(spec, dataset, "test", points=spec.test_points)
     return test
 
 
@@ -274,29 +272,30 @@ def _tested_at(protocol: EvaluationProtocol, test: PointClouds, points: int | No
     return protocol.model_copy(update={"test_points": points})
 
 
-def open_set(name: str, root: Path | None, split: str = "train", points: int | None = None) -> Artefact | PointClouds:
+def open_set(name: str, reading: Reading, split: str = "train", points: int | None = None) -> Artefact | PointClouds:
     """The artefact, or else the data set, of a name.
 
     Args:
         name: of a file, or of the catalog.
-        root, split, points: of a data set, as in `data.load`.
+        reading: how a data set is read.
+        split, points: of a data set, as in `data.load`.
 
     Raises:
         InputError: neither, or a file that cannot be read.
     """
-    return Artefact.load_if_one(name) or load(name, split, root=root, points=points)
+    return Artefact.load_if_one(name) or read(reading, name, split, points=points)
 
 
-def open_test_sets(names: Iterable[str], root: Path | None) -> TestSets:
+def open_test_sets(names: Iterable[str], reading: Reading) -> TestSets:
     """The test splits of these data sets.
 
     Raises:
         InputError: one that is not there.
     """
-    return {name: load(name, "test", root=root) for name in names}
+    return {name: read(reading, name, "test") for name in names}
 
 
-def made_from(artefact: Artefact, place: str, root: Path | None, data: str | None = None) -> tuple[PointClouds, bool]:
+def made_from(artefact: Artefact, place: str, reading: Reading, data: str | None = None) -> tuple[PointClouds, bool]:
     """The training clouds that an artefact was made from, or those of `data`, and whether they are the very ones.
 
     They are where the fingerprint agrees: that of all stored points, or of the first ones that the artefact's protocol
@@ -306,12 +305,11 @@ def made_from(artefact: Artefact, place: str, root: Path | None, data: str | Non
         InputError: the set is not here, or no protocol of this release.
     """
     facts, protocol = artefact.metadata, stored_protocol(artefact, place)
-    if data is None:
-        check_told(facts.dataset, place, "--real with the training set")
-    whole = load(data or facts.dataset, "train", root=root)
+    data = data or told(facts.dataset, facts.source_fingerprint, place, "--real with the training set")
+    whole = read(reading, data)
     sizes = [None, *([protocol.test_points] if protocol.test_points < whole.points_per_cloud else [])]
     for size in sizes:
-        clouds = whole if size is None else load(data or facts.dataset, "train", root=root, points=size)
+        clouds = whole if size is None else read(reading, data, points=size)
         if (part := split(clouds, protocol)[0]).fingerprint() == facts.source_fingerprint:
             return part, True
     return whole, False
@@ -326,9 +324,11 @@ def _trained_network(spec: TrainingSpec) -> Training:
         raise InputError(spec.source, f"a trained network with {flags}", "a set to train on")
     thin = trained.protocol.thin or getattr(spec, "thin", False)
     trained = trained._replace(protocol=trained.protocol.model_copy(update={"thin": thin}))
+    trained.network.to(spec.device)
     return Training(
-        source=spec.source, made=trained, training_clouds=None, dataset=trained.dataset, protocol=trained.protocol
-    )
+        source=spec.source, made=trained, training_clouds=None, dataset=trained.dataset,
+        source_fingerprint=trained.source_fingerprint, protocol=trained.protocol,
+    )  # fmt: skip
 
 
 def _protocol(spec: TrainingSpec, protocol: EvaluationProtocol, temperature: float | None) -> EvaluationProtocol:
@@ -338,9 +338,8 @@ def _protocol(spec: TrainingSpec, protocol: EvaluationProtocol, temperature: flo
         changes |= spec.loss()
     if spec.train_steps is not None:
         changes["steps"] = spec.train_steps
+    changes["augmentation"] = spec.shown(protocol.recipe.augmentation)
     if isinstance(spec, SubjectSpec):
-        augmentation = protocol.recipe.augmentation
-        changes["augmentation"] = augmentation.model_copy(update={"rotate": spec.train_rotation or augmentation.rotate})
         protocol = protocol.model_copy(update={"thin": protocol.thin or spec.thin})
     if spec.network is not None:
         protocol = protocol.using(spec.network)
@@ -348,7 +347,12 @@ def _protocol(spec: TrainingSpec, protocol: EvaluationProtocol, temperature: flo
 
 
 def _supervision(
-    spec: SupervisionSpec, clouds: PointClouds, temperature: float | None, protocol: EvaluationProtocol
+    spec: SupervisionSpec,
+    clouds: PointClouds,
+    temperature: float | None,
+    protocol: EvaluationProtocol,
+    kept: Online | None,
+    device: str,
 ) -> Online | OnPolicy | None:
     """The teacher that is asked for; settings of soft labels are refused where there are none.
 
@@ -357,15 +361,19 @@ def _supervision(
         clouds: the training set.
         temperature: of its labels, where they are another teacher's.
         protocol: of the student.
+        kept: the teacher in the set's file, if there is one: who is asked for takes its place.
+        device: where the teacher is asked.
     """
     soft = clouds.labels.ndim == 2
+    if spec.teacher and clouds.parts is not None:
+        raise InputError("teacher", "of a set whose points have parts", "none: it is labelled point by point")
     if not spec.teacher:
-        if spec.loss() and not soft:
+        if spec.loss() and not soft and kept is None:
             raise InputError(
                 " and ".join(spec.loss()), "given, but labels are hard", "--teacher, or a set with soft labels"
             )
-        return None
-    teacher = read_teacher(spec.teacher, protocol.recipe.temperature)
+        return kept
+    teacher = read_teacher(spec.teacher, protocol.recipe.temperature, device)
     teacher.check(clouds.class_names)
     options = spec.on_policy()
     if options is None:
@@ -375,6 +383,12 @@ def _supervision(
         reason = f"{protocol.recipe.temperature:g} with --policy"
         raise InputError("temperature", reason, f"{temperature:g}, that of the set's labels")
     return OnPolicy(teacher, options)
+
+
+def _kept(artefact: Artefact, protocol: EvaluationProtocol, device: str) -> Online | None:
+    """The teacher in an artefact's file, at the temperature of its students, on a device."""
+    kept = artefact.supervision
+    return None if kept is None else Online(kept.teacher._replace(temperature=protocol.recipe.temperature).to(device))
 
 
 def _held_out(artefact: Artefact, whole: PointClouds, protocol: EvaluationProtocol, place: str) -> PointClouds | None:
@@ -395,19 +409,23 @@ def _among(test: PointClouds, class_names: Sequence[str]) -> PointClouds:
     return test.with_classes(class_names) if set(test.class_names) <= set(class_names) else test
 
 
-def check_told(dataset: str, place: object, wanted: str) -> None:
-    """Refuse to open the set that a file says it was made from, unless that is one of the catalog or lies beside.
+def told(dataset: str, fingerprint: str, place: object, wanted: str) -> str:
+    """Where the set is that a file says it was made from: where this machine read it, in the catalog, or here.
 
     A name with folders in it is no name that this package writes: a stranger's file does not choose what is opened.
 
     Args:
-        dataset: what the file says.
+        dataset: what the file calls it.
+        fingerprint: of the set's training clouds.
         place: the file.
         wanted: the flag that names the set instead.
 
     Raises:
-        InputError: no name of the catalog, nor that of something in the current folder.
+        InputError: not read here before, no name of the catalog, nor that of something in the current folder.
     """
+    if (found := remembered(fingerprint)) is not None:
+        return found
     bare = dataset not in ("", ".", "..") and not any(mark in dataset for mark in "/\\:\0")
     if dataset not in CATALOG and not (bare and Path(dataset).exists()):
         raise InputError(place, f"made from {dataset[:80]!r}, which is not here", wanted)
+    return dataset

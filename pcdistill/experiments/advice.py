@@ -5,9 +5,10 @@ from functools import partial
 
 from pcdistill.core.environment import hardware
 from pcdistill.core.files import atomic
+from pcdistill.core.options import Reading
 from pcdistill.core.progress import Say
 from pcdistill.evaluation import mean_std
-from pcdistill.experiments.search import Search, Task
+from pcdistill.experiments.search import Search, Task, TeachersSpec
 from pcdistill.results.plots import Curve, accuracy_plot
 from pcdistill.results.table import Cell, Table, number, per_cent
 from pcdistill.teaching.candidates import (
@@ -15,6 +16,7 @@ from pcdistill.teaching.candidates import (
     correlations,
     strongest,
 )
+from pcdistill.training.augment import Poses
 
 
 def helps(found: Search) -> bool:
@@ -27,7 +29,10 @@ def command(found: Search, task: Task) -> str:
     """What trains a student by the chosen teacher, or without one where that does better."""
     words = ["pcdistill", "train", task.spec.source, "--student", task.spec.student]
     words += ["--output", "student.safetensors", *task.trained_by]
-    words += ["--root", str(task.spec.root)] if task.spec.root is not None else []
+    for key in (*Reading.model_fields, *Poses.model_fields):
+        value = getattr(task.spec, key)
+        if value != TeachersSpec.model_fields[key].default:
+            words += ["--" + key.replace("_", "-"), *([] if value is True else [str(value)])]
     if not helps(found):
         return shlex.join([*words, *(["--hard", "1"] if task.soft else [])])
     words += ["--teacher", *map(str, found.files)]
@@ -71,7 +76,7 @@ def table(found: Search, task: Task) -> str:
             [name.replace("_", " "), number(value, ".2f")] for name, value in correlations(found.candidates).items()
         ]
         text += f"\n{Table(['before training', 'rank correlation with the student'], pairs).markdown()}"
-    return text + f"\nMeasured on {hardware()}.\n"
+    return text + f"\nMeasured on {hardware(task.spec.device)}.\n"
 
 
 def draw(found: Search, task: Task, say: Say) -> None:

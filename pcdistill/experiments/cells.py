@@ -14,15 +14,16 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from pcdistill.artefact.artefact import set_name
-from pcdistill.condense.plan import objective_of, storage_of
+from pcdistill.condense.plan import objective_of, protocol_of, storage_of
 from pcdistill.condense.spec import BudgetSpec, DistillSpec, SelectSpec
 from pcdistill.core.environment import versions
 from pcdistill.core.errors import InputError
 from pcdistill.evaluation import parse_conditions
 from pcdistill.experiments.budgets import budget_text, class_bytes, parse_budget
-from pcdistill.experiments.spec import HARD, Arm, GridSpec, Labels, Product, TeacherSpec
+from pcdistill.experiments.spec import HARD, READING, Arm, GridSpec, Labels, Product, TeacherSpec
 from pcdistill.models import networks
 from pcdistill.results.record import PRESET, WHOLE
+from pcdistill.training.augment import Poses
 from pcdistill.training.recipe import EvaluationProtocol
 from pcdistill.training.recipe import protocol as protocol_named
 
@@ -93,8 +94,7 @@ class Cell:
         changes: dict[str, Any] = {} if labels is None else labels.loss()
         if one.train_steps is not None:
             changes["steps"] = one.train_steps
-        if one.train_rotation is not None:
-            changes["augmentation"] = protocol.recipe.augmentation.model_copy(update={"rotate": one.train_rotation})
+        changes["augmentation"] = one.shown(protocol.recipe.augmentation)
         return protocol.changed(**changes).model_copy(update={"thin": one.thin, "test_points": self.source.points})
 
     def record_facts(self) -> dict[str, str]:
@@ -161,6 +161,7 @@ class Teacher:
 
     source: Source
     spec: TeacherSpec
+    poses: Poses
     settings: dict[str, Any]
 
     def __str__(self) -> str:
@@ -173,9 +174,9 @@ class Teacher:
 
     def protocol(self) -> EvaluationProtocol:
         """How it is trained."""
-        return (
-            protocol_named("tuned", self.spec.network).changed(steps=self.spec.steps).model_copy(update={"thin": True})
-        )
+        protocol = protocol_named("tuned", self.spec.network)
+        shown = self.poses.shown(protocol.recipe.augmentation)
+        return protocol.changed(steps=self.spec.steps, augmentation=shown).model_copy(update={"thin": True})
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,7 @@ def set_task(cell: Cell, spec: GridSpec, digests: Digests) -> SetTask:
     settings: dict[str, Any] = {
         "data": digests.real,
         "spec": given.model_dump(mode="json", by_alias=True),
-        "protocol": protocol_named(given.protocol).model_dump(mode="json"),
+        "protocol": protocol_of(given).model_dump(mode="json"),
         "version": versions()["pcdistill"],
     }
     if isinstance(given, DistillSpec):
@@ -288,9 +289,9 @@ def set_task(cell: Cell, spec: GridSpec, digests: Digests) -> SetTask:
     if arm.focus is not None:
         focus = set_task(_other(cell, arm.focus, spec), spec, digests)
         settings["focus"] = [focus.settings, cell.protocol(spec).model_dump(mode="json")]
-    if labels is not None and labels.by == "stored":
+    if labels is not None and labels.by != "online":
         teacher = _teacher(cell, spec, digests)
-        settings["teacher"] = [teacher.settings, labels.temperature]
+        settings["teacher"] = [teacher.settings, labels.temperature, *(["file"] if labels.by == "file" else [])]
     return SetTask(cell, given, settings, focus, teacher)
 
 
@@ -299,7 +300,7 @@ def _given(cell: Cell, arm: Arm, labels: Labels | None) -> SelectSpec | DistillS
     assert cell.budget is not None
     values: dict[str, Any] = {
         **cell.budget.model_dump(by_alias=True, exclude_defaults=True), "protocol": cell.product.protocol,
-        "seed": arm.first_seed + cell.number, **arm.settings,
+        "seed": arm.first_seed + cell.number, **cell.product.asked(), **arm.settings,
     }  # fmt: skip
     place = f"arm {cell.arm}"
     if arm.selects:
@@ -325,10 +326,11 @@ def _other(cell: Cell, name: str, spec: GridSpec) -> Cell:
 def _teacher(cell: Cell, spec: GridSpec, digests: Digests) -> Teacher:
     teacher = TeacherSpec.checked(spec.teacher, "teacher")
     networks[teacher.network]  # refused here
-    untrained = Teacher(cell.source, teacher, {})
+    poses = Poses(**cell.product.asked())
+    untrained = Teacher(cell.source, teacher, poses, {})
     protocol = untrained.protocol().model_dump(mode="json")
     points = cell.product.whole_points
-    return Teacher(cell.source, teacher, {"data": digests.real, "points": points, "protocol": protocol})
+    return Teacher(cell.source, teacher, poses, {"data": digests.real, "points": points, "protocol": protocol})
 
 
 def command(cell: Cell, spec: GridSpec) -> str:
@@ -339,8 +341,10 @@ def command(cell: Cell, spec: GridSpec) -> str:
     words = ["pcdistill", "compare"]
     values: dict[str, Any] = {
         **{key: getattr(cell.product, key) for key in Product.by_key()},
+        **{key: getattr(spec, key) for key in READING},
         "data": [set_name(cell.data)], "methods": [cell.arm], "labels": [cell.labels], "budgets": [], "storages": [],
         "networks": [cell.network] if cell.product.networks else [], "facts": {}, "output": spec.output.resolve().name,
+        "device": spec.device,
     }  # fmt: skip
     if cell.budget is not None:
         values["budgets"] = [cell.size]

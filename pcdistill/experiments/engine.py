@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from pcdistill.core.devices import gpus
 from pcdistill.core.errors import InputError
 
 RETRIES = 3  # of a job whose process was killed on a cluster
@@ -62,7 +63,7 @@ class Engine(Protocol):
 
 
 def carried_out(
-    jobs: Sequence[Job], engine: str = "local", workers: int = 1
+    jobs: Sequence[Job], engine: str = "local", workers: int = 1, device: str = "cpu"
 ) -> Generator[tuple[Job, str | None], None, None]:
     """Each job when it has ended, with the reason (one line) if it failed; in the order of the list as far as can be.
 
@@ -73,21 +74,26 @@ def carried_out(
         jobs: those that are to be done.
         engine: `local` or `ray`.
         workers: jobs at work on one machine, each with its part of the threads that torch uses here.
+        device: that they compute on. Of `cuda` there are as many workers as GPUs at least, and each sees one of them.
 
     Raises:
         ValueError: a name twice, or a need that is no earlier job.
-        InputError: Ray is not installed.
+        InputError: Ray is not installed, or is asked for a GPU by its number.
         OSError: there is no cluster where `RAY_ADDRESS` says.
     """
     names = [job.name for job in jobs]
     for place, job in enumerate(jobs):
         if job.name in names[:place] or not set(job.after) <= set(names[:place]):
             raise ValueError(f"job '{job.name}' is there twice or needs what is no earlier job: {job.after}")
+    if engine == "ray" and device.startswith("cuda:"):
+        raise InputError("device", f"'{device}' with engine ray", "cuda: Ray says which")
+    there = gpus(device)
+    workers = max(workers, len(there))
     threads = max(1, torch.get_num_threads() // workers)
     waiting, at_work, reasons = list(jobs), 0, dict[str, str]()
     if not waiting:
         return
-    team: Engine = Processes(workers, threads) if engine == "local" else Ray(threads)
+    team: Engine = Processes(workers, threads, there) if engine == "local" else Ray(threads, len(there) / workers)
     try:
         while waiting or at_work:
             for job in list(waiting):
@@ -110,19 +116,24 @@ def carried_out(
 
 
 class Processes:
-    """A process per job: its peak memory is the job's own, and one that the system kills takes no other along."""
+    """A process per job: its peak memory is the job's own, and one that the system kills takes no other along.
 
-    def __init__(self, workers: int, threads: int) -> None:
-        self.workers, self.threads = workers, threads
+    Of several GPUs it sees one, that which the fewest others see.
+    """
+
+    def __init__(self, workers: int, threads: int, there: Sequence[str] = ()) -> None:
+        self.workers, self.threads, self.gpus = workers, threads, there
         self.context = multiprocessing.get_context("spawn")
-        self.at_work = dict[Connection, tuple[Job, SpawnProcess]]()
+        self.at_work = dict[Connection, tuple[Job, SpawnProcess, str]]()
 
     def room(self) -> bool:
         return len(self.at_work) < self.workers
 
     def begin(self, job: Job) -> None:
         ours, theirs = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=_in_process, args=(theirs, job, self.threads), daemon=True)
+        taken = [gpu for _, _, gpu in self.at_work.values()]
+        gpu = min(self.gpus, key=taken.count, default="")
+        process = self.context.Process(target=_in_process, args=(theirs, job, self.threads, gpu), daemon=True)
         try:
             with _ctrl_c_ignored():
                 process.start()
@@ -131,14 +142,15 @@ class Processes:
             raise InputError("workers", f"no process for another one ({error.strerror})", "fewer --workers") from None
         finally:
             theirs.close()
-        self.at_work[ours] = (job, process)
+        self.at_work[ours] = (job, process, gpu)
 
     def ended(self) -> list[tuple[Job, str]]:
         if not self.at_work:
             return []  # to wait for nothing takes for ever
         found = []
-        for ours in [pipe for pipe in wait(list(self.at_work)) if isinstance(pipe, Connection)]:
-            job, process = self.at_work[ours]
+        ready = wait(list(self.at_work))
+        for ours in [pipe for pipe in self.at_work if pipe in ready]:  # of another class on Windows
+            job, process, _ = self.at_work[ours]
             try:
                 reason = ours.recv_bytes().decode()
             except EOFError:  # ended without a word
@@ -151,10 +163,10 @@ class Processes:
         return found
 
     def stop(self) -> None:
-        for _, process in self.at_work.values():
+        for _, process, _ in self.at_work.values():
             if process.pid is not None:
                 process.terminate()  # see `_stop_on_sigterm`
-        for _, process in self.at_work.values():
+        for _, process, _ in self.at_work.values():
             process.join()
 
 
@@ -165,7 +177,8 @@ class Ray:
     begins a task again whose process or machine is lost.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, share: float = 0.0) -> None:
+        """With so many threads, and such a share of a GPU, for every task."""
         try:
             self.ray: Any = importlib.import_module("ray")
         except ImportError:
@@ -177,7 +190,8 @@ class Ray:
         # More than the largest machine has would wait for ever.
         largest = max(int(node["Resources"].get("CPU", 0)) for node in self.ray.nodes() if node["Alive"])
         self.threads = max(1, min(threads, largest))
-        self.begun = self.ray.remote(num_cpus=self.threads, max_retries=RETRIES, max_calls=1)(_on_cluster)
+        asked = {"num_cpus": self.threads, "num_gpus": share, "max_retries": RETRIES, "max_calls": 1}
+        self.begun = self.ray.remote(**asked)(_on_cluster)
         self.at_work = dict[Any, Job]()
 
     def room(self) -> bool:
@@ -219,7 +233,7 @@ def attempt(job: Job, threads: int) -> str:
         except Exception as error:  # a defect: it must not cost the other jobs, but has to be found
             where = ""
             if job.trace is not None:
-                job.trace.write_text(traceback.format_exc())
+                job.trace.write_text(traceback.format_exc(), encoding="utf-8")
                 where = f" (traceback in {job.trace})"
             return f"{type(error).__name__}: {_one_line(error)[:200]}{where}"
     if job.trace is not None:
@@ -231,8 +245,10 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _in_process(pipe: Connection, job: Job, threads: int) -> None:
+def _in_process(pipe: Connection, job: Job, threads: int, gpu: str = "") -> None:
     """What a process of this machine does: it sends the reason, or if it is told to end nothing."""
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything asks for a GPU
     _stop_on_sigterm()
     with contextlib.suppress(KeyboardInterrupt):
         pipe.send_bytes(attempt(job, threads).encode())

@@ -54,7 +54,7 @@ def _sets(spec: GridSpec) -> Path:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _read_json(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _read_json(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError, OSError, ...: `UNUSABLE`: it is not there, or of other settings.
     """
-    stored: dict[str, Any] = json.loads(path.read_text())
+    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if stored["settings"] != settings:
         raise ValueError(f"{path}: of other settings")
     return stored

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from pcdistill.artefact.artefact import set_name
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PointClouds, placed
 from pcdistill.condense.plan import objective_of
 from pcdistill.condense.spec import BudgetSpec, DistillSpec
 from pcdistill.core.environment import revision
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_writable
 from pcdistill.core.progress import Say, progress
+from pcdistill.data import skipped
+from pcdistill.data.places import remember
 from pcdistill.experiments.budgets import budget_text, class_bytes
 from pcdistill.experiments.cells import Cell, CellTask, Digests, SetTask, Source, cells, command, task_of
 from pcdistill.experiments.engine import Job, carried_out
@@ -46,7 +48,7 @@ def run_grid(spec: GridSpec, say: Say = lambda _: None) -> list[Record]:
     for path in (*(spec.output / name for name in ("records.jsonl", "table.md", "plot.png", "cells/x")), spec.records):
         if path is not None:
             check_writable(path)
-    tasks, left = _planned(listed, spec)
+    tasks, left = _planned(listed, spec, say)
     if done := len(tasks) - sum(job.work is carry_out for job in left):
         say(f"{done} of {len(tasks)} cells are there already")
     try:
@@ -72,7 +74,7 @@ def _results(tasks: Sequence[CellTask], spec: GridSpec) -> dict[str, Result]:
     return {task.key: result for task in tasks if (result := finished(task, spec)) is not None}
 
 
-def _planned(listed: Sequence[Cell], spec: GridSpec) -> tuple[list[CellTask], list[Job]]:
+def _planned(listed: Sequence[Cell], spec: GridSpec, say: Say) -> tuple[list[CellTask], list[Job]]:
     """The cells with their settings, each once, and what is left to do; clouds are let go of before that begins."""
     places: dict[Source, list[int]] = {}
     for place, cell in enumerate(listed):
@@ -80,7 +82,7 @@ def _planned(listed: Sequence[Cell], spec: GridSpec) -> tuple[list[CellTask], li
     tasks: dict[int, CellTask] = {}
     jobs: dict[str, Job] = {}
     for source, numbers in places.items():
-        real, digests = _read(source, spec)
+        real, digests = _read(source, spec, say)
         for cell in (listed[place] for place in numbers):
             if cell.budget is not None:
                 _check_size(cell.budget, real)
@@ -90,9 +92,12 @@ def _planned(listed: Sequence[Cell], spec: GridSpec) -> tuple[list[CellTask], li
     return list(once.values()), list(jobs.values())
 
 
-def _read(source: Source, spec: GridSpec) -> tuple[PointClouds, Digests]:
-    (real, validation), test = training_set(source, spec.root), clouds_to_test(source, spec.root)
+def _read(source: Source, spec: GridSpec, say: Say = lambda _: None) -> tuple[PointClouds, Digests]:
+    (real, validation), test = training_set(source, spec), clouds_to_test(source, spec)
     chosen_on = None if validation is None else validation.fingerprint()
+    for line in skipped(real, test):
+        say(f"left out: {line}")
+    remember(real.fingerprint(), source.data)
     return real, Digests(real.fingerprint(), test.fingerprint(), chosen_on)
 
 
@@ -148,7 +153,7 @@ def _bank_job(tasks: Sequence[SetTask], spec: GridSpec, real: PointClouds) -> li
     distillations: dict[str, DistillSpec] = {}
     for task in tasks:
         assert isinstance(task.given, DistillSpec)
-        if not objective_of(task.given).prepared(real):
+        if not objective_of(task.given).prepared(placed(real, spec.device)):
             distillations.setdefault(str(task.settings["objective"]), task.given)
     if not distillations:
         return []
@@ -161,7 +166,7 @@ def _worked_off(left: Sequence[Job], done: int, total: int, spec: GridSpec) -> d
     ended = succeeded = done
     with progress("comparing", total, done) as report:
         try:
-            with contextlib.closing(carried_out(left, spec.engine, spec.workers)) as ends:
+            with contextlib.closing(carried_out(left, spec.engine, spec.workers, spec.device)) as ends:
                 for job, reason in ends:
                     if reason is not None:
                         reasons[job.name] = reason
@@ -229,7 +234,7 @@ def _write(lines: Sequence[Line], spec: GridSpec, say: Say) -> None:
             write_record(spec.records, record)
     text = markdown(lines)
     with atomic(spec.output / "table.md") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     say(text)
     written, picture = "records.jsonl, table.md", spec.output / "plot.png"
     try:

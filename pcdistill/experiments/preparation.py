@@ -12,11 +12,14 @@ from pcdistill.clouds import PointClouds
 from pcdistill.core.environment import versions
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_writable
-from pcdistill.data import last_split, load
-from pcdistill.evaluation.subject import TrainingSpec, check_told, open_training
+from pcdistill.core.options import Reading
+from pcdistill.data import last_split
+from pcdistill.data.reading import read
+from pcdistill.evaluation.subject import TrainingSpec, open_training, told
 from pcdistill.experiments.search import COPIES, Task, TeachersSpec
 from pcdistill.experiments.sources import thinned_whole
 from pcdistill.models import networks
+from pcdistill.training.augment import Poses
 from pcdistill.training.recipe import protocol as protocol_named
 
 HELD_OUT = 0.2
@@ -32,16 +35,19 @@ def prepared(spec: TeachersSpec) -> Task:
         networks[name]
     teaching = protocol_named(spec.protocol)
     if teaching.grid is not None:
-        raise InputError("protocol", f"{spec.protocol}, which chooses among recipes", "tuned or published")
-    training = TrainingSpec(source=spec.source, root=spec.root, network=f"pointnet-{spec.student}")
+        raise InputError("protocol", f"{spec.protocol}, which chooses among recipes", "tuned, converged or published")
+    same = spec.model_dump(include={*Reading.model_fields, *Poses.model_fields})
+    training = TrainingSpec(source=spec.source, network=f"pointnet-{spec.student}", **same)
     source = open_training(training)
     protocol = source.protocol
     swept = protocol.grid is not None  # a recipe of its own is wanted
     if swept:
         protocol = protocol_named("tuned", protocol.network)
+        protocol = protocol.changed(augmentation=spec.shown(protocol.recipe.augmentation))
+    data = spec.data or source.dataset
     if spec.data is None and source.artefact is not None:
-        check_told(source.dataset, spec.source, "--data with the set that teachers are trained on")
-    whole = load(spec.data or source.dataset, "train", root=spec.root, points=protocol.test_points, at_most=True)
+        data = told(data, source.source_fingerprint, spec.source, "--data with the set that teachers are trained on")
+    whole = read(spec, data, points=protocol.test_points, at_most=True)
     if whole.class_names != source.clouds.class_names:
         expected = f"those of {spec.source}: {', '.join(source.clouds.class_names)}"
         raise InputError("data", f"classes {', '.join(whole.class_names)}", expected)
@@ -73,7 +79,7 @@ def _claim(task: Task) -> None:
     check_writable(path)
     if path.exists():
         try:
-            there = json.loads(path.read_text())
+            there = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             raise InputError(path, "not JSON", "what teachers writes") from None
         if there != settings:
@@ -84,4 +90,4 @@ def _claim(task: Task) -> None:
         if (spec.output / name).exists():
             raise InputError(spec.output, f"{name} of something else", "another folder")
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1) + "\n")
+        temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

@@ -7,15 +7,16 @@ from pydantic import Field, model_validator
 
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Options, Positional, Root
+from pcdistill.core.options import Device, Positional, Reading
 from pcdistill.core.registry import nearest
 from pcdistill.models import STUDENTS
 from pcdistill.teaching.candidates import Candidate
+from pcdistill.training.augment import Poses
 from pcdistill.training.recipe import EvaluationProtocol
 from pcdistill.training.recipe import protocol as protocol_named
 
 
-class TeachersSpec(Options):
+class TeachersSpec(Reading, Poses):
     """Find the teacher that suits a student and a set, among networks, snapshots and temperatures."""
 
     renamed: ClassVar = {"snapshots": "shares", "steps": "train_steps", "seeds": "train_seeds"}
@@ -25,7 +26,6 @@ class TeachersSpec(Options):
     data: Annotated[
         str | None, Field(description="data set that teachers are trained on (default: the one it was made from)")
     ] = None
-    root: Root = None
     student: Annotated[str, Field(description="light network by its size: " + ", ".join(STUDENTS))] = "tiny"
     teachers: Annotated[tuple[str, ...], Field(min_length=1, description="networks to try")] = (
         "pointnet-nano", "pointnet-tiny", "pointnet", "dgcnn",
@@ -40,10 +40,11 @@ class TeachersSpec(Options):
     ] = (1.0, 2.0, 4.0)
     train_steps: Annotated[int, Field(ge=1, description="of every teacher's training")] = 600
     train_seeds: Annotated[int, Field(ge=1, description="students per teacher and temperature")] = 1
-    protocol: Annotated[str, Field(description="that teachers are trained by: tuned or published")] = "tuned"
+    protocol: Annotated[str, Field(description="that teachers are trained by: tuned, converged or published")] = "tuned"
     cheap: Annotated[
         bool, Field(description="choose by agreement with a student on hard labels; train no other student")
     ] = False
+    device: Device = "cpu"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -71,7 +72,9 @@ class Task(NamedTuple):
 
     def teaching(self) -> EvaluationProtocol:
         """How teachers are trained."""
-        protocol = protocol_named(self.spec.protocol).changed(steps=self.spec.train_steps)
+        protocol = protocol_named(self.spec.protocol)
+        shown = self.spec.shown(protocol.recipe.augmentation)
+        protocol = protocol.changed(steps=self.spec.train_steps, augmentation=shown)
         return protocol.model_copy(update={"thin": True, "test_points": self.protocol.test_points})
 
     def file(self, name: str) -> Path:

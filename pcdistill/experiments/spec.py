@@ -8,15 +8,18 @@ from pydantic import Field, model_validator
 
 from pcdistill.condense.spec import presets
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Engine, Options, Root, Workers, merged
+from pcdistill.core.options import Device, Engine, Options, Reading, Workers, merged
 from pcdistill.core.registry import nearest
 from pcdistill.experiments.budgets import budget_text, parse_budget
 from pcdistill.matching import objectives
 from pcdistill.results.record import PRESET, WHOLE, Record
 from pcdistill.selection import selectors
 from pcdistill.teaching import OnPolicyOptions
+from pcdistill.training.augment import Poses
 from pcdistill.training.losses import SoftLoss
 
+READING = tuple(name for name in Reading.model_fields if name != "root")
+"""What decides over the clouds that are read, besides where they lie."""
 HARD = "hard"
 """Labels of one class a cloud, which need no table of their own."""
 
@@ -51,12 +54,12 @@ class Labels(Options):
 
     Attributes:
         by: whether the teacher's labels are stored with the set, at its bytes, or given to every cloud as the network
-            sees it (`train --teacher`).
+            sees it: by a teacher beside the set (`train --teacher`), or by one in its file, at its bytes.
         policy: the teacher labels clouds that the network is unsure of (`train --policy`).
         temperature, soft_loss, hard: as those of `train`.
     """
 
-    by: Literal["stored", "online"] = "online"
+    by: Literal["stored", "online", "file"] = "online"
     policy: dict[str, Any] = Field(default_factory=dict)
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     soft_loss: SoftLoss | None = None
@@ -64,8 +67,8 @@ class Labels(Options):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.policy and self.by == "stored":
-            raise InputError("policy", "given with stored labels", "a teacher that is there: by = online")
+        if self.policy and self.by != "online":
+            raise InputError("policy", f"given with by = {self.by}", "a teacher beside the set: by = online")
         self.on_policy()
         return self
 
@@ -86,10 +89,11 @@ class TeacherSpec(Options):
     steps: int = Field(default=1500, ge=1)
 
 
-class Product(Options):
+class Product(Poses):
     """Everything against everything: data sets, methods, budgets, storages, labels, networks and seeds."""
 
-    renamed: ClassVar = {"network": "networks", "views": "conditions"}
+    heading: ClassVar[str] = "what is compared"
+    renamed: ClassVar = {"network": "networks", "views": "conditions", "train_rotation": "rotate"}
 
     data: Annotated[tuple[str, ...], Field(description="catalog names, HDF5 files or folders")] = ()
     methods: Annotated[
@@ -109,15 +113,14 @@ class Product(Options):
     networks: Annotated[
         tuple[str, ...], Field(description="networks, each trained on every set (default: the protocol's)")
     ] = ()
-    distill_seeds: Annotated[int, Field(ge=1, description="sets made by every method at every budget")] = 1
+    distill_seeds: Annotated[int, Field(ge=1, description="sets made by every method at every budget")] = 3
     train_seeds: Annotated[int, Field(ge=1, description="networks trained on every set")] = 3
-    protocol: Annotated[str, Field(description="how networks are trained: tuned, published or sweep")] = "tuned"
+    protocol: Annotated[str, Field(description="how networks are trained: tuned, converged, published or sweep")] = (
+        "tuned"
+    )
     steps: Annotated[int | None, Field(ge=0, description="of every distillation (default: as the method likes)")] = None
     train_steps: Annotated[
         int | None, Field(ge=1, description="of every training, in place of the recipe's, then called NAME*")
-    ] = None
-    train_rotation: Annotated[
-        Literal["none", "z", "so3"] | None, Field(description="of training clouds (default: the recipe's)")
     ] = None
     thin: Annotated[bool, Field(description="thin test clouds to the points of the training clouds")] = False
     test_points: Annotated[
@@ -139,8 +142,10 @@ class Product(Options):
     ] = Field(default_factory=dict)
 
 
-class GridSpec(Product):
+class GridSpec(Reading, Product):
     """Compare methods at several budgets; the same command again goes on where it was stopped."""
+
+    heading: ClassVar[str] = "how it is carried out"
 
     output: Annotated[Path, Field(description="folder for cells, artefacts, records.jsonl, table.md and plot.png")]
     sets: Annotated[
@@ -149,7 +154,6 @@ class GridSpec(Product):
     records: Annotated[
         Path | None, Field(description="file (.jsonl) whose records are renewed besides, those of other arms left")
     ] = None
-    root: Root = None
     benchmark: Annotated[str, Field(description="what records call it")] = "compare"
     only: Annotated[
         tuple[str, ...],
@@ -169,6 +173,7 @@ class GridSpec(Product):
         tuple[dict[str, Any], ...],
         Field(description="several, each with keys of its own", json_schema_extra={"file": True}),
     ] = ()
+    device: Device = "cpu"
     workers: Workers = 1
     engine: Engine = "local"
 
@@ -239,8 +244,10 @@ def _check_product(product: Product, spec: GridSpec) -> None:
         if arm.method != WHOLE and not (arm.budgets or budgets):
             raise InputError("compare", "'budgets' is missing")
     for labels in map(spec.label, product.labels):
-        if labels is not None and labels.by == "stored" and any(arm.method == WHOLE for arm in arms):
-            raise InputError("labels", "stored ones for the whole set", "labels given online")
+        if labels is not None and labels.by != "online" and any(arm.method == WHOLE for arm in arms):
+            raise InputError("labels", f"by = {labels.by} for the whole set", "labels given online")
+        if labels is not None and labels.by == "file" and any(arm.beside for arm in arms):
+            raise InputError("labels", "by = file for two sets beside one another", "labels given online")
     if odd := next((name for name in product.facts if name not in Record.model_fields), None):
         raise InputError("facts", nearest(odd, Record.model_fields), "a field of records")
 

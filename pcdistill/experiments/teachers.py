@@ -10,6 +10,7 @@ from typing import Any
 from pcdistill.clouds import PointClouds
 from pcdistill.core.files import atomic
 from pcdistill.core.progress import Say, progress
+from pcdistill.data import skipped
 from pcdistill.evaluation import as_tested
 from pcdistill.experiments.advice import command, draw, table
 from pcdistill.experiments.preparation import prepared
@@ -39,6 +40,8 @@ def search(spec: TeachersSpec, say: Say) -> Search:
         InputError: bad input, unknown networks, or a folder with a search of other settings.
     """
     task = prepared(spec)
+    for line in skipped(task.clouds, task.real):
+        say(f"left out: {line}")
     say(f"{len(task.held)} clouds held out: {task.split}")
     hard, brief = _hard(task)
     singles = [candidate for name in dict.fromkeys(spec.teachers) for candidate in _singles(task, name, brief)]
@@ -52,10 +55,10 @@ def search(spec: TeachersSpec, say: Say) -> Search:
     files = _copied(task, chosen)
     found = Search(tuple(candidates), hard, chosen, files)
     with atomic(spec.output / "candidates.jsonl") as temporary:
-        temporary.write_text("".join(candidate.model_dump_json() + "\n" for candidate in candidates))
+        temporary.write_text("".join(candidate.model_dump_json() + "\n" for candidate in candidates), encoding="utf-8")
     text = table(found, task)
     with atomic(spec.output / "table.md") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     say(text)
     if not spec.cheap:
         draw(found, task, say)
@@ -68,11 +71,11 @@ def _hard(task: Task) -> tuple[tuple[float, ...], Network]:
     recipe = task.protocol.recipe
     brief = max(1, round(BRIEF * recipe.total_steps(len(task.clouds))))
     short = task.protocol.changed(steps=brief).recipe
-    (network,) = train_networks(task.protocol.network, task.clouds, short, [0])
+    (network,) = train_networks(task.protocol.network, task.clouds, short, [0], device=task.spec.device)
     path = task.spec.output / "hard.json"
     if not path.exists():
         _write(path, list(_students(task, None, task.protocol, "hard labels")))
-    return tuple(json.loads(path.read_text())), network
+    return tuple(json.loads(path.read_text(encoding="utf-8"))), network
 
 
 def _students(
@@ -81,7 +84,9 @@ def _students(
     seeds = range(task.spec.train_seeds)
     total = protocol.recipe.total_steps(len(task.clouds)) * len(seeds)
     with progress(title, total) as report:
-        trained = train_networks(protocol.network, task.clouds, protocol.recipe, seeds, report, supervision=supervision)
+        trained = train_networks(
+            protocol.network, task.clouds, protocol.recipe, seeds, report, task.spec.device, supervision
+        )
     test = as_tested(task.held, task.clouds.class_names, protocol, task.clouds.points_per_cloud)
     return tuple(_accuracy(predict(network, test.points), test) for network in trained)
 
@@ -100,7 +105,7 @@ def _singles(task: Task, name: str, brief: Network) -> list[Candidate]:
 def _trained(task: Task, label: str, name: str, steps: Sequence[int], teacher: Teacher | None) -> Mapping[str, float]:
     """Seconds that snapshots took, by their name; trains the network unless all of them are in the folder."""
     clock = task.file(f"{label}.json")
-    taken: dict[str, float] = json.loads(clock.read_text()) if clock.exists() else {}
+    taken: dict[str, float] = json.loads(clock.read_text(encoding="utf-8")) if clock.exists() else {}
     if all(f"{label}-{step}" in taken and task.file(f"{label}-{step}.safetensors").exists() for step in steps):
         return taken
     protocol = task.teaching().model_copy(update={"network": name})
@@ -113,7 +118,7 @@ def _trained(task: Task, label: str, name: str, steps: Sequence[int], teacher: T
             report(step, f"loss {loss:.4g}")
 
         supervision = None if teacher is None else Online(teacher)
-        kept = snapshots(name, task.real, protocol.recipe, 0, steps, on_step, supervision)
+        kept = snapshots(name, task.real, protocol.recipe, 0, steps, on_step, supervision, task.spec.device)
     facts = {} if teacher is None else teacher.describe()
     points = task.real.points_per_cloud
     for step, network in kept.items():
@@ -134,7 +139,7 @@ def _candidate(
 ) -> Candidate:
     """What is known of a teacher before a student is trained; `under` is the teacher of an assistant."""
     files = [task.file(f"{name}.safetensors") for name in names]
-    teacher = read_teacher(files, 1.0)
+    teacher = read_teacher(files, 1.0, task.spec.device)
     points, classes = own_inputs(task.clouds, task.protocol.recipe, 0)
     start = time.perf_counter()
     before = before_training(teacher, brief, points, classes)
@@ -180,7 +185,7 @@ def _joined(task: Task, singles: Sequence[Candidate], brief: Network) -> list[Ca
     middle = assistant(big, task.protocol.network, len(task.real.class_names), task.spec.teachers)
     if middle is not None:
         label = f"{Path(first.files[0]).stem}-to-{middle}"
-        teacher = read_teacher([task.file(first.files[0])], 1.0)
+        teacher = read_teacher([task.file(first.files[0])], 1.0, task.spec.device)
         steps = (task.spec.train_steps,)
         taken = _trained(task, label, middle, steps, teacher)
         found.append(_candidate(task, f"{first.teacher} > {middle}", (f"{label}-{steps[0]}",), taken, brief, first))
@@ -195,7 +200,7 @@ def _taught(task: Task, candidates: Sequence[Candidate], temperature: float) -> 
     done = []
     for candidate in candidates:
         if (candidate.files, temperature) not in taught:
-            teacher = read_teacher([task.file(name) for name in candidate.files], temperature)
+            teacher = read_teacher([task.file(name) for name in candidate.files], temperature, task.spec.device)
             accuracy = _students(
                 task, Online(teacher), protocol, f"student of {candidate.teacher}, T = {temperature:g}"
             )
@@ -203,7 +208,9 @@ def _taught(task: Task, candidates: Sequence[Candidate], temperature: float) -> 
                 update={"temperature": temperature, "student_accuracy": accuracy}
             )
             with atomic(path) as temporary:
-                temporary.write_text("".join(each.model_dump_json() + "\n" for each in taught.values()))
+                temporary.write_text(
+                    "".join(each.model_dump_json() + "\n" for each in taught.values()), encoding="utf-8"
+                )
         done.append(taught[candidate.files, temperature])
     return done
 
@@ -222,4 +229,4 @@ def _copied(task: Task, chosen: Candidate) -> tuple[Path, ...]:
 
 def _write(path: Path, content: object) -> None:
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

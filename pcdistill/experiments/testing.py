@@ -6,6 +6,7 @@ import torch
 
 from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import PointClouds
+from pcdistill.core.environment import hardware
 from pcdistill.evaluation import evaluate, evaluate_conditions, parse_conditions, parts_of
 from pcdistill.experiments.cells import CellTask
 from pcdistill.experiments.files import Made, Result, cell_file, teacher_file, teacher_seconds, there, write_json
@@ -23,14 +24,14 @@ CLEAN = "clean"
 def carry_out(task: CellTask, spec: GridSpec) -> Result:
     """Train the networks of a cell, test them, and keep the result in `cells/`."""
     cell, source = task.cell, task.cell.source
-    real, validation = training_set(source, spec.root)
-    test = clouds_to_test(source, spec.root, whole_clouds=bool(cell.product.conditions))
+    real, validation = training_set(source, spec)
+    test = clouds_to_test(source, spec, whole_clouds=bool(cell.product.conditions))
     made: PointClouds | tuple[Artefact, Made]
     made = thinned_whole(real, cell.product.whole_points) if task.made is None else there(task.made, spec)
     beside = None if task.beside is None else there(task.beside, spec)
     supervision = _supervision(task, spec)
-    runs = _measured(task, made, beside, test, validation, supervision)
-    facts: dict[str, Any] = {"threads": torch.get_num_threads()}
+    runs = _measured(task, made, beside, test, validation, supervision, spec.device)
+    facts: dict[str, Any] = {"threads": torch.get_num_threads(), "hardware": hardware(spec.device)}
     if task.teacher is not None:
         facts |= _taught_facts(task, spec, supervision, real, made)
     runs_json = {name: run.model_dump() for name, run in runs.items()}
@@ -45,14 +46,16 @@ def _measured(
     test: PointClouds,
     validation: PointClouds | None,
     supervision: Online | OnPolicy | None,
+    device: str,
 ) -> dict[str, Run]:
     """A run per condition."""
     number, protocol, count = task.cell.number, task.protocol, task.cell.product.train_seeds
     seeds = [100 * number + one for one in range(count)]
+    how: dict[str, Any] = {"validation": validation, "device": device, "supervision": supervision}
     if isinstance(made, tuple) and beside is not None:
         halves = [beside[0], made[0]]
         clouds = joined([half.training_clouds for half in halves], test.class_names)
-        evaluation = evaluate(clouds, test, protocol, seeds=seeds, validation=validation, supervision=supervision)
+        evaluation = evaluate(clouds, test, protocol, seeds=seeds, **how)
         run = as_run(halves[0], evaluation, number)
         return {CLEAN: run.model_copy(update=_together(halves, [beside[1], made[1]]))}
     whole = made if isinstance(made, PointClouds) else made[0]
@@ -62,12 +65,15 @@ def _measured(
     if words:
         clouds = whole if isinstance(whole, PointClouds) else whole.training_clouds
         if isinstance(whole, Artefact) and supervision is None:
-            protocol = whole.with_label_temperature(protocol)
+            protocol, kept = whole.with_label_temperature(protocol), whole.supervision
+            if kept is not None:
+                kept.teacher.to(device)
+            how["supervision"] = kept
         parts = parts_of(clouds, test, parse_conditions(words, test.points_per_cloud), protocol)
-        scored = evaluate_conditions(clouds, parts, protocol, seeds, validation=validation, supervision=supervision)
+        scored = evaluate_conditions(clouds, parts, protocol, seeds, **how)
         runs = {condition.name: as_run(whole, evaluation, number, seconds) for condition, evaluation in scored}
     else:
-        run = measure(whole, test, protocol, number, count, seconds, validation=validation, supervision=supervision)
+        run = measure(whole, test, protocol, number, count, seconds, **how)
         runs = {CLEAN: run}
     if spent is None:
         return runs
@@ -87,11 +93,11 @@ def _together(halves: list[Artefact], made: list[Made]) -> dict[str, Any]:
 
 
 def _supervision(task: CellTask, spec: GridSpec) -> Online | OnPolicy | None:
-    """Who labels while networks are trained; nobody where labels are stored."""
+    """Who labels while networks are trained, besides what a set brings with it."""
     labels = spec.label(task.cell.labels)
-    if labels is None or task.teacher is None or labels.by == "stored":
+    if labels is None or task.teacher is None or labels.by != "online":
         return None
-    teacher = read_teacher([teacher_file(task.teacher, spec)], task.protocol.recipe.temperature)
+    teacher = read_teacher([teacher_file(task.teacher, spec)], task.protocol.recipe.temperature, spec.device)
     options = labels.on_policy()
     return Online(teacher) if options is None else OnPolicy(teacher, options)
 

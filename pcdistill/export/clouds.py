@@ -18,9 +18,10 @@ import torch
 import trimesh
 from numpy.typing import NDArray
 
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, atomic_folder, safe_name
+from pcdistill.data.layouts.tree import PART_NAMES
 from pcdistill.data.prepare import tracked
 from pcdistill.viewing.exhibit import upright
 from pcdistill.viewing.scene import height_colours
@@ -28,6 +29,7 @@ from pcdistill.viewing.scene import height_colours
 FileKind = Literal["ply", "pcd", "xyz"]
 Points = NDArray[np.float32]
 Colours = NDArray[np.uint8]
+Parts = NDArray[np.int64]
 
 UNIT = "radius of an object"
 LONGEST = 200  # bytes of a folder's name: file systems take 255, and a file's name is its folder's and a number
@@ -60,16 +62,19 @@ def write_clouds(
     """Write a set, whole or not at all, in the format that `path` and `kind` name.
 
     `.npz`, without objects: `points` `(N, P, 3)` float32, `labels` `(N,)` int64, `class_names`, `up_axis` and `unit`
-    (text); of sets that have them `soft_labels` `(N, C)` float32 and `colours` `(N, P, 3)` uint8.
+    (text); of sets that have them `soft_labels` `(N, C)` float32, `colours` `(N, P, 3)` uint8, and `parts` `(N, P)`
+    with `part_names`.
 
     `.h5`, a file of ModelNet's layout (`data.modelnet_hdf5`): `data` `(N, P, 3)` float32, y up as in that layout
     (clouds whose up axis is unspecified are not turned), and `label` `(N, 1)` uint8, wider of more than 256 classes.
-    Loaders pass over the others, `colour` `(N, P, 3)` uint8 and `shape_names` in the order of labels. The file can
+    Loaders pass over the others, `colour` `(N, P, 3)` uint8, `pid` `(N, P)` with the parts of points (as in
+    ShapeNetPart's files) and `part_names`, and `shape_names` in the order of labels. The file can
     stand in for `ply_data_train0.h5` where its class names are those of `shape_names.txt`.
 
     A folder, with `kind`: `chair/chair_0001.ply`, a folder per class and a file per cloud. PLY is binary. PCD is
     binary, with colours packed in `rgb` as in the Point Cloud Library. XYZ is text: `x y z` in nine digits, which is
-    all of float32, and `r g b` from 0 to 255. A class without clouds has no folder.
+    all of float32, and `r g b` from 0 to 255. A class without clouds has no folder. Of sets with parts, points have a
+    `label` (of XYZ a last column), and the folder a `part_names.txt`.
 
     `load` reads the folder as a set: the clouds of a class in their order, labels in the order of the folders' names,
     every cloud centred and scaled anew (one that is so already moves by rounding only), no colours. It splits the
@@ -185,6 +190,8 @@ def _npz(clouds: PointClouds, colours: Colours | None) -> bytes:
         arrays["soft_labels"] = clouds.labels.detach().cpu().numpy()
     if colours is not None:
         arrays["colours"] = colours
+    if clouds.parts is not None and clouds.part_names is not None:
+        arrays |= {"parts": clouds.parts.cpu().numpy(), "part_names": np.array(clouds.part_names.names)}
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     return stream.getvalue()
@@ -204,6 +211,10 @@ def _modelnet(clouds: PointClouds, colours: Colours | None) -> bytes:
         file.create_dataset("shape_names", data=list(clouds.class_names), dtype=h5py.string_dtype())
         if colours is not None:
             file.create_dataset("colour", data=colours, **packed)
+        if clouds.parts is not None and clouds.part_names is not None:
+            stored = clouds.parts.cpu().numpy().astype(np.min_scalar_type(len(clouds.part_names) - 1))
+            file.create_dataset("pid", data=stored)
+            file.create_dataset("part_names", data=list(clouds.part_names.names), dtype=h5py.string_dtype())
         file.attrs["up_axis"], file.attrs["unit"] = up, UNIT
     return stream.getvalue()
 
@@ -217,41 +228,78 @@ def _write_folder(clouds: PointClouds, path: Path, colours: Colours | None, kind
     comment = f"up axis {up_axis(clouds)}, unit: {UNIT}"
     numbers, nbytes = dict.fromkeys(labels, 0), 0
     points = _points(clouds)
+    parts = None if clouds.parts is None else clouds.parts.cpu().numpy()
     with atomic_folder(path) as temporary:
+        if clouds.part_names is not None:
+            lines = "".join(f"{name}\n" for name in clouds.part_names.names)
+            (temporary / PART_NAMES).write_text(lines, encoding="utf-8")
         for folder in folders.values():
             (temporary / folder).mkdir()
         for at, label in enumerate(tracked(clouds.hard_labels.tolist(), f"writing {path.name}")):
             numbers[label] += 1
             name = f"{folders[label]}_{numbers[label]:0{digits}d}.{kind}"
-            content = ENCODERS[kind](points[at], None if colours is None else colours[at], comment)
+            own = None if parts is None else parts[at]
+            content = ENCODERS[kind](points[at], None if colours is None else colours[at], own, comment)
             (temporary / folders[label] / name).write_bytes(content)
             nbytes += len(content)
     return len(clouds), nbytes
 
 
-def _ply(points: Points, colours: Colours | None, comment: str) -> bytes:
+def _ply(points: Points, colours: Colours | None, parts: Parts | None, comment: str) -> bytes:
+    if parts is not None:
+        return _labelled_ply(points, colours, parts, [comment])
     content: bytes = trimesh.PointCloud(points, colours).export(file_type="ply")  # type: ignore[no-untyped-call]
     first, second, rest = content.split(b"\n", 2)
     return b"\n".join((first, second, f"comment {comment}".encode(), rest))
 
 
-def _pcd(points: Points, colours: Colours | None, comment: str) -> bytes:
+def labelled_ply(points: NDArray[np.floating], parts: Parts, names: PartNames) -> bytes:
+    """Points `(P, 3)` as they are, in a binary PLY whose property `label` is the part of each; comments name the parts.
+
+    Coordinates are float64 where they are, as those of a map.
+    """
+    return _labelled_ply(points, None, parts, [f"label {number} {name}" for number, name in enumerate(names.names)])
+
+
+def _labelled_ply(
+    points: NDArray[np.floating], colours: Colours | None, parts: Parts, comments: Sequence[str]
+) -> bytes:
+    wide = points.dtype.itemsize > 4
+    columns = [(axis, "<f8" if wide else "<f4", values) for axis, values in zip("xyz", points.T, strict=True)]
+    if colours is not None:
+        columns += [(name, "u1", values) for name, values in zip(("red", "green", "blue"), colours.T, strict=True)]
+    columns.append(("label", "<i4", parts))
+    rows = np.empty(len(points), dtype=[(name, kind) for name, kind, _ in columns])
+    for name, _, values in columns:
+        rows[name] = values
+    kinds = {"<f8": "double", "<f4": "float", "u1": "uchar", "<i4": "int"}
+    said = "".join(f"comment {' '.join(comment.split())}\n" for comment in comments)
+    properties = "".join(f"property {kinds[kind]} {name}\n" for name, kind, _ in columns)
+    header = f"ply\nformat binary_little_endian 1.0\n{said}element vertex {len(rows)}\n{properties}end_header\n"
+    return header.encode() + rows.tobytes()
+
+
+def _pcd(points: Points, colours: Colours | None, parts: Parts | None, comment: str) -> bytes:
     fields = [("x", points[:, 0]), ("y", points[:, 1]), ("z", points[:, 2])]
     if colours is not None:
         red, green, blue = colours.T.astype(np.uint32)
         fields.append(("rgb", (red << 16 | green << 8 | blue).view(np.float32)))
+    if parts is not None:
+        fields.append(("label", parts.astype(np.uint32).view(np.float32)))  # as the Point Cloud Library has it
     rows = np.stack([values for _, values in fields], axis=1).astype("<f4")
     names, count = " ".join(name for name, _ in fields), len(fields)
+    types = "".join(" U" if name == "label" else " F" for name, _ in fields)
     header = (
         f"# .PCD v0.7 - Point Cloud Data file format\n# {comment}\nVERSION 0.7\nFIELDS {names}\nSIZE{' 4' * count}\n"
-        f"TYPE{' F' * count}\nCOUNT{' 1' * count}\nWIDTH {len(rows)}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\n"
+        f"TYPE{types}\nCOUNT{' 1' * count}\nWIDTH {len(rows)}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\n"
         f"POINTS {len(rows)}\nDATA binary\n"
     )
     return header.encode() + rows.tobytes()
 
 
-def _xyz(points: Points, colours: Colours | None, comment: str) -> bytes:
-    columns = points if colours is None else np.hstack([points, colours], dtype=np.float64)
+def _xyz(points: Points, colours: Colours | None, parts: Parts | None, comment: str) -> bytes:
+    whole = [values for values in (colours, None if parts is None else parts[:, None]) if values is not None]
+    columns = np.hstack([points, *whole], dtype=np.float64) if whole else points
     stream = io.BytesIO()
     np.savetxt(stream, columns, fmt=["%.9g"] * 3 + ["%d"] * (columns.shape[1] - 3))
     return stream.getvalue()

@@ -5,7 +5,6 @@ python latency.py MODEL POINTS RUNS
 
 import json
 import re
-import resource
 import sys
 import time
 from pathlib import Path
@@ -37,11 +36,17 @@ def main() -> None:
 
 
 def peak() -> float:
-    """Peak MiB of this program so far. On Linux `ru_maxrss` begins with what the process that started it had."""
+    """Peak MiB of this program so far; 0 on Windows. `ru_maxrss` begins with what the process that started it had."""
     status = Path("/proc/self/status")
-    peak = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
+    peak = (
+        re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8"), re.MULTILINE) if status.exists() else None
+    )
     if peak is not None:
         return int(peak[1]) / 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 

@@ -49,13 +49,16 @@ def write_network(
         if calibration is not None or path.suffix == ".pte":
             able = "a PointNet with batch norm, as pointnet-tiny, for int8 and .pte"
             raise InputError("network", f"a {trained.protocol.network}", able)
+        if trained.network.gathers:
+            found = f"a {trained.protocol.network}, which gathers neighbours of points"
+            raise InputError("network", found, "a PointNet, as pointnet-tiny (pcdistill train --student tiny)")
         return export_onnx(trained.network, trained, path, card_of(trained))
     network = folded(trained.network)
     if path.suffix == ".pte":
         nbytes, parity = export_executorch(network, path, min(trained.points or POINTS, LARGEST))
         card = card_of(trained, parity=parity)
         with atomic(path.with_name(path.name + ".json")) as temporary:  # the file has no room for it
-            temporary.write_text(card.model_dump_json() + "\n")
+            temporary.write_text(card.model_dump_json() + "\n", encoding="utf-8")
         return Exported(nbytes, card)
     if calibration is None:
         return export_onnx(network, trained, path, card_of(trained))

@@ -16,18 +16,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
 from pcdistill.core.limits import read_whole
 from pcdistill.export.card import KEY, Card, card_of, read_card
 from pcdistill.export.running import bound_memory, check_operators, run
-from pcdistill.models import Network, Output
+from pcdistill.models import Network, Output, Segmenter
 from pcdistill.training.loop import predict
 from pcdistill.training.trained import Trained, load_network
 
 PARITY = 1e-4  # largest difference of logits that a float32 file is written with
 OPSET = 18
+# Inputs and outputs of networks that name objects, and of those that label points.
+PORTS = [
+    [("points", "tensor(float)", 3), ("logits", "tensor(float)", 2)],
+    [("points", "tensor(float)", 3), ("classes", "tensor(float)", 2), ("logits", "tensor(float)", 3)],
+]
 CALIBRATION = 16  # clouds that are passed at once, of up to `MOST` in all
 MOST = 512  # clouds that ranges of activations are taken from
 
@@ -51,16 +56,40 @@ class OnnxNetwork(Network):
         self.session, self.place, self.classes = session, place, classes
 
     def forward(self, points: Tensor) -> Output:
-        try:
-            options = _library("onnxruntime").RunOptions()
-            (values,) = run(self.session, options, ["logits"], {"points": points.detach().numpy()})
-        except Exception as error:  # onnxruntime raises classes of its own
-            raise InputError(self.place, f"does not run ({_short(error)})", "a model that does") from None
-        logits = torch.from_numpy(values)
-        if logits.shape != (len(points), self.classes) or not logits.isfinite().all():
-            reason = f"logits of shape {tuple(logits.shape)}, or that are not finite, for {len(points)} clouds"
-            raise InputError(self.place, reason, f"{self.classes} finite ones for each")
+        given = {"points": points.detach().numpy()}
+        logits = _logits(self.session, self.place, given, (len(points), self.classes))
         return Output(logits, torch.empty(len(points), 0))
+
+
+class OnnxSegmenter(Segmenter):
+    """As `OnnxNetwork`, of a model that labels points."""
+
+    def __init__(self, session: Any, place: object, classes: int, parts: int) -> None:
+        super().__init__(classes)
+        self.session, self.place, self.parts = session, place, parts
+
+    def forward(self, points: Tensor, classes: Tensor | None = None) -> Output:
+        given = {"points": points.detach().numpy(), "classes": self._known(points, classes).numpy()}
+        logits = _logits(self.session, self.place, given, (*points.shape[:2], self.parts))
+        return Output(logits, torch.empty(len(points), 0))
+
+
+def _logits(session: Any, place: object, given: dict[str, Any], shape: tuple[int, ...]) -> Tensor:
+    """What a model gives, checked.
+
+    Raises:
+        InputError: it does not run, or gives something else than finite logits of this shape.
+    """
+    try:
+        options = _library("onnxruntime").RunOptions()
+        (values,) = run(session, options, ["logits"], given)
+    except Exception as error:  # onnxruntime raises classes of its own
+        raise InputError(place, f"does not run ({_short(error)})", "a model that does") from None
+    logits = torch.from_numpy(values)
+    if logits.shape != shape or not logits.isfinite().all():
+        reason = f"logits of shape {tuple(logits.shape)}, or that are not finite, for {shape[0]} clouds"
+        raise InputError(place, reason, f"{shape[-1]} finite ones for each")
+    return logits
 
 
 class Logits(nn.Module):
@@ -70,8 +99,8 @@ class Logits(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, points: Tensor) -> Tensor:
-        logits: Tensor = self.network(points).logits
+    def forward(self, points: Tensor, classes: Tensor | None = None) -> Tensor:
+        logits: Tensor = (self.network(points) if classes is None else self.network(points, classes)).logits
         return logits
 
 
@@ -95,14 +124,14 @@ def export_onnx(
         plain = Path(folder) / "plain.onnx"
         _write_float32(network, plain)
         reference = network if card.tuned else trained.network
-        exported = OnnxNetwork(_session(plain.read_bytes(), path), path, len(card.class_names))
+        exported = _network(_session(plain.read_bytes(), path), card, path)
         parity = _parity(exported, reference, trained.points or 128, path)
         card = card.model_copy(update={"parity": parity})
         made = plain
         if calibration is not None:
             made, seen = Path(folder) / "int8.onnx", _spread(calibration.points)
             _write_int8(plain, made, seen)
-            rounded = OnnxNetwork(_session(made.read_bytes(), path), path, len(card.class_names))
+            rounded = _network(_session(made.read_bytes(), path), card, path)
             gap = (predict(rounded, seen) - predict(reference, seen)).abs()
             card = card.model_copy(update={"precision": "int8", "difference": gap.mean().item()})
         content = _with_card(made, card)
@@ -121,11 +150,24 @@ def load_onnx(path: Path) -> Trained:
     """
     content = _content(path)
     session, card = _opened(content, path)
-    network = OnnxNetwork(session, path, len(card.class_names)).eval()
     return Trained(
-        network, card.class_names, card.protocol, card.dataset, card.points, card.seed, card.taught,
-        hashlib.sha256(content).hexdigest(),
+        _network(session, card, path).eval(), card.class_names, card.protocol, card.dataset, card.points, card.seed,
+        card.taught, hashlib.sha256(content).hexdigest(), card.source_fingerprint, _part_names(card, path),
     )  # fmt: skip
+
+
+def _part_names(card: Card, place: object) -> PartNames | None:
+    """Parts that a network labels points by, of a card that is not trusted."""
+    facts = card.part_names
+    return None if facts is None else PartNames.of_facts(facts, len(card.class_names), f"{place}: part_names")
+
+
+def _network(session: Any, card: Card, place: object) -> OnnxNetwork | OnnxSegmenter:
+    """A session as the network that its card says it is."""
+    names = _part_names(card, place)
+    if names is None:
+        return OnnxNetwork(session, place, len(card.class_names))
+    return OnnxSegmenter(session, place, len(card.class_names), len(names))
 
 
 def card_in(path: Path) -> Card:
@@ -193,10 +235,13 @@ def _opened(content: bytes, path: Path) -> tuple[Any, Card]:
         ends = [(one.name, one.type, len(one.shape)) for one in (*session.get_inputs(), *session.get_outputs())]
     except UnicodeDecodeError:
         raise InputError(path, "text that is not UTF-8", "a file written by pcdistill export") from None
-    if card is not None and ends != [("points", "tensor(float)", 3), ("logits", "tensor(float)", 2)]:
+    if card is not None and ends not in PORTS:
         ports = ", ".join(f"{name} {kind}" for name, kind, _ in ends)[:120]
         raise InputError(path, f"inputs and outputs {ports}", "points (batch, points, 3) and logits (batch, classes)")
-    return session, read_card(card, path)
+    found = read_card(card, path)
+    if ends != PORTS[found.part_names is not None]:
+        raise InputError(path, "inputs and outputs that are not those of its card", "a file as it was written")
+    return session, found
 
 
 def _session(content: bytes, place: object) -> Any:
@@ -245,12 +290,16 @@ def _spread(points: Tensor) -> Tensor:
 
 def _write_float32(network: Network, path: Path) -> None:
     _library("onnxscript")
-    size = {0: torch.export.Dim("batch"), 1: torch.export.Dim("points")}
+    batch, count = torch.export.Dim("batch"), torch.export.Dim("points")
+    size: dict[str, Any] = {"points": {0: batch, 1: count}}
+    given: tuple[Tensor, ...] = (torch.zeros(2, 64, 3),)
+    if isinstance(network, Segmenter):
+        size, given = {**size, "classes": {0: batch}}, (*given, torch.zeros(2, network.num_classes))
     with quiet():
         try:
             torch.onnx.export(
-                Logits(network).eval(), (torch.zeros(2, 64, 3),), path, dynamo=True, opset_version=OPSET,
-                dynamic_shapes={"points": size}, input_names=["points"], output_names=["logits"],
+                Logits(network).eval(), given, path, dynamo=True, opset_version=OPSET,
+                dynamic_shapes=size, input_names=list(size), output_names=["logits"],
                 external_data=False, verbose=False,
             )  # fmt: skip
         except Exception as error:  # the exporter raises classes of its own
@@ -271,7 +320,7 @@ def quiet() -> Iterator[None]:
             logging.disable(before)
 
 
-def _parity(exported: OnnxNetwork, network: Network, points: int, place: object) -> float:
+def _parity(exported: Network, network: Network, points: int, place: object) -> float:
     """Largest difference of logits over batches and numbers of points.
 
     Raises:
@@ -282,7 +331,9 @@ def _parity(exported: OnnxNetwork, network: Network, points: int, place: object)
     generator, worst = torch.Generator().manual_seed(0), 0.0
     for shape in ((1, points), (5, points), (2, 2 * points), (1, max(1, points // 3))):
         clouds = torch.randn(*shape, 3, generator=generator) * 0.4
-        worst = max(worst, (predict(exported, clouds) - predict(network, clouds)).abs().max().item())
+        known = torch.arange(shape[0]) % network.num_classes if isinstance(network, Segmenter) else None
+        ours, theirs = (predict(one, clouds, classes=known) for one in (exported, network))
+        worst = max(worst, (ours - theirs).abs().max().item())
     network.bf16 = kept
     if not worst <= PARITY:
         raise InputError(place, f"logits that differ by {worst:.2g} from the network's", f"at most {PARITY:g}")

@@ -5,6 +5,7 @@ from pcdistill.geometry.corruptions import MODELNET_C, POINTCLOUD_C, SEVERITIES,
 from pcdistill.geometry.frames import normalise, random_rotations, rotate, rotation_matrix
 from pcdistill.geometry.neighbours import ball_query, chamfer, chamfer_matrix, knn, nearest_indices
 from pcdistill.geometry.sampling import farthest_point_sample, farthest_points, gather_points, thinned
+from pcdistill.geometry.views import in_sight
 
 __all__ = [
     "MODELNET_C",
@@ -19,6 +20,7 @@ __all__ = [
     "farthest_point_sample",
     "farthest_points",
     "gather_points",
+    "in_sight",
     "knn",
     "nearest_indices",
     "normalise",

@@ -29,9 +29,9 @@ def assign(points: Tensor, reference: Tensor) -> Tensor:
     from scipy.optimize import linear_sum_assignment
 
     costs = torch.cdist(
-        reference.detach().double().expand_as(points),
-        points.detach().double(),
+        reference.detach().cpu().double().expand_as(points),
+        points.detach().cpu().double(),
         compute_mode="donot_use_mm_for_euclid_dist",
     )
-    rows = [torch.from_numpy(linear_sum_assignment(cost.cpu().numpy())[1]) for cost in costs]
+    rows = [torch.from_numpy(linear_sum_assignment(cost.numpy())[1]) for cost in costs]
     return torch.stack(rows).to(points.device)

@@ -55,8 +55,12 @@ def corrupt(clouds: PointClouds, kind: str, severity: int, seed: int) -> PointCl
         seed: of everything drawn, each cloud on its own.
 
     Raises:
-        InputError: unknown kind, severity out of range, or too few points.
+        InputError: unknown kind, severity out of range, too few points, or clouds with parts.
     """
+    if clouds.parts is not None:  # most kinds leave out points or add some
+        raise InputError(
+            f"corruption {kind}", "clouds with parts", "clouds without (rotations and resolutions keep them)"
+        )
     points = corruptions[kind](clouds.points, severity, torch.Generator().manual_seed(seed))
     return replace(clouds, points=points, provenance={**clouds.provenance, "corruption": f"{kind}:{severity}"})
 

@@ -119,8 +119,11 @@ def chamfer_matrix(a: Tensor, b: Tensor) -> Tensor:
     a, b = a.detach(), b.detach()
     centre = b.mean(dim=(0, 1))
     # |p - q|^2 as one product: (p, |p|^2, 1) . (-2q, 1, |q|^2).
-    left, right = _with_squares(a - centre), _with_squares(b - centre)[..., [0, 1, 2, 4, 3]]
-    right[..., :3] *= -2
+    left, right = a - centre, b - centre
+    squares, ones = left.square().sum(-1, keepdim=True), torch.ones_like(left[..., :1])
+    left = torch.cat([left, squares, ones], dim=-1)
+    squares, ones = right.square().sum(-1, keepdim=True), torch.ones_like(right[..., :1])
+    right = torch.cat([-2 * right, ones, squares], dim=-1)
     size, columns = a.shape[1], b.shape[1]
     block = CPU_BLOCK if a.device.type == "cpu" else ACCELERATOR_BLOCK
     height = max(1, min(size, block // columns))
@@ -131,12 +134,6 @@ def chamfer_matrix(a: Tensor, b: Tensor) -> Tensor:
             some = right[first : first + depth]
             result[row, first : first + depth] = _chamfers(cloud, some, height)
     return result
-
-
-def _with_squares(points: Tensor) -> Tensor:
-    """`(B, N, 5)`: coordinates, their squared length, and 1."""
-    square = points.square().sum(-1, keepdim=True)
-    return torch.cat([points, square, torch.ones_like(square)], dim=-1)
 
 
 def _chamfers(cloud: Tensor, others: Tensor, height: int) -> Tensor:

@@ -18,7 +18,7 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 
 def thinned(clouds: PointClouds, points: int | None) -> PointClouds:
     """The same clouds with the points that `farthest_points` keeps of each; None keeps all."""
-    return clouds if points is None else clouds.with_points(farthest_points(clouds.points, points))
+    return clouds if points is None else clouds.at_points(farthest_point_sample(clouds.points, points))
 
 
 def farthest_point_sample(points: Tensor, count: int, start: Tensor | None = None) -> Tensor:

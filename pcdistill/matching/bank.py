@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pcdistill.clouds import CloudSource, PointClouds, uniform
+from pcdistill.clouds import CloudSource, PointClouds, device_of, uniform
 from pcdistill.core.cache import Tensors, cached, is_cached
 from pcdistill.core.progress import progress
 from pcdistill.matching.draws import _places, _shares_of, checked_real
@@ -39,7 +39,8 @@ class Bank(NamedTuple):
         checked_real(real)
 
         def from_tensors(tensors: Tensors) -> list[Member]:
-            return _from_tensors(tensors, config, len(real.class_names))
+            there = {name: value.to(device_of(real)) for name, value in tensors.items()}
+            return _from_tensors(there, config, len(real.class_names), device_of(real))
 
         return cls(*cached("banks", _facts(real, config), lambda: _to_tensors(_build(real, config)), from_tensors))
 
@@ -62,15 +63,17 @@ def _build(real: CloudSource, config: BankRequest) -> list[Member]:
     networks = []
     with progress("preparing networks", config.networks) as report:
         for k, count in enumerate(steps):
-            networks.append(frozen_network(architecture(config.network, k), sample, count, config.seed * 1000 + k))
+            name, seed = architecture(config.network, k), config.seed * 1000 + k
+            networks.append(frozen_network(name, sample, count, seed, config.augmentation))
             report(k + 1, "")
     kept = _places(real, config.pooled_samples, generator)
+    sizes = torch.bincount(real.labels, minlength=len(real.class_names))
     gathering = [
-        _Gathering(network, config, len(real.class_names), kept, _places(real, config.map_samples, generator))
-        for network in networks
+        _Gathering(network, config, sizes, kept, _places(real, config.map_samples, generator)) for network in networks
     ]
     # Clouds that were drawn by their weights must not be weighted again.
-    passed, shares = (torch.arange(len(real.labels)), _shares_of(real)) if config.quantiles else (kept, None)
+    whole = config.quantiles or config.moments
+    passed, shares = (torch.arange(len(real.labels)), _shares_of(real)) if whole else (kept, None)
     with progress("passing the real set", len(passed)) as report:
         done = 0
         for index in passed.split(BATCH):
@@ -86,8 +89,7 @@ def _sample(real: CloudSource, per_class: int, config: BankRequest, generator: t
     index = _places(uniform(real), per_class, generator)
     index = index[torch.randperm(len(index), generator=generator)]
     order = index.argsort()
-    points = torch.empty(len(index), min(config.points, real.points_per_cloud), 3)
-    points[order] = real.batch(index[order])[:, : config.points]
+    points = real.batch(index[order])[order.argsort(), : config.points]
     return PointClouds(points, real.labels[index], real.class_names)
 
 
@@ -104,13 +106,15 @@ def _to_tensors(members: list[Member]) -> Tensors:
         tensors[f"{k}/maps"] = member.maps
         for layer, attention in enumerate(member.attention):
             tensors[f"{k}/attention/{layer}"] = attention
+        if member.covariance.numel():
+            tensors[f"{k}/covariance"] = member.covariance
     return tensors
 
 
-def _from_tensors(tensors: Tensors, config: BankRequest, classes: int) -> list[Member]:
+def _from_tensors(tensors: Tensors, config: BankRequest, classes: int, device: torch.device) -> list[Member]:
     members = []
     for k in range(config.networks):
-        network = build(architecture(config.network, k), classes, 0)
+        network = build(architecture(config.network, k), classes, 0).to(device)
         own = f"{k}/network/"
         network.load_state_dict({name[len(own) :]: value for name, value in tensors.items() if name.startswith(own)})
         layers = sum(name.startswith(f"{k}/profiles/") for name in tensors)
@@ -124,6 +128,7 @@ def _from_tensors(tensors: Tensors, config: BankRequest, classes: int) -> list[M
                 tensors[f"{k}/pooled"],
                 tensors[f"{k}/maps"],
                 [tensors[f"{k}/attention/{layer}"] for layer in range(attentive)],
+                tensors[f"{k}/covariance"] if config.moments else torch.zeros(0, 0),
             )
         )
     return members

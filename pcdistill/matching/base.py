@@ -7,14 +7,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.clouds import CloudSource, PointClouds, parts_of
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import Options, merged
+from pcdistill.core.options import Options, every, merged
 from pcdistill.core.registry import Registry
 from pcdistill.matching.bank import Bank
 from pcdistill.matching.draws import augmented, step_generator
 from pcdistill.matching.gathering import BankConfig, BankRequest, Member
-from pcdistill.training.augment import Augmentation
+from pcdistill.matching.segments import PartBank, PartMember
+from pcdistill.training.augment import Augmentation, apply, labels_kept
 
 
 class ObjectiveOptions(Options):
@@ -43,13 +44,15 @@ class Objective(ABC):
     name: ClassVar[str]
     Options: ClassVar[type[ObjectiveOptions]] = ObjectiveOptions
     pace: ClassVar[Mapping[str, float]] = {}  # of `learned`: factors of the learning rate of coordinates
+    sees_parts: ClassVar[bool] = False  # whether it knows what to do with points that have parts
+    partial: ClassVar[Mapping[str, Any]] = {}  # options that serve where a part of the set is frozen
     learns_labels: ClassVar[bool] = False  # whether the loss depends on soft labels beyond their class
     steps: ClassVar[int] = 400  # of the outer loop that serve it well
     seconds: float = 0.0  # that `prepare` took when its results were first computed
 
     def __init__(self, bank: Any = None, *, seed: int = 0, **options: Any) -> None:
         self.seed = seed
-        values = merged(self.Options().model_dump(), options if bank is None else {**options, "bank": bank})
+        values = merged(every(self.Options()), options if bank is None else {**options, "bank": bank})
         self.options: Any = self.Options.checked(values, f"objective {self.name}")
 
     @property
@@ -77,6 +80,13 @@ class Objective(ABC):
     def prepared(self, real: CloudSource) -> bool:
         """Whether `prepare` would find in the cache whatever is costly; True where there is nothing of the kind."""
         return True
+
+    def hold(self, frozen: PointClouds) -> bool:
+        """Told, before the first step, of clouds that belong to the set and do not change.
+
+        Whether it keeps them in mind: then `loss` is shown the others only, else these as well, without gradient.
+        """
+        return False
 
     @abstractmethod
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
@@ -110,13 +120,15 @@ class BankObjective(Objective):
     """Base of objectives that know the real set through a bank of networks.
 
     A step draws a network, augments the synthetic clouds and takes their `distance` from what the network saw of the
-    real set. A subclass says that distance, or has a `loss` of its own.
+    real set. A subclass says that distance, or has a `loss` of its own. One that `sees_parts` has a `part_distance` as
+    well, which takes its place where points have parts; the bank is then a `PartBank`.
     """
 
     Options: ClassVar[type[ObjectiveOptions]] = BankOptions
     purpose: ClassVar[str] = "network"  # of the random numbers of a step
     reads_profiles: ClassVar[bool] = False  # of point features; a bank without quantiles is refused
     bank: Bank
+    part_bank: PartBank | None = None  # of a real set with parts, in place of `bank`
 
     def __init__(self, bank: BankConfig | None = None, *, seed: int = 0, **options: Any) -> None:
         super().__init__(bank, seed=seed, **options)
@@ -128,17 +140,45 @@ class BankObjective(Objective):
         return BankRequest.of(self.options.bank)
 
     def prepare(self, real: CloudSource) -> None:
+        if parts_of(real) is not None:
+            self.part_bank = PartBank.of(real, self.options.bank)
+            self.seconds = self.part_bank.seconds
+            return
         self.bank = Bank.of(real, self.bank_config())
         self.seconds = self.bank.seconds
 
     def prepared(self, real: CloudSource) -> bool:
+        if parts_of(real) is not None:
+            return PartBank.is_cached(real, self.options.bank)
         return Bank.is_cached(real, self.bank_config())
 
     def loss(self, decoded: PointClouds, step: int) -> Tensor:
         generator = step_generator(self.purpose, self.seed, step)
+        if self.part_bank is not None:
+            return self._part_loss(self.part_bank.members, decoded, generator)
         member = self.bank.members[int(torch.randint(len(self.bank.members), (), generator=generator))]
         points = augmented(decoded.points, self.options.augmentation, generator)
         return self.distance(member, points, decoded, generator)
+
+    def _part_loss(self, members: Sequence[PartMember], decoded: PointClouds, generator: torch.Generator) -> Tensor:
+        shape, parts = decoded.points.shape, decoded.parts
+        assert parts is not None
+        member = members[int(torch.randint(len(members), (), generator=generator))]
+        draw = self.options.augmentation.draw(shape[0], shape[1], generator)
+        features = member.features(apply(decoded.points, draw), decoded.hard_labels)
+        unit = member.unit_of(decoded.hard_labels, labels_kept(parts, draw))
+        return self.part_distance(member, features.flatten(0, 1), unit.flatten(), generator)
+
+    def part_distance(self, member: PartMember, features: Tensor, unit: Tensor, generator: torch.Generator) -> Tensor:
+        """As `distance`, of points with parts.
+
+        Args:
+            member: the network of the step, with what it saw of real points.
+            features: `(M, F)` of all synthetic points, differentiable in them.
+            unit: `(M,)`, of `member.units`.
+            generator: for further draws of the step.
+        """
+        raise NotImplementedError
 
     def distance(self, member: Member, points: Tensor, decoded: PointClouds, generator: torch.Generator) -> Tensor:
         """Scalar loss under one network, differentiable in points.
@@ -166,6 +206,6 @@ def with_gradients(value: Tensor, gradients: Sequence[tuple[Tensor, Tensor]]) ->
 def class_means(values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of `values (B, ...)` over the clouds of each class that occurs: classes `(K,)` and means `(K, ...)`."""
     classes, place = labels.unique(return_inverse=True)
-    counts = torch.bincount(place).view(-1, *[1] * (values.ndim - 1))
-    sums = values.new_zeros(len(classes), *values.shape[1:]).index_add(0, place, values)
+    counts = torch.bincount(place).to(values.device).view(-1, *[1] * (values.ndim - 1))
+    sums = values.new_zeros(len(classes), *values.shape[1:]).index_add(0, place.to(values.device), values)
     return classes, sums / counts

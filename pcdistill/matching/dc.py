@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.clouds import CloudSource, PointClouds, device_of
 from pcdistill.core.options import Options
 from pcdistill.matching.base import Objective, ObjectiveOptions, objectives
 from pcdistill.matching.draws import checked_real, random_clouds, step_generator
@@ -122,7 +122,8 @@ class DatasetCondensation(Objective):
 
     def restore(self, state: dict[str, Tensor]) -> None:
         weights = dict(state)
-        self.trained = int(weights.pop("step")), weights
+        step = int(weights.pop("step"))
+        self.trained = step, {name: value.to(device_of(self.real)) for name, value in weights.items()}
 
     def _surrogate(self, step: int) -> Network:
         """The network of a step, in whose own values the training on synthetic clouds leaves no trace."""

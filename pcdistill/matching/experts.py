@@ -8,18 +8,18 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource, PointClouds, uniform, weights_of
+from pcdistill.clouds import CloudSource, PointClouds, device_of, uniform, weights_of
 from pcdistill.core.cache import Tensors, cached, is_cached
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Options
 from pcdistill.core.progress import progress
 from pcdistill.matching.bank import FORMAT as BANK_FORMAT
 from pcdistill.matching.draws import checked_real, random_clouds, step_generator
-from pcdistill.matching.gathering import StepRange
+from pcdistill.matching.gathering import SEMI_TRAINED, StepRange
 from pcdistill.matching.gradients import Weights, mean_gradient, one_hot, parameters
 from pcdistill.matching.surrogates import architecture, frozen_network, give_fresh_head, own_facts, untrained_network
 from pcdistill.models import Network, build
-from pcdistill.training.augment import Augmentation, apply
+from pcdistill.training.augment import Augmentation, Poses, apply
 
 GOLDEN = 0.618034  # multiples of it, modulo one, are spread evenly however many there are
 FORMAT = 3  # raise when what is computed changes, so that old caches are not read
@@ -102,7 +102,8 @@ def expert_network(real: CloudSource, config: ExpertConfig, k: int) -> Network:
     )
     mixed = torch.randperm(len(labels), generator=step_generator("order", config.seed, k))
     sample = PointClouds(points[mixed, : config.points], labels[mixed], real.class_names)
-    network = frozen_network(name, sample, steps, config.seed * 1000 + k)
+    turned = SEMI_TRAINED.model_copy(update=config.augmentation.model_dump(include=set(Poses.model_fields)))
+    network = frozen_network(name, sample, steps, config.seed * 1000 + k, turned)
     give_fresh_head(network, real, name, config.points, config.seed, k)
     return network
 
@@ -139,9 +140,12 @@ def expert_steps(
         for name, value in state.items():
             velocity[name] = config.momentum * velocity[name] + slope[name]
             state[name] = value - config.lr * velocity[name]
-        if not all(value.isfinite().all() for value in state.values()):
-            expected = "finite ones (lower bank.lr, or more clouds of every class)"
-            raise InputError(f"expert, step {step + 1}", "weights that are not finite", expected)
+        if not torch.stack([value.isfinite().all() for value in state.values()]).all():  # one wait for a device
+            raise InputError(
+                f"expert, step {step + 1}",
+                "weights that are not finite",
+                f"finite ones (lower bank.lr, now {config.lr:g})",
+            )
         keep(step + 1, state)
     return state
 
@@ -181,9 +185,10 @@ def record_expert(real: CloudSource, config: ExpertConfig, k: int) -> tuple[Expe
     """
 
     def from_tensors(tensors: Tensors) -> Expert:
+        device = device_of(real)
         network = build(architecture(config.network, k), len(real.class_names), 0).eval().requires_grad_(False)
         network.load_state_dict({name: value[0].float() for name, value in tensors.items()})
-        return Expert(network, {name: tensors[name] for name, _ in network.named_parameters()})
+        return Expert(network.to(device), {name: tensors[name].to(device) for name, _ in network.named_parameters()})
 
     return cached("experts", _facts(real, config, k), lambda: _record(real, config, k), from_tensors)
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from pydantic import AfterValidator, Field
@@ -12,6 +12,9 @@ from torch import Tensor
 from pcdistill.core.options import Options
 from pcdistill.matching.sorting import quantile_profile, quantile_shares
 from pcdistill.models import Network
+from pcdistill.training.augment import Augmentation
+
+SEMI_TRAINED = Augmentation(scale=1.25, shift=0.1)
 
 
 def _ascending(steps: tuple[int, int]) -> tuple[int, int]:
@@ -38,8 +41,11 @@ class BankConfig(Options):
             spread; (0, 0) leaves them random (IDM's semi-trained networks; Zhao et al. 2023).
         trained_clouds: real clouds per class that they are trained on; up to 512 of them calibrate batch norm.
         pooled_samples: real global features kept per class, for kernels over single clouds.
+        augmentation: of the real clouds that networks are trained on.
         seed: of networks and subsets.
     """
+
+    later: ClassVar[tuple[str, ...]] = ("augmentation",)
 
     networks: int = Field(default=10, ge=1)
     network: str = "pointnet-small"
@@ -49,21 +55,28 @@ class BankConfig(Options):
     trained_steps: StepRange = (20, 200)
     trained_clouds: int = Field(default=64, ge=2)
     pooled_samples: int = Field(default=64, ge=1)
+    augmentation: Augmentation = SEMI_TRAINED
     seed: int = 0
 
 
 class BankRequest(BankConfig):
-    """A bank as an objective asks for it: that of its options, with what it alone reads. Both need `quantiles`.
+    """A bank as an objective asks for it: that of its options, with what it alone reads.
+
+    Single maps and attention need `quantiles`.
 
     Attributes:
         map_samples: real clouds per class, drawn for every network, whose last layer's quantile profiles are kept
             one by one: C x S x F x Q numbers a network.
         attention: power p of the attention |f|^p of points whose class quantiles are kept (`attention_maps`); 0
             keeps none.
+        moments: whether all real clouds are passed, and class means and covariance are of all of their global features.
     """
+
+    later: ClassVar[tuple[str, ...]] = (*BankConfig.later, "moments")
 
     map_samples: int = 0
     attention: float = 0.0
+    moments: bool = False
 
     @classmethod
     def of(cls, config: BankConfig, **asked: float) -> "BankRequest":
@@ -87,17 +100,19 @@ class Member(NamedTuple):
     pooled: Tensor  # (C, S, G): global features of S real clouds of each class
     maps: Tensor  # (C, S', F, Q): the last layer's quantile profiles of S' real clouds of each class; may be empty
     attention: list[Tensor]  # per layer (C, Q): class mean of the quantile profiles of point attention; may be empty
+    covariance: Tensor  # (G, G) of the global features of all real clouds, classes counting equally; may be empty
 
 
 class _Kept:
     """Values of up to `samples` clouds of each class.
 
-    One block from the start: many small ones would keep the heap from shrinking between batches.
+    One block `(C, samples, ...)` of zeros from the start: many small ones would keep the heap from shrinking between
+    batches.
     """
 
-    def __init__(self, classes: int, samples: int, *shape: int) -> None:
-        self.block = torch.zeros(classes, samples, *shape)
-        self.counts = [0] * classes
+    def __init__(self, block: Tensor) -> None:
+        self.block = block
+        self.counts = [0] * len(block)
 
     def add(self, values: Tensor, labels: Tensor) -> None:
         for value, label in zip(values, labels.tolist(), strict=True):
@@ -114,35 +129,41 @@ class _Kept:
 class _Gathering:
     """Running class sums of one network's statistics; single clouds' at the indices `pooled` and `mapped`."""
 
-    def __init__(self, network: Network, config: BankRequest, classes: int, pooled: Tensor, mapped: Tensor) -> None:
+    def __init__(self, network: Network, config: BankRequest, sizes: Tensor, pooled: Tensor, mapped: Tensor) -> None:
         self.network = network
         self.config = config
-        self.classes = classes
+        self.sizes = sizes
+        self.classes = classes = len(sizes)
         self.pooled_places = pooled
         self.mapped_places = mapped
-        self.counts = torch.zeros(classes)
+        self.counts = torch.zeros(classes)  # on the processor, as labels are
         self.profiles: list[Tensor] = []
         self.squares: list[Tensor] = []
         self.attention: list[Tensor] = []
         self.pooled_sum = torch.zeros(())
-        self.pooled = _Kept(classes, 0)
-        self.maps = _Kept(classes, 0, 0, 0)
+        self.products = torch.zeros(0, 0)
+        self.pooled = _Kept(torch.zeros(classes, 0))
+        self.maps = _Kept(torch.zeros(classes, 0, 0, 0))
 
     def _allocate(self, features: list[Tensor], pooled: Tensor) -> None:
         config, classes = self.config, self.classes
         sizes = [layer.shape[-1] for layer in features]
-        self.profiles = [torch.zeros(classes, size, config.quantiles) for size in sizes]
-        self.squares = [torch.zeros(size) for size in sizes]
-        self.attention = [torch.zeros(classes, config.quantiles) for _ in sizes if config.attention]
-        self.pooled_sum = torch.zeros(classes, pooled.shape[-1])
-        self.pooled = _Kept(classes, config.pooled_samples, pooled.shape[-1])
+        zeros = pooled.new_zeros
+        self.profiles = [zeros(classes, size, config.quantiles) for size in sizes]
+        self.squares = [zeros(size) for size in sizes]
+        self.attention = [zeros(classes, config.quantiles) for _ in sizes if config.attention]
+        self.pooled_sum = zeros(classes, pooled.shape[-1])
+        if config.moments:  # on the processor: not every device has float64
+            self.products = torch.zeros(pooled.shape[-1], pooled.shape[-1], dtype=torch.float64)
+        self.pooled = _Kept(zeros(classes, config.pooled_samples, pooled.shape[-1]))
         if config.map_samples:
-            self.maps = _Kept(classes, config.map_samples, sizes[-1], config.quantiles)
+            self.maps = _Kept(zeros(classes, config.map_samples, sizes[-1], config.quantiles))
 
     @torch.no_grad()
     def add(self, points: Tensor, labels: Tensor, index: Tensor, shares: Tensor | None = None) -> None:
         """Clouds `(B, P, 3)` at places `index`; of class means, each has the share `(B,)`, or the same."""
-        share = torch.ones(len(points)) if shares is None else shares
+        counted = torch.ones(len(points)) if shares is None else shares
+        share, places = counted.to(points.device), labels.to(points.device)
         quantiles, power = self.config.quantiles, self.config.attention
         features = self.network.point_features(points[:, : self.config.points]) if quantiles else []
         pooled = self.network(points).global_feature
@@ -151,12 +172,15 @@ class _Gathering:
         profiles = torch.zeros(0)
         for total, squares, layer in zip(self.profiles, self.squares, features, strict=True):
             profiles = profiles_fast(layer, quantiles)
-            total.index_add_(0, labels, profiles * share[:, None, None])
+            total.index_add_(0, places, profiles * share[:, None, None])
             squares += (layer.square().mean(1) * share[:, None]).sum(0)
         for total, layer in zip(self.attention, features if power else [], strict=True):
-            total.index_add_(0, labels, quantile_profile(attention_maps(layer, power), quantiles) * share[:, None])
-        self.pooled_sum.index_add_(0, labels, pooled * share[:, None])
-        self.counts += torch.bincount(labels, share, self.classes)
+            total.index_add_(0, places, quantile_profile(attention_maps(layer, power), quantiles) * share[:, None])
+        self.pooled_sum.index_add_(0, places, pooled * share[:, None])
+        self.counts += torch.bincount(labels, counted, self.classes)
+        if self.config.moments:
+            exact = pooled.cpu().double()  # a covariance is a small difference of these
+            self.products += (exact * (counted / self.sizes[labels])[:, None]).T @ exact
         keep = torch.isin(index, self.pooled_places)
         self.pooled.add(pooled[keep], labels[keep])
         if self.config.map_samples:
@@ -164,16 +188,21 @@ class _Gathering:
             self.maps.add(profiles[keep], labels[keep])  # the last layer's
 
     def member(self) -> Member:
-        total = self.counts.sum()
+        counts, total = self.counts.to(self.pooled_sum.device), self.counts.sum()
         means = [profile.mean(2).sum(0) / total for profile in self.profiles]
+        centre = (self.pooled_sum.cpu() / self.counts[:, None]).double().mean(0)
+        covariance = (
+            self.products / self.classes - torch.outer(centre, centre) if self.config.moments else self.products
+        )
         return Member(
             self.network,
-            [profile / self.counts[:, None, None] for profile in self.profiles],
+            [profile / counts[:, None, None] for profile in self.profiles],
             [squares / total - mean.square() for squares, mean in zip(self.squares, means, strict=True)],
-            self.pooled_sum / self.counts[:, None],
+            self.pooled_sum / counts[:, None],
             self.pooled.cycled(),
             self.maps.cycled(),
-            [attention / self.counts[:, None] for attention in self.attention],
+            [attention / counts[:, None] for attention in self.attention],
+            covariance.float(),
         )
 
 
@@ -192,8 +221,11 @@ def attention_maps(features: Tensor, power: float) -> Tensor:
 def profiles_fast(features: Tensor, quantiles: int) -> Tensor:
     """`quantile_profile` of `(B, N, F)` point features over the points, `(B, F, Q)`, without gradient.
 
-    NumPy's values-only sort is vectorised (AVX-512, AVX2, NEON) and lets go of the interpreter lock.
+    On the processor by NumPy's values-only sort, which is vectorised (AVX-512, AVX2, NEON) and lets go of the
+    interpreter lock.
     """
+    if features.device.type != "cpu":
+        return quantile_profile(features.transpose(1, 2).contiguous(), quantiles)
     rows = features.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # is sorted in place
     parts: Sequence[Tensor] = rows.view(-1, rows.shape[-1]).chunk(max(1, torch.get_num_threads()))
     with ThreadPoolExecutor(len(parts)) as pool:

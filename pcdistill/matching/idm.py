@@ -43,7 +43,7 @@ class ImprovedDistributionMatching(BankObjective):
         classes, means = class_means(pooled, decoded.hard_labels)
         total = (means - member.pooled_mean[classes]).square().sum()
         if self.options.cross_entropy:
-            labels = decoded.labels if decoded.labels.ndim == 1 else decoded.labels.to(pooled)
+            labels = decoded.labels.to(pooled.device)
             errors = cross_entropy(member.network.classify(pooled), labels, reduction="none")
             wrong = class_means(errors, decoded.hard_labels)[1].sum()
             total = total + self.options.cross_entropy * accuracy(member) * wrong
@@ -53,6 +53,6 @@ class ImprovedDistributionMatching(BankObjective):
 @torch.no_grad()
 def accuracy(member: Member) -> float:
     """Share of the bank's real clouds that the network recognises, every class alike."""
-    guesses = member.network.classify(member.pooled.flatten(0, 1)).argmax(1).view(member.pooled.shape[:2])
-    truth = torch.arange(len(guesses), device=guesses.device)[:, None]
+    guesses = member.network.classify(member.pooled.flatten(0, 1)).argmax(1).view(member.pooled.shape[:2]).cpu()
+    truth = torch.arange(len(guesses))[:, None]
     return (guesses == truth).double().mean().item()

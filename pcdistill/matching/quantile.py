@@ -8,6 +8,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.matching.base import BankObjective, BankOptions, class_means, objectives
 from pcdistill.matching.gathering import Member
 from pcdistill.matching.kernels import class_mmd
+from pcdistill.matching.segments import PartMember
 from pcdistill.matching.sorting import quantile_profile
 
 
@@ -37,10 +38,13 @@ class QuantileMatching(BankObjective):
 
     It generalises SADM's released loss (Yim, Kim & Sim, NeurIPS 2025: full sort of the last layer, eight real
     clouds a step, equal numbers of points) to any number of points on either side.
+
+    Of points with parts the profiles are those of all points of a part of a class; there is no MMD term.
     """
 
     name = "quantile"
     reads_profiles = True
+    sees_parts = True
     Options = QuantileOptions
 
     def distance(self, member: Member, points: Tensor, decoded: PointClouds, generator: torch.Generator) -> Tensor:
@@ -57,3 +61,14 @@ class QuantileMatching(BankObjective):
         if self.options.pooled_weight:
             total = total + self.options.pooled_weight * class_mmd(pooled, labels, member.pooled).mean()
         return total
+
+    def part_distance(self, member: PartMember, features: Tensor, unit: Tensor, generator: torch.Generator) -> Tensor:
+        count = self.options.bank.quantiles
+        chosen = torch.randperm(features.shape[1], generator=generator)[: self.options.channels]
+        spread = member.samples[..., chosen].flatten(0, 1).var(0, correction=0).clamp_min(1e-6)
+        gaps = []
+        for number in unit.unique().tolist():
+            ours = quantile_profile(features[unit == number][:, chosen].T.contiguous(), count)
+            theirs = quantile_profile(member.samples[number][:, chosen].T.contiguous(), count)
+            gaps.append(((ours - theirs).square().mean(1) / spread).mean())
+        return torch.stack(gaps).mean()

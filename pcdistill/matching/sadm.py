@@ -76,7 +76,7 @@ class SortedMatching(BankObjective):
     def distance(self, member: Member, points: Tensor, decoded: PointClouds, generator: torch.Generator) -> Tensor:
         last = member.network.point_features(points)[-1]
         labels = decoded.hard_labels
-        sizes = labels.unique(return_counts=True)[1]
+        sizes = labels.unique(return_counts=True)[1].to(last.device)
         total = points.new_zeros(())
         if self.options.map_weight:
             total = total + self.options.map_weight * (sizes * self._distances(last, labels, member, generator)).sum()

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.clouds import CloudSource, PointClouds, device_of
 from pcdistill.core.errors import InputError
 from pcdistill.matching.base import Objective, ObjectiveOptions, objectives, with_gradients
 from pcdistill.matching.draws import step_generator
@@ -110,6 +110,8 @@ class TrajectoryMatching(Objective):
         self.real = real
         self.classes = len(real.class_names)
         self.experts, self.seconds = record_experts(real, self.options.bank)
+        learned = self.options.learn_step_size
+        self.log_step_size = self.log_step_size.detach().to(device_of(real)).requires_grad_(learned)
 
     def prepared(self, real: CloudSource) -> bool:
         return not missing_experts(real, self.options.bank)
@@ -174,7 +176,7 @@ def _slope(network: Network, state: Weights, batch: Batch, inputs: Inputs, creat
 
 def _student(network: Network, start: Weights, batches: list[Batch], inputs: Inputs) -> list[Weights]:
     """The student's weights before every step and after the last."""
-    size = inputs[2].detach().exp().item()
+    size = inputs[2].detach().exp()[0, 0]
     states = [start]
     for batch in batches:
         slope = _slope(network, states[-1], batch, [value.detach() for value in inputs], create_graph=False)

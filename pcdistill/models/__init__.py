@@ -4,7 +4,19 @@ What a network is made of stands here; networks themselves are made by name, as 
 """
 
 from pcdistill.core.registry import import_modules
-from pcdistill.models.base import Dropout, Network, NetworkFactory, Output, build, networks, seeded
+from pcdistill.models.base import (
+    Dropout,
+    Network,
+    NetworkFactory,
+    Output,
+    Segmenter,
+    build,
+    check_network,
+    network_for,
+    networks,
+    seeded,
+    segmenters,
+)
 from pcdistill.models.layers.shared import Norm, PointNorm, SharedLayer
 from pcdistill.models.pointnet import STUDENTS
 from pcdistill.models.wrapped import as_network
@@ -19,9 +31,13 @@ __all__ = [
     "Norm",
     "Output",
     "PointNorm",
+    "Segmenter",
     "SharedLayer",
     "as_network",
     "build",
+    "check_network",
+    "network_for",
     "networks",
     "seeded",
+    "segmenters",
 ]

@@ -40,7 +40,7 @@ class Dropout(nn.Module):
         if not self.training or self.p == 0:
             return features
         if self.mask.numel() == 0:
-            return nn.functional.dropout(features, self.p)
+            return features * nn.functional.dropout(torch.ones(features.shape), self.p).to(features)
         return features * self.mask
 
 
@@ -53,11 +53,13 @@ class Network(nn.Module):
         stackable: whether `torch.func.vmap` can carry out a training step (`Stack`), and it pays: no random numbers but
             those of `Dropout`, no choices that depend on values in Python, and no gathering of neighbours, which costs
             more stacked than one by one.
+        gathers: whether it gathers neighbours of points, which no export can do at any number of points.
     """
 
     head: nn.Module
     bf16: bool = False
     stackable: bool = False
+    gathers: bool = False
 
     def forward(self, points: Tensor) -> Output:
         pooled = self.pooled(points)
@@ -88,21 +90,88 @@ class Network(nn.Module):
         return points
 
 
+class Segmenter(Network):
+    """Base of networks that label points: `(B, N, 3)` to logits `(B, N, L)` of the parts of every point.
+
+    The class of a cloud is an input that may be missing: a row of `classes` `(B, C)` is its one-hot vector, or zeros.
+
+    Attributes:
+        head: a linear layer, from the last features of points to logits.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+
+    def labelling(self, points: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Last features of points `(B, N, F)`, which `head` labels, and the global feature `(B, G)`."""
+        raise NotImplementedError
+
+    def forward(self, points: Tensor, classes: Tensor | None = None) -> Output:
+        found, pooled = self.labelling(points, self._known(points, classes))
+        return Output(self.classify(found), pooled)
+
+    def point_features(self, points: Tensor, classes: Tensor | None = None) -> list[Tensor]:
+        return [self.labelling(points, self._known(points, classes))[0]]
+
+    def _known(self, points: Tensor, classes: Tensor | None) -> Tensor:
+        return points.new_zeros(len(points), self.num_classes) if classes is None else classes.to(points)
+
+
 NetworkFactory = Callable[[int], Network]
 networks: Registry[NetworkFactory] = Registry("network", group="pcdistill.networks")
+SegmenterFactory = Callable[[int, int], Segmenter]
+segmenters: Registry[SegmenterFactory] = Registry("network of parts", group="pcdistill.segmenters")
+SUFFIX = "-seg"
 
 
-def build(name: str, num_classes: int, seed: int) -> Network:
+def network_for(name: str, parts: bool) -> str:
+    """The registered name of a network for sets with parts or without; of those with parts, the `-seg` of `name`.
+
+    Raises:
+        InputError: an unknown name, or that of a network for other sets.
+    """
+    if not parts:
+        if name in segmenters:
+            raise InputError("network", f"'{name}' for a set whose points have no parts", "one that names objects")
+        networks[name]
+        return name
+    if name in segmenters:
+        return name
+    if name in networks and name + SUFFIX not in segmenters:
+        raise InputError("network", f"'{name}' for a set whose points have parts", "one of " + ", ".join(segmenters))
+    segmenters[name + SUFFIX if name in networks else name]
+    return name + SUFFIX
+
+
+def check_network(name: str) -> None:
+    """Refuse a name of no network of either kind.
+
+    Raises:
+        InputError: with the names that there are.
+    """
+    if name not in segmenters:
+        networks[name]
+
+
+def build(name: str, num_classes: int, seed: int, num_parts: int = 0) -> Network:
     """A freshly initialised network of the registry; the same seed gives the same weights.
+
+    Args:
+        name: registered.
+        num_classes: of the set.
+        seed: of the weights.
+        num_parts: of a set whose points have parts: a `Segmenter`. 0: a network that names objects.
 
     Raises:
         InputError: unknown name, a plugin that cannot be loaded, or a factory that makes something else.
     """
-    factory = networks[name]
+    name = network_for(name, parts=num_parts > 0)
     with seeded(seed):
-        made = factory(num_classes)
-    if not isinstance(made, Network):
-        raise InputError(f"network {name}", f"a {type(made).__name__} from its factory", "a Network")
+        made = segmenters[name](num_classes, num_parts) if num_parts else networks[name](num_classes)
+    wanted = Segmenter if num_parts else Network
+    if not isinstance(made, wanted):
+        raise InputError(f"network {name}", f"a {type(made).__name__} from its factory", f"a {wanted.__name__}")
     return made
 
 
@@ -112,6 +181,6 @@ def seeded(seed: int) -> Iterator[None]:
 
     Initialisers and dropout draw from torch's global generator, which cannot be passed to them.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # those of the processor: others would be set up, all of them
         torch.manual_seed(seed)
         yield

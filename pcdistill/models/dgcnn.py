@@ -16,11 +16,12 @@ from torch.autograd.function import once_differentiable
 
 from pcdistill.geometry import nearest_indices
 from pcdistill.models.base import Network, networks
-from pcdistill.models.layers.fused import CACHED_ELEMENTS, LinearNormPool, bf16_available
+from pcdistill.models.layers.fused import CACHED_ELEMENTS, LinearNormPool, bf16_available, occurrences
 from pcdistill.models.layers.heads import classifier
 from pcdistill.models.layers.shared import PointNorm, SharedLayer
 
 SLOPE = 0.2
+DEVICE_ELEMENTS = 2**28  # values of neighbours laid out at once on a device
 
 
 class EdgeConv(nn.Module):
@@ -67,7 +68,7 @@ def edge_moments(rows: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
     # About the mean, so that no digits are lost; the covariance does not depend on what it is taken about.
     origin = rows.detach().mean(0)
     rows = rows - origin
-    uses = flat.flatten().bincount(minlength=len(rows)).to(rows.dtype) / flat.shape[1]
+    uses = occurrences(flat.flatten(), len(rows)).to(rows.dtype) / flat.shape[1]
     near: Tensor = NeighbourMean.apply(rows, flat, uses)  # type: ignore[no-untyped-call]
     own_own, own_near, near_near = (rows.T @ torch.cat([rows, near, rows * uses[:, None]], 1) / len(rows)).chunk(3, 1)
     centre = torch.cat([rows.mean(0), near.mean(0)])
@@ -100,8 +101,12 @@ def largest_neighbours(values: Tensor, flat: Tensor) -> Tensor:
     """For each of `(M, F)` entries the row `(M, F)` int64 that holds the largest value among the row's neighbours.
 
     The first one listed in `flat` `(M, k)` of equal ones. Written with comparisons that give numbers, products and
-    maxima, which torch vectorises on a processor; choices by a mask take 20 times as long.
+    maxima, which torch vectorises on a processor; choices by a mask take 20 times as long. On a device that would be
+    many small operations: there the values of all neighbours are laid out.
     """
+    if values.device.type != "cpu":
+        parts = flat.split(max(1, DEVICE_ELEMENTS // (values.shape[1] * flat.shape[1])))
+        return torch.cat([part.gather(1, values[part].argmax(1)) for part in parts])
     found = torch.empty(values.shape, dtype=torch.int64, device=values.device)
     step = max(1, CACHED_ELEMENTS // values.shape[1])
     for start in range(0, len(flat), step):
@@ -136,6 +141,8 @@ class DGCNN(Network):
         head: widths of the fully connected layers, dropout behind each.
     """
 
+    gathers = True
+
     def __init__(
         self,
         num_classes: int,
@@ -153,11 +160,11 @@ class DGCNN(Network):
         self.head = classifier(2 * embedding, head, num_classes, slope=SLOPE)
 
     def point_features(self, points: Tensor) -> list[Tensor]:
-        features = self._edge_features(points)
+        features = edge_features(self.edges, points, self.neighbours)
         return [*features, self.embedding(torch.cat(features, 2))]
 
     def pooled(self, points: Tensor) -> Tensor:
-        hidden = torch.cat(self._edge_features(points), 2)
+        hidden = torch.cat(edge_features(self.edges, points, self.neighbours), 2)
         if not self.training:
             values = self.embedding(hidden)
             return torch.cat([values.amax(1), values.mean(1)], 1)
@@ -169,12 +176,14 @@ class DGCNN(Network):
             norm.update(mean, variance, hidden.shape[0] * hidden.shape[1])
         return torch.cat([largest, average], 1)
 
-    def _edge_features(self, points: Tensor) -> list[Tensor]:
-        features = []
-        for layer in self.edges:
-            points = layer(points, nearest_indices(points, points, min(self.neighbours, points.shape[1])))
-            features.append(points)
-        return features
+
+def edge_features(edges: nn.ModuleList, points: Tensor, neighbours: int) -> list[Tensor]:
+    """Features `(B, N, F_l)` after each edge convolution, whose neighbours are found in the features before it."""
+    features = []
+    for layer in edges:
+        points = layer(points, nearest_indices(points, points, min(neighbours, points.shape[1])))
+        features.append(points)
+    return features
 
 
 @networks.register("dgcnn", cites=("wang2019dgcnn",))

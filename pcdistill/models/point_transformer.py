@@ -68,6 +68,8 @@ class PointTransformer(Network):
     last stage is the global feature.
     """
 
+    gathers = True
+
     def __init__(
         self, num_classes: int, *, widths: Sequence[int] = (32, 64, 128, 256, 512), neighbours: int = 16
     ) -> None:

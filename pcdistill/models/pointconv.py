@@ -75,6 +75,8 @@ class PointConvNet(Network):
     at the point farthest from the mean instead of at a random one, so that no output hangs on chance.
     """
 
+    gathers = True
+
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.centres = (512, 128)

@@ -90,6 +90,8 @@ class PointMLP(Network):
         bottleneck: width of the narrow layers, as a part of the stage's.
     """
 
+    gathers = True
+
     def __init__(
         self, num_classes: int, embedding: int, widths: Sequence[int], blocks: Sequence[int], bottleneck: float
     ) -> None:

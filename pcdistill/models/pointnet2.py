@@ -29,6 +29,8 @@ class Ball(NamedTuple):
 class StagedNetwork(Network):
     """Stages of ever fewer centres, and a PointNet over the last ones."""
 
+    gathers = True
+
     trunk: Trunk
 
     def stages(self, points: Tensor) -> tuple[list[Tensor], Tensor]:

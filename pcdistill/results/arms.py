@@ -17,8 +17,8 @@ from pcdistill.evaluation import mean_std
 from pcdistill.evaluation.ranking import recovery
 from pcdistill.results.confusion import Confusion, common_names
 from pcdistill.results.record import PRESET, WHOLE, Record, begins_with_record, read_records
-from pcdistill.results.statistics import Difference, difference
-from pcdistill.results.table import Table, accuracy_cell, number, per_cent, size_of, split_of
+from pcdistill.results.statistics import Difference, difference, has_outcomes
+from pcdistill.results.table import Cell, Strong, Table, accuracy_cell, number, per_cent, runs_of, size_of, split_of
 from pcdistill.training.recipe import Recipe
 
 # What has to be the same within a table. So do the test clouds, where records say which they were.
@@ -69,6 +69,7 @@ class Row(NamedTuple):
             "accuracy_mean": record.accuracy_mean,
             "accuracy_std": record.accuracy_std,
             "n": len(record.accuracy),
+            "sets": len(record.distill_seeds),
             "class_accuracy_mean": record.class_accuracy_mean,
             "ece": None if math.isnan(self.ece) else self.ece,
             "recovery": None if math.isnan(self.recovery) else self.recovery,
@@ -210,14 +211,14 @@ def _order(record: Record) -> tuple[bool, float, float]:
 
 def _against(record: Record, records: Sequence[Record], arm: str | None) -> Difference | None:
     """The difference to the record of an arm at the same bytes, or nearly; None where there is none to compare."""
-    if arm is None or arm_of(record) == arm or not _has_outcomes(record):
+    if arm is None or arm_of(record) == arm or not has_outcomes(record):
         return None
     size = record.bytes_per_class
     near = [
         other
         for other in records
         if arm_of(other) == arm
-        and _has_outcomes(other)
+        and has_outcomes(other)
         and (arm == WHOLE or abs(other.bytes_per_class - size) <= NEAR * size)
     ]
     if not near:
@@ -227,10 +228,6 @@ def _against(record: Record, records: Sequence[Record], arm: str | None) -> Diff
         return (other.points, other.bits) != (record.points, record.bits), abs(other.bytes_per_class - size)
 
     return difference(record, min(near, key=distance))
-
-
-def _has_outcomes(record: Record) -> bool:
-    return bool(record.right and record.confusion)
 
 
 def heading(first: Record, by: Sequence[str] = ()) -> str:
@@ -243,26 +240,38 @@ def heading(first: Record, by: Sequence[str] = ()) -> str:
 
 
 def table(own: Sequence[Row], against: str | None = None) -> Table:
-    """Lines as people read them, in per cent; with an arm to compare with there is a column more."""
-    header = ["arm", "storage", "clouds x points @ bits", "bytes per class", "accuracy", "n", "class mean", "ECE",
+    """Lines as people read them, in per cent; with an arm to compare with there is a column more.
+
+    Bold is an accuracy that is clearly above that of the arm to compare with.
+    """
+    header = ["arm", "storage", "clouds x points @ bits", "bytes per class", "accuracy", "over", "class mean", "ECE",
               "of whole set"]  # fmt: skip
+    lines = [_cells(row) for row in own]
+    if any(row.record.class_miou for row in own):  # of points that are labelled
+        header += ["instance mIoU", "class mIoU"]
+        lines = [[*line, *_mious(row.record)] for line, row in zip(lines, own, strict=True)]
     if against is None:
-        return Table(header, [_cells(row) for row in own])
-    lines = [[*_cells(row), row.against and _interval(row.against)] for row in own]
+        return Table(header, lines)
+    lines = [[*line, row.against and _interval(row.against)] for line, row in zip(lines, own, strict=True)]
     return Table([*header, f"less {against} (95 %)"], lines)
 
 
+def _mious(record: Record) -> list[object]:
+    return [Cell.of(values) if values else None for values in (record.instance_miou, record.class_miou)]
+
+
 def _cells(row: Row) -> list[object]:
-    record = row.record
+    record, accuracy = row.record, accuracy_cell(row.record)
     return [
-        row.name, record.storage, size_of(record), f"{record.bytes_per_class:,.0f}", accuracy_cell(record),
-        len(record.accuracy), per_cent(record.class_accuracy_mean), per_cent(row.ece), per_cent(row.recovery),
+        row.name, record.storage, size_of(record), f"{record.bytes_per_class:,.0f}",
+        Strong(accuracy) if row.against and row.against.clear else accuracy,
+        runs_of(record), per_cent(record.class_accuracy_mean), per_cent(row.ece), per_cent(row.recovery),
     ]  # fmt: skip
 
 
 def _interval(apart: Difference) -> str:
     mean, low, high = (number(100 * value, "+.1f") for value in (apart.mean, apart.low, apart.high))
-    return f"{mean} ({low} to {high}), p = {apart.p:.2g}"
+    return f"{mean} ({low} to {high})" + ("" if apart.p is None else f", p = {apart.p:.2g}")
 
 
 def raw_table(own: Sequence[Row]) -> Table:
@@ -277,7 +286,9 @@ def markdown(own: Sequence[Row], by: Sequence[str] = (), against: str | None = N
     Raises:
         InputError: classes that are not the same.
     """
-    text = f"{heading(own[0].record, by)}; per cent, mean ± standard deviation over n networks.\n\n"
+    text = f"{heading(own[0].record, by)}; per cent, mean ± standard deviation.\n\n"
+    if against is not None:
+        text = text.rstrip() + f" Bold: better than {against}, the 95 % interval of the difference above zero.\n\n"
     return text + table(own, against).markdown() + ("".join(_classes(own)) if per_class else "")
 
 

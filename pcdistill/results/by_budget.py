@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from pcdistill.results import by_condition
 from pcdistill.results.plots import Curve, accuracy_plot, curves_of
 from pcdistill.results.record import WHOLE, Record
-from pcdistill.results.table import Table, accuracy_cell, note_of, split_of
+from pcdistill.results.table import Table, accuracy_cell, note_of, runs_of, split_of
 
 
 class Line(NamedTuple):
@@ -84,13 +84,13 @@ def _title(record: Record, network: str | None = None) -> str:
     how = f"protocol {record.protocol}" + (f" at {steps} steps" if steps else "")
     of = f" of {network}" if network else ""
     start = f"{record.dataset}: accuracy in per cent ({split_of(record)}){of}, {how}"
-    return f"{start}; mean ± standard deviation over n networks.\n\n"
+    return f"{start}; mean ± standard deviation.\n\n"
 
 
 def _cell(record: Record, nbytes: float) -> str:
-    """Accuracy and number of networks; and the bytes where they are not those of the budget."""
+    """Accuracy, and over what; and the bytes where they are not those of the budget."""
     more = "" if record.bytes_per_class == nbytes else f", {record.bytes_per_class:,.0f} bytes"
-    return f"{accuracy_cell(record)} (n = {len(record.accuracy)}{more})"
+    return f"{accuracy_cell(record)} ({runs_of(record)}{more})"
 
 
 def _networks(lines: Sequence[Line]) -> list[str]:

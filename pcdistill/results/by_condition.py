@@ -13,7 +13,7 @@ from pcdistill.evaluation import condition_label
 from pcdistill.geometry import MODELNET_C, POINTCLOUD_C, SEVERITIES
 from pcdistill.results.plots import Curve, accuracy_bars, accuracy_plot, wrapped
 from pcdistill.results.record import Record
-from pcdistill.results.table import Cell, Table, runs_of
+from pcdistill.results.table import Cell, Table, all_runs_of
 
 ROTATED = {"none": "trained unrotated", "z": "trained turned about z", "so3": "trained turned about any axis"}
 CORRUPTED = {"ModelNet40-C": MODELNET_C, "PointCloud-C": POINTCLOUD_C}
@@ -43,7 +43,7 @@ def markdown(records: Sequence[Record]) -> str:
 
     def part(what: str, field: str) -> str:
         rows = [[row.label, *(cell(row, column, field) for column in columns)] for row in rows_of(columns)]
-        note = f"{what} in per cent; mean ± standard deviation over n = {runs_of(records)} networks.\n\n"
+        note = f"{what} in per cent; mean ± standard deviation over {all_runs_of(records)}.\n\n"
         return note + Table(["condition", *(column.label for column in columns)], rows).markdown()
 
     accuracies = part(f"{first.dataset}, protocol {first.protocol}: test accuracy", "accuracy")

@@ -38,7 +38,7 @@ def page(title: str, body: Iterable[Markup]) -> str:
     """A whole document of a heading and what `body` holds."""
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"{element('title', title)}<style>\n{STYLE.read_text()}</style>"
+        f"{element('title', title)}<style>\n{STYLE.read_text(encoding='utf-8')}</style>"
     )
     parts = "\n".join([element("h1", title), *body])
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body><main>\n{parts}\n</main></body>\n</html>\n'

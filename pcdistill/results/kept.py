@@ -21,7 +21,7 @@ from pcdistill.evaluation.evaluate import Evaluation
 from pcdistill.evaluation.scores import peak_mib
 from pcdistill.evaluation.subject import Subject
 from pcdistill.results.by_condition import PLOT_FILES, column_of, draw, markdown
-from pcdistill.results.measure import as_run
+from pcdistill.results.measure import as_run, mious
 from pcdistill.results.record import Record, Run, read_records, write_records
 from pcdistill.training.recipe import EvaluationProtocol
 from pcdistill.training.trained import Trained
@@ -78,7 +78,7 @@ class Kept:
         say(text.rstrip("\n"))
         if self.folder is not None:
             with atomic(self.folder / "table.md") as temporary:
-                temporary.write_text(text)
+                temporary.write_text(text, encoding="utf-8")
             draw(records, self.folder, say)
 
 
@@ -119,9 +119,9 @@ def run_of(subject: Subject, evaluation: Evaluation) -> Run:
         arm="network", distilled=False, objective=None, storage=None, clouds_per_class=None,
         points=subject.made.points or subject.protocol.test_points, bits=32, bytes_per_class=0.0, distill_network=None,
         distill_seed=0, train_seeds=[], accuracy=evaluation.accuracies, class_accuracy=[only.class_accuracy],
-        ece=[only.ece], right=[only.right], confusion=[list(row) for row in only.confusion], distill_seconds=0.0,
-        prepare_seconds=0.0, train_seconds=evaluation.train_seconds, peak_mib=peak_mib(),
-        class_names=list(evaluation.class_names), test_set=evaluation.test_set,
+        ece=[only.ece], right=[only.right] if only.right else [], confusion=[list(row) for row in only.confusion],
+        distill_seconds=0.0, prepare_seconds=0.0, train_seconds=evaluation.train_seconds, peak_mib=peak_mib(),
+        class_names=list(evaluation.class_names), test_set=evaluation.test_set, **mious(evaluation),
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ def measure(
     seconds: float | None = None,
     on_progress: OnProgress | None = None,
     validation: PointClouds | None = None,
+    device: str = "cpu",
     supervision: Supervision | None = None,
 ) -> Run:
     """Train networks on an artefact's clouds (expanded if it says so), or on a whole set, and test them.
@@ -37,15 +38,16 @@ def measure(
         seed: that `made` was made with; its networks have the seeds `100 * seed`, `100 * seed + 1`, ...
         networks: how many.
         seconds: that making took; by default what the artefact says.
-        on_progress, validation, supervision: as in `evaluate`.
+        on_progress, validation, device, supervision: as in `evaluate`.
 
     Raises:
         InputError: as `evaluate`.
     """
     train_seeds = [100 * seed + number for number in range(networks)]
     evaluation = evaluate(
-        made, test, protocol, seeds=train_seeds, on_progress=on_progress, validation=validation, supervision=supervision
-    )
+        made, test, protocol, seeds=train_seeds, on_progress=on_progress, validation=validation, device=device,
+        supervision=supervision,
+    )  # fmt: skip
     return as_run(made, evaluation, seed, seconds)
 
 
@@ -69,7 +71,8 @@ def as_run(made: Artefact | PointClouds, evaluation: Evaluation, seed: int, seco
         accuracy=evaluation.accuracies,
         class_accuracy=[run.class_accuracy for run in evaluation.runs],
         ece=[run.ece for run in evaluation.runs],
-        right=[run.right for run in evaluation.runs],
+        right=[run.right for run in evaluation.runs if run.right],
+        **mious(evaluation),
         confusion=torch.tensor([run.confusion for run in evaluation.runs]).sum(0).tolist(),
         distill_seconds=spent if seconds is None else seconds,
         prepare_seconds=facts.prepare_seconds if facts else 0.0,
@@ -82,9 +85,19 @@ def as_run(made: Artefact | PointClouds, evaluation: Evaluation, seed: int, seco
     )
 
 
+def mious(evaluation: Evaluation) -> dict[str, Any]:
+    """Intersections over unions of networks that label points; nothing of others."""
+    columns = {
+        name: [value for run in evaluation.runs if (value := getattr(run, name)) is not None]
+        for name in ("class_miou", "instance_miou")
+    }
+    return {name: values for name, values in columns.items() if values}
+
+
 def float32_bytes_per_class(clouds: PointClouds) -> float:
-    """Bytes of a whole set's coordinates as float32, over the number of classes."""
-    return clouds.points.numel() * 4 / clouds.num_classes
+    """Bytes of a whole set's coordinates as float32, and of a label a point, over the number of classes."""
+    labels = 0 if clouds.parts is None else clouds.parts.numel()
+    return (clouds.points.numel() * 4 + labels) / clouds.num_classes
 
 
 def summed_up(
@@ -103,11 +116,16 @@ def summed_up(
         protocol: of every run.
         runs: in the order of the seeds.
         command, commit: how to measure it again.
-        more: further fields of a record.
+        more: further fields of a record; `hardware`, where it was not the processor of this machine.
     """
     accuracy = [value for run in runs for value in run.accuracy]
     mean, deviation = mean_std(accuracy)
     class_accuracy = [value for run in runs for value in run.class_accuracy]
+    for name in ("class_miou", "instance_miou"):
+        if values := [value for run in runs for value in getattr(run, name)]:
+            middle, spread = mean_std(values)
+            more |= {name: values, f"{name}_mean": middle, f"{name}_std": spread}
+    more.setdefault("hardware", hardware())
     if protocol.grid is not None:
         more |= {"grid": protocol.grid.model_dump(mode="json"), "sweep": [run.sweep for run in runs]}
     # The seed of an expansion is that of its run.
@@ -141,7 +159,6 @@ def summed_up(
         command=command,
         commit=commit,
         versions=versions(),
-        hardware=hardware(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         **more,
     )

@@ -20,6 +20,7 @@ from pcdistill.results.figures import Folder, Plot, check_replaceable, put, quie
 from pcdistill.results.heatmap import NUMBERED, confusion_plot
 from pcdistill.results.plots import COLOURS, Curve, accuracy_bars, accuracy_plot, curves_of, wrapped
 from pcdistill.results.record import WHOLE
+from pcdistill.results.statistics import clear_best
 from pcdistill.results.table import Table, note_of, per_cent
 
 OPEN = 4  # confusion matrices that are shown without being asked for
@@ -147,13 +148,17 @@ def _matrices(maps: Sequence[Markup], large: bool) -> Markup:
 
 
 def _accuracies(own: Sequence[Row], number: int, title: str, against: str | None, folder: Folder) -> Markup:
-    best, shown = _best(own), arms.table(own, against)
+    best, shown = _best(own) if against is None else set(), arms.table(own, against)
     rows = [_bold(row, shown.header.index("accuracy")) if i in best else row for i, row in enumerate(shown.rows)]
-    caption = "In per cent: mean ± standard deviation over n networks."
+    caption = "In per cent: mean ± standard deviation."
     if best:
-        caption += f" Bold: the best of those at equal bytes (within {100 * NEAR:.0f} %)."
+        caption += (
+            f" Bold: better than all others at equal bytes (within {100 * NEAR:.0f} %), by paired 95 % intervals."
+        )
     if against is not None:
-        caption += f" Last column: difference to {against} at equal bytes, paired 95 % interval."
+        caption += (
+            f" Last column: difference to {against} at equal bytes, paired 95 % interval; bold where that is above 0."
+        )
     folder.write(f"table-{number}", arms.raw_table(own))
     files = element("p", folder.files(f"table-{number}", "csv"), class_="files")
     return Markup(Table(shown.header, rows).html(title, caption) + files)
@@ -180,12 +185,11 @@ def budgets_of(own: Sequence[Row]) -> list[list[int]]:
 
 
 def _best(own: Sequence[Row]) -> set[int]:
-    """Places of the best of every budget that more than one line has."""
+    """Places of those that are clearly better than all others of their budget."""
     best: set[int] = set()
     for group in budgets_of(own):
-        top = max(own[place].record.accuracy_mean for place in group)
-        if len(group) > 1:
-            best |= {place for place in group if own[place].record.accuracy_mean == top}
+        top = clear_best([own[place].record for place in group])
+        best |= {place for place in group if own[place].record is top}
     return best
 
 

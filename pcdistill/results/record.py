@@ -56,6 +56,8 @@ class Tested(TrainingSet):
         train_seeds: those of the networks.
         accuracy, class_accuracy: fractions, of every network.
         ece, right: of every network, as in `Scores`.
+        class_miou, instance_miou: fractions, of every network that labels points; then `accuracy` is that of points,
+            and `confusion`, in points, and `class_names` are of parts.
         confusion: test clouds of class i taken for class j, at [i][j] of a square, by all networks together.
         class_names: in the order of `confusion`.
         test_set: first digits of the fingerprint of the test clouds as far as they are looked at, in their order.
@@ -70,6 +72,8 @@ class Tested(TrainingSet):
     class_accuracy: list[float] = Field(default_factory=list)
     ece: list[float] = Field(default_factory=list)
     right: list[str] = Field(default_factory=list)
+    class_miou: list[float] = Field(default_factory=list)
+    instance_miou: list[float] = Field(default_factory=list)
     confusion: list[list[Count]] = Field(default_factory=list)
     class_names: list[str] = Field(default_factory=list)
     test_set: str | None = None
@@ -115,7 +119,7 @@ class Record(Tested):
         network: that was trained.
         recipe, grid: of the protocol, as JSON; with a grid, `sweep` is the recipe that every distillation seed's set
             got, and what was tried.
-        accuracy_mean, accuracy_std, class_accuracy_mean: of the runs.
+        accuracy_mean, accuracy_std, class_accuracy_mean: of the runs; and of `class_miou` and `instance_miou`, if any.
         train_seconds: of one network, on average.
         split: that was tested on, in words if it is not `test`.
         condition: name of the test set's condition; older records call it `view`.
@@ -144,6 +148,10 @@ class Record(Tested):
     accuracy_mean: float
     accuracy_std: float
     class_accuracy_mean: float
+    class_miou_mean: float | None = None
+    class_miou_std: float | None = None
+    instance_miou_mean: float | None = None
+    instance_miou_std: float | None = None
     distill_seeds: list[int]
     split: str = "test"
     condition: str = Field(default="clean", validation_alias=AliasChoices("condition", "view"))

@@ -1,6 +1,7 @@
 """Whether one arm beats another: a paired interval of the difference of two accuracies."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +11,13 @@ from torch import Tensor
 
 from pcdistill.core.errors import InputError
 from pcdistill.evaluation.scores import hits
-from pcdistill.results.record import Record
+from pcdistill.results.record import WHOLE, Record
 
 RESAMPLES = 10_000
 TESTED = ("dataset", "split", "condition", "test_points", "test_set")  # fields that say of which clouds a record is
-BLOCK = 500  # resamples at once: 500 x 2468 clouds of counts are 10 MB
+BLOCK = 500  # resamples at once: 500 x 2468 counts of clouds that are all unlike are 10 MB
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 class Outcomes(NamedTuple):
@@ -37,17 +39,25 @@ class Difference:
     Attributes:
         mean: of the accuracies of the first less that of the second.
         low, high: percentile interval.
-        p: two-sided: twice the share of resamples on the far side of zero, as the interval has it.
+        p: two-sided: twice the share of resamples on the far side of zero, as the interval has it. None where an arm
+            has one set: of what another one would have given nothing is known.
         confidence: of the interval.
         resamples: how many.
+        runs: networks of the arm that has fewer.
     """
 
     mean: float
     low: float
     high: float
-    p: float
+    p: float | None
     confidence: float = 0.95
     resamples: int = RESAMPLES
+    runs: int = 1
+
+    @property
+    def clear(self) -> bool:
+        """Whether the first is the better one: an interval above zero, and not one of clouds alone."""
+        return self.low > 0 and self.runs > 1
 
 
 def difference(
@@ -66,7 +76,26 @@ def difference(
     # Records from before test sets were named may still agree on this, and then be of different clouds.
     if _test_counts(a) != _test_counts(b):
         raise InputError("difference", f"{a.arm} and {b.arm} of other numbers of test clouds", "the same test clouds")
-    return paired_bootstrap(first, second, resamples=resamples, confidence=confidence, seed=seed)
+    apart = paired_bootstrap(first, second, resamples=resamples, confidence=confidence, seed=seed)
+    single = any(one.arm != WHOLE and len(one.distill_seeds) == 1 for one in (a, b))  # the whole set is not drawn
+    return replace(apart, p=None) if single else apart
+
+
+def has_outcomes(record: Record) -> bool:
+    """Whether `difference` can compare it."""
+    return bool(record.right and record.confusion)
+
+
+def clear_best(records: Sequence[Record]) -> Record | None:
+    """The record that is better than every other one, as far as intervals tell (`Difference.clear`); None: none is.
+
+    Raises:
+        InputError: as `difference`.
+    """
+    ranked = sorted(records, key=lambda record: -record.accuracy_mean)
+    if len(ranked) < 2 or not all(map(has_outcomes, ranked)):
+        return None
+    return ranked[0] if all(difference(ranked[0], other).clear for other in ranked[1:]) else None
 
 
 def outcomes(record: Record) -> Outcomes:
@@ -128,8 +157,12 @@ def paired_bootstrap(
     turned = (arms[0].shape, arms[0].tobytes()) > (arms[1].shape, arms[1].tobytes())
     first, second = reversed(arms) if turned else arms
     random = np.random.default_rng(seed)
+    flat = np.concatenate([arm.reshape(-1, clouds) for arm in (first, second)])
+    kinds, sizes = np.unique(flat, axis=1, return_counts=True)  # clouds on which all runs did the same are alike
+    parts = np.split(kinds, [first.shape[0] * first.shape[1]])
+    groups = [(part, arm.shape[0]) for part, arm in zip(parts, (first, second), strict=True)]
     drawn = np.concatenate(
-        [_drawn(first, second, min(BLOCK, resamples - start), random) for start in range(0, resamples, BLOCK)]
+        [_drawn(groups, sizes, min(BLOCK, resamples - start), random) for start in range(0, resamples, BLOCK)]
     )
     drawn = -drawn if turned else drawn
     tail = (1 - confidence) / 2
@@ -137,17 +170,23 @@ def paired_bootstrap(
     beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
     p = min(1.0, 2 * (beyond + 1) / (resamples + 1))
     mean = arms[0].mean() - arms[1].mean()
-    return Difference(float(mean), float(low), float(high), float(p), confidence, resamples)
+    runs = min(len(part) for part in parts)
+    return Difference(float(mean), float(low), float(high), float(p), confidence, resamples, runs)
 
 
-def _drawn(first: Floats, second: Floats, resamples: int, random: np.random.Generator) -> Floats:
-    """Differences `(resamples,)`: products of how often clouds and runs were drawn."""
-    clouds = first.shape[2]
-    places = random.integers(clouds, size=(resamples, clouds)) + clouds * np.arange(resamples)[:, None]
-    counts = np.bincount(places.ravel(), minlength=resamples * clouds).reshape(resamples, clouds) / clouds
+def _drawn(arms: Sequence[tuple[Floats, int]], sizes: Ints, resamples: int, random: np.random.Generator) -> Floats:
+    """Differences `(resamples,)`: products of how often clouds and runs were drawn.
+
+    Args:
+        arms: of both, outcomes `(runs, K)` on K kinds of clouds, and in how many groups runs are drawn.
+        sizes: `(K,)` clouds of every kind.
+        resamples: how many.
+        random: of all draws.
+    """
+    shares = random.multinomial(sizes.sum(), sizes / sizes.sum(), size=resamples) / sizes.sum()
     means = [
-        (_run_weights(arm.shape[0], arm.shape[1], resamples, random) * (counts @ arm.reshape(-1, clouds).T)).sum(1)
-        for arm in (first, second)
+        (_run_weights(groups, len(right) // groups, resamples, random) * (shares @ right.T)).sum(1)
+        for right, groups in arms
     ]
     return np.asarray(means[0] - means[1])
 

@@ -53,8 +53,17 @@ class Cell(NamedTuple):
         return per_cent(self.mean) + unit + (f" ± {100 * self.spread:.1f}" if self.n > 1 else "")
 
 
+class Strong(NamedTuple):
+    """A cell in bold."""
+
+    cell: Cell | str
+
+    def __str__(self) -> str:
+        return str(self.cell)
+
+
 class Table(NamedTuple):
-    """Rows under a header: a cell is text, a number, a `Cell`, or None where there is nothing to say."""
+    """Rows under a header: a cell is text, a number, a `Cell`, one in bold, or None where there is nothing to say."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[object]]
@@ -64,6 +73,17 @@ class Table(NamedTuple):
         rule = [":--", *["--:"] * (len(self.header) - 1)]
         lines = [[_in_line(cell) for cell in line] for line in (self.header, *self.rows)]
         return "".join(f"| {' | '.join(line)} |\n" for line in (lines[0], rule, *lines[1:]))
+
+    def text(self) -> str:
+        """For a terminal: in columns, the first left, the others right."""
+        lines = [[harmless(str(_shown(cell))) for cell in line] for line in (self.header, *self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join(
+                f"{cell:{'>' if at else '<'}{width}}" for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        )
 
     def csv(self) -> str:
         """Comma-separated values; None is nothing."""
@@ -96,17 +116,21 @@ class Table(NamedTuple):
 
 
 def _shown(cell: object) -> object:
+    if isinstance(cell, Strong):
+        return element("strong", str(cell))
     return DASH if cell is None else cell if isinstance(cell, Markup) else str(cell)
 
 
 def _in_line(cell: object) -> str:
     """A cell that no line break and no bar breaks, and that no page takes for HTML."""
+    if isinstance(cell, Strong):
+        return f"**{_in_line(cell.cell)}**"
     text = harmless(" ".join(str(_shown(cell)).split("\n")))
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def _flat(row: Iterable[object]) -> list[object]:
-    return [_no_formula(str(cell)) if isinstance(cell, Cell | str) else cell for cell in row]
+    return [_no_formula(str(cell)) if isinstance(cell, Cell | Strong | str) else cell for cell in row]
 
 
 def _no_formula(text: str) -> str:
@@ -136,12 +160,25 @@ def split_of(record: Record) -> str:
     return "test split" if record.split == "test" else record.split
 
 
-def runs_of(records: Iterable[Record]) -> str:
-    """How many networks were tested of every record: `3`, or `1 to 3`."""
-    counts = sorted({len(record.accuracy) for record in records})
-    return " to ".join(dict.fromkeys((str(counts[0]), str(counts[-1]))))
+def runs_of(record: Record) -> str:
+    """What a spread is one of: `3 sets x 3 networks`; `3 networks` of a whole set, and of what is no set."""
+    sets, networks = len(record.distill_seeds), len(record.accuracy)
+    if record.clouds_per_class is None or not sets or networks % sets:
+        return _counted(networks, "network")
+    return f"{_counted(sets, 'set')} x {_counted(networks // sets, 'network')}"
+
+
+def all_runs_of(records: Iterable[Record]) -> str:
+    """Those of records that differ in them: `3 networks or 3 sets x 3 networks`."""
+    by_number = sorted(records, key=lambda one: (len(one.accuracy), -len(one.distill_seeds)))
+    *others, last = dict.fromkeys(map(runs_of, by_number))
+    return " or ".join(filter(None, [", ".join(others), last]))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def note_of(records: Iterable[Record]) -> str:
     """What the numbers of a table or plot of records are, as the beginning of a sentence."""
-    return f"Mean ± standard deviation over n = {runs_of(records)} networks"
+    return f"Mean ± standard deviation over {all_runs_of(records)}"

@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,14 +13,52 @@ from torch import Tensor
 from pcdistill.clouds import CloudSource, PointClouds, Provenance
 from pcdistill.core.errors import InputError
 from pcdistill.geometry import thinned
-from pcdistill.selection.base import selectors, weighs_costs
-from pcdistill.selection.features import BATCH, raw_descriptor
+from pcdistill.models import build
+from pcdistill.selection.base import Selector, asked_by, selectors, usual_features
+from pcdistill.selection.dynamics import NETWORK, NETWORKS, Dynamics, watch
+from pcdistill.selection.features import BATCH, network_descriptor, raw_descriptor
 
 # Of a class with more clouds than this, the choice is from a random subset of this size: medoids take some four n x n
 # matrices (half a GiB here), and the descriptors of millions of clouds would be a large set themselves.
 CANDIDATES = 4096
 
+SCORES = ("el2n", "aum")  # fields of `Dynamics` that a method may ask for
+
+T = TypeVar("T")
+
 Describe = Callable[[CloudSource], Tensor]
+Watch = Callable[[CloudSource], Dynamics]
+
+
+def describer(features: str, classes: int, seed: int, watched: Watch, device: str = "cpu") -> tuple[Describe, str]:
+    """What makes features `(n, D)` of the clouds of a set, and what a provenance calls them.
+
+    Args:
+        features: `raw`, `trained` (those in `watched`), or a registered network, with random weights by the seed.
+        classes: of the network.
+        seed: of networks.
+        watched: what trainings tell of every cloud of a set.
+        device: of the network.
+    """
+    if features == "raw":
+        return raw_descriptor, features
+    if features == "trained":
+        return lambda part: watched(part).features, f"{NETWORK}, {NETWORKS} trained ones, seed {seed}"
+    network = build(features, classes, seed).to(device)
+    return partial(network_descriptor, network=network), f"{features}, random weights, seed {seed}"
+
+
+def remembered(describe: Callable[[CloudSource], T]) -> Callable[[CloudSource], T]:
+    """What is chosen from depends on labels and seed alone, so that it need not be described again for other counts."""
+    memo: dict[int, T] = {}
+
+    def described(part: CloudSource) -> T:
+        key = len(part.labels)
+        if key not in memo:
+            memo[key] = describe(part)
+        return memo[key]
+
+    return described
 
 
 def select(
@@ -29,13 +69,16 @@ def select(
     features: Tensor | Describe | None = None,
     features_name: str = "given",
     costs: Describe | None = None,
+    watched: Watch | None = None,
+    skip: float | None = None,
     points: int | None = None,
     seed: int = 0,
 ) -> PointClouds:
     """Real clouds from every class, and of each as many points as wanted.
 
-    The choice in a class depends on nothing but that class's features, the method, and the seed
-    (which only random choice uses). Coordinates stay as they are: nothing is normalised anew.
+    The choice in a class depends on nothing but that class's features (and what else the method asks for), the method,
+    and the seed, which random choice and the training of networks use. Coordinates stay as they are: nothing is
+    normalised anew.
 
     A set on disk is read in batches, and only the chosen clouds are loaded. Where a class has more clouds than
     `CANDIDATES` (or than `per_class`, if that is more), the choice is from a random subset of that many, drawn by the
@@ -46,10 +89,14 @@ def select(
         method: a name in `selectors`.
         per_class: clouds of every class, at least 1; or one number for each class.
         features: `(N, D)`, a row per cloud, such as `network_descriptor`'s, or a function that makes a row for every
-            cloud of a set, called with the candidates, in order; None: `raw_descriptor`.
+            cloud of a set, called with the candidates, in order; None: what the method likes, by name (`describer`).
         features_name: what to call given features in the provenance, such as the network and its seed.
         costs: makes a number for every cloud of a set, `(n,)`: what storing it takes. Called as `features`, if the
             method asks.
+        watched: what trainings tell of every cloud of a set. Called as `features`, if the method asks; None: `watch`
+            with the seed.
+        skip: of every class, the share of the hardest clouds that methods which ask for it leave out; None: as they
+            like.
         points: points per cloud, by farthest point sampling; None keeps all.
         seed: at least 0.
 
@@ -71,25 +118,25 @@ def select(
         raise InputError(place, f"{points} points per cloud asked for", f"1 to {clouds.points_per_cloud}")
     if seed < 0:
         raise InputError("seed", str(seed), "0 or more")
+    said = remembered(watched or partial(watch, seed=seed))
     if features is None:
-        features, features_name = raw_descriptor, "raw"
+        features, features_name = describer(usual_features(selector), len(names), seed, said)
     elif isinstance(features, Tensor) and len(features) != len(labels):
         raise InputError(place, f"features of {len(features)} clouds", f"of all {len(labels)}")
     most = max(*wanted, CANDIDATES)
     candidates = _candidates(labels, len(names), most, seed)
-    described = features[candidates] if isinstance(features, Tensor) else features(_Part(clouds, candidates))
+    part = _Part(clouds, candidates)
+    described = features[candidates] if isinstance(features, Tensor) else features(part)
     if len(described) != len(candidates):
         raise InputError(place, f"features of {len(described)} clouds", f"of all {len(candidates)}")
-    costly = None if costs is None else weighs_costs(selector)
-    priced = None if costly is None or costs is None else costs(_Part(clouds, candidates))
+    facts = _facts(part, selector, said, costs)
+    settings = {} if skip is None else {"skip": skip}
     chosen = []
     for label, count in enumerate(wanted):
         members = (labels[candidates] == label).nonzero()[:, 0]
         generator = _generator(seed, label)
-        if costly is None or priced is None:
-            places = selector(described[members], count, generator)
-        else:
-            places = costly(described[members], count, generator, costs=priced[members])
+        own = {name: fact[members] for name, fact in facts.items()}
+        places = selector(described[members], count, generator, **own, **settings)
         chosen.append(candidates[members[places]])
     origin: Provenance = {
         "selection": method,
@@ -100,6 +147,20 @@ def select(
     result = thinned(_loaded(clouds, torch.cat(chosen)), points)
     before = {name: value for name, value in clouds.provenance.items() if name != "selection_candidates"}
     return replace(result, provenance={**before, **origin})
+
+
+def _facts(part: CloudSource, selector: Selector, said: Watch, costs: Describe | None) -> dict[str, Tensor]:
+    """What a method asks for of the clouds of a set, `(n,)` each."""
+    asked = asked_by(selector)
+    facts = {name: getattr(said(part), name) for name in SCORES if name in asked}
+    if costs is not None and "costs" in asked:
+        facts["costs"] = costs(part)
+    return facts
+
+
+def candidates_of(clouds: CloudSource, seed: int) -> CloudSource:
+    """The clouds of a set that `select` chooses from, where it is asked for no more than `CANDIDATES` of a class."""
+    return _Part(clouds, _candidates(clouds.hard_labels.cpu(), len(clouds.class_names), CANDIDATES, seed))
 
 
 class _Part:

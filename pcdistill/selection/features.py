@@ -31,12 +31,12 @@ def raw_descriptor(clouds: CloudSource) -> Tensor:
 
 
 def check_features(name: str) -> None:
-    """Refuse features that there are not: `raw`, or those of a registered network.
+    """Refuse features that there are not: `raw`, `trained`, or those of a registered network.
 
     Raises:
         InputError: no network of that name.
     """
-    if name != "raw":
+    if name not in ("raw", "trained"):
         networks[name]
 
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from pcdistill.selection.base import exact_features, selectors
+from pcdistill.selection.base import distances, exact_features, selectors
+from pcdistill.selection.greedy import cover
 
 # Local optima are reached after far fewer swaps; the bound only rules out a run without end.
 SWAPS_PER_MEDOID = 10
@@ -18,24 +19,10 @@ def select_medoid(features: Tensor, count: int, generator: torch.Generator) -> T
     the distances (Schubert & Rousseeuw 2019). The result is ordered greedily, so that its first k
     are the best k to begin with, though not the medoids of k. Memory O(n^2). See `Selector`.
     """
-    features = exact_features(features, count)
-    # The mode without a matrix product keeps the distance of a cloud to its copy exactly zero.
-    distance = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
-    chosen = _swap(distance, _greedy(distance, count)).sort().values
-    return chosen[_greedy(distance[:, chosen], count)]
-
-
-def _greedy(distance: Tensor, count: int) -> Tensor:
-    """Columns of `(n, m)` chosen one by one, each lowering the sum of the row minima most."""
-    nearest = torch.full_like(distance[:, :1], torch.inf)
-    taken = torch.zeros(distance.shape[1], dtype=torch.bool)
-    chosen = torch.empty(count, dtype=torch.int64)
-    for turn in range(count):
-        best = torch.minimum(distance, nearest).sum(dim=0).masked_fill(taken, torch.inf).argmin()
-        chosen[turn] = best
-        taken[best] = True
-        nearest = torch.minimum(nearest, distance[:, best, None])
-    return chosen
+    distance = distances(exact_features(features, count))
+    near = distance.max() - distance
+    chosen = _swap(distance, cover(near, count).chosen).sort().values
+    return chosen[cover(near[:, chosen], count).chosen]
 
 
 def _swap(distance: Tensor, chosen: Tensor) -> Tensor:

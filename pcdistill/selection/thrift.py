@@ -3,12 +3,8 @@
 import torch
 from torch import Tensor
 
-from pcdistill.core.errors import InputError
-from pcdistill.selection.base import exact_features, selectors
-
-# Power of the bytes that a gain is divided by. One, the gain per byte, takes the plainest shapes and twice as many
-# (docs/notebook/14-voxels.md).
-POWER = 0.5
+from pcdistill.selection.base import distances, exact_features, selectors
+from pcdistill.selection.greedy import cover
 
 
 @selectors.register("thrift", cites=("leskovec2007celf",))
@@ -23,18 +19,5 @@ def select_thrift(features: Tensor, count: int, generator: torch.Generator, cost
     Raises:
         InputError: also costs that are not positive.
     """
-    features = exact_features(features, count)
-    weights = torch.ones(len(features), dtype=torch.float64) if costs is None else costs.detach().double()
-    if weights.shape != (len(features),) or not bool((weights > 0).all()):
-        raise InputError("selection", f"costs of shape {tuple(weights.shape)}", f"({len(features)},), all positive")
-    distance = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
-    nearest = distance.max().expand(len(features), 1)
-    taken = torch.zeros(len(features), dtype=torch.bool)
-    chosen = []
-    for _ in range(count):
-        gains = (nearest - torch.minimum(distance, nearest)).sum(0) / weights**POWER
-        best = int(gains.masked_fill(taken, -1).argmax())
-        chosen.append(best)
-        taken[best] = True
-        nearest = torch.minimum(nearest, distance[:, best, None])
-    return torch.tensor(chosen)
+    distance = distances(exact_features(features, count))
+    return cover(distance.max() - distance, count, costs).chosen

@@ -84,6 +84,7 @@ class Storage(ABC):
     pace: ClassVar[Mapping[str, float]] = {}  # of what is learned: factors of the learning rate of coordinates
     patience: ClassVar[float] = 1.0  # of the steps that an objective likes, those that serve
     dense: ClassVar[bool] = False  # made of all points of a cloud, not of a budget's: a grid of cells (`Budget.side`)
+    keeps_parts: ClassVar[bool] = False  # whether points may be labelled with the parts that they belong to
     side_bytes: ClassVar[int] = 0  # of a cloud besides coordinates and soft label
     labels: Tensor  # (N,) int64: hard labels, ascending
     class_names: tuple[str, ...]
@@ -95,7 +96,7 @@ class Storage(ABC):
 
         Raises:
             InputError: `initial` has not the number of clouds that `budget` asks for, or, unless the storage is
-                `dense`, not that of points.
+                `dense`, not that of points; or it has parts, which the storage does not keep (`refuse_parts`).
         """
 
     @classmethod
@@ -104,6 +105,8 @@ class Storage(ABC):
         cls, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int], class_names: tuple[str, ...]
     ) -> Self:
         """The inverse of `arrays` and `layout`; trusts neither.
+
+        A storage that keeps parts takes their names, `PartNames` or None, as a fourth argument.
 
         Raises:
             InputError: naming the array or field that does not fit.
@@ -144,6 +147,14 @@ class Storage(ABC):
         """
         raise InputError(f"storage {self.name}", "clouds to be left out", "one whose clouds are stored one by one")
 
+    def to(self, device: str) -> None:
+        """Have numbers, as new leaves, on a device; labels and choices, which only choose among them, stay."""
+        for name, value in vars(self).items():
+            if isinstance(value, dict):
+                setattr(self, name, {key: _on(inner, device) for key, inner in value.items()})
+            else:
+                setattr(self, name, _on(value, device))
+
     def soften(self, labels: Tensor, *, learn: bool = False) -> None:
         """Keep soft labels from now on: `(N, C)` probabilities, fixed or to be learned too.
 
@@ -151,6 +162,13 @@ class Storage(ABC):
             InputError: of another shape or no probabilities; or a storage that keeps hard labels only.
         """
         raise InputError(f"storage {self.name}", "soft labels", "hard ones: it keeps no others")
+
+    @classmethod
+    def refuse_parts(cls, initial: PointClouds) -> None:
+        """Raise `InputError` for clouds with parts, unless the storage keeps them."""
+        if initial.parts is not None and not cls.keeps_parts:
+            able = ", ".join(name for name in storages if storages[name].keeps_parts)
+            raise InputError(f"storage {cls.name}", "clouds with parts", f"one that keeps them: {able}")
 
     @classmethod
     def costs(cls, real: CloudSource, budget: Budget) -> Tensor:
@@ -164,6 +182,13 @@ class Storage(ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def _on(value: Any, device: str) -> Any:
+    """A tensor of numbers on a device; anything else, and what is there already, as it is."""
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.device == torch.device(device):
+        return value
+    return value.detach().to(device).requires_grad_(value.requires_grad)
 
 
 storages: Registry[type[Storage]] = Registry("storage", group="pcdistill.storages")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,12 +17,13 @@ FLOAT32_CLOUD = 1024 * 3 * 4
 """Bytes of one cloud of the papers ("PPC 1" is one such cloud per class)."""
 
 POWERS = {"even": 0.0, "root": 0.5, "proportional": 1.0}
-Sharing = Literal["even", "root", "proportional"]
+BySize = Literal["even", "root", "proportional"]
 
 # A budget that is used to this extent is taken for full.
 FULL = 0.99
 
 Choose = Callable[[tuple[int, ...], int], PointClouds]  # clouds per class, points -> clouds, class by class
+Share = Callable[[float], tuple[int, ...]]  # level: clouds of a class on average -> clouds of every class
 Soften = Callable[[Storage], object]  # gives a storage the soft labels that it will have
 
 
@@ -44,17 +46,37 @@ class Filled(NamedTuple):
     nbytes: int  # that it takes, of all classes together
 
 
-def counts_at(level: float, sizes: Sequence[int], sharing: Sharing = "even") -> tuple[int, ...]:
+def counts_at(level: float, sizes: Sequence[int], quota: BySize = "even") -> tuple[int, ...]:
     """Clouds of every class: `level` on average, at least one and never more than a class has.
 
     Args:
         level: clouds of a class of mean size.
         sizes: of the classes of the real set.
-        sharing: `even` gives every class the same, `proportional` in proportion to its size, `root` to the root of
+        quota: `even` gives every class the same, `proportional` in proportion to its size, `root` to the root of
             its size. Classes that are used up leave their share to the others, as the level can then rise.
     """
     mean = sum(sizes) / len(sizes)
-    return tuple(min(size, max(1, int(level * (size / mean) ** POWERS[sharing] + 1e-9))) for size in sizes)
+    return tuple(min(size, max(1, int(level * (size / mean) ** POWERS[quota] + 1e-9))) for size in sizes)
+
+
+def counts_within(clouds: int, sizes: Sequence[int], share: Share) -> tuple[int, ...]:
+    """Clouds of every class, together at most `clouds`: fewer by some where classes have equal claims to the last ones.
+
+    Args:
+        clouds: of all classes together, one of every class at least.
+        sizes: of the classes of the real set.
+        share: clouds of every class at a level.
+
+    Raises:
+        InputError: more clouds than there are.
+    """
+    if clouds > sum(sizes):
+        raise InputError("clouds per class", f"{clouds / len(sizes):g}", f"at most {sum(sizes) / len(sizes):g}")
+    low, high = 0.0, clouds + 1.0
+    while high - low > 1e-7 * high:  # more than what `counts_at` takes for rounding
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(share(middle)) <= clouds else (low, middle)
+    return share(low)
 
 
 def fill(
@@ -64,7 +86,7 @@ def fill(
     kind: type[Storage],
     choose: Choose,
     *,
-    sharing: Sharing = "even",
+    share: Share | None = None,
     soften: Soften | None = None,
 ) -> Filled:
     """As many clouds as fit into `nbytes`, measured on the arrays that the artefact will hold.
@@ -75,7 +97,7 @@ def fill(
         shape: of every cloud.
         kind: of storage.
         choose: gives the clouds.
-        sharing: see `counts_at`.
+        share: how many clouds of every class are chosen at a level; None: the same number.
         soften: gives soft labels, if there are to be any: how many bytes they take is known only then.
 
     Raises:
@@ -83,9 +105,9 @@ def fill(
     """
     sizes = torch.bincount(real.hard_labels, minlength=len(real.class_names)).tolist()
     if kind.kept is Storage.kept:  # clouds share numbers, and every class has equally many
-        if sharing != "even":
-            raise InputError("sharing", f"{sharing} in storage {kind.name}", "even")
         sizes = [min(sizes)] * len(sizes)
+    share = share or partial(counts_at, sizes=sizes)
+    most = share(float(sum(sizes)))
     extra = kind.side_bytes + (0 if soften is None else len(sizes))
     one = Budget(1, shape.points, shape.bits, extra, shape.side)
     points = real.points_per_cloud if kind.dense else shape.points
@@ -93,7 +115,7 @@ def fill(
     best: Filled | None = None
     level, fits, fails = max(1.0, nbytes / len(sizes) / one.cloud_bytes), 0.0, math.inf
     while True:
-        counts = counts_at(level, sizes, sharing)
+        counts = share(level)
         if counts not in tried:
             budget = replace(one, clouds_per_class=counts[0] if len(set(counts)) == 1 else counts)
             clouds = choose(counts, points)
@@ -105,7 +127,7 @@ def fill(
                 best = Filled(budget, clouds, tried[counts])
         size = tried[counts]
         fits, fails = (max(fits, level), fails) if size <= nbytes else (fits, min(fails, level))
-        if FULL * nbytes < size <= nbytes or (size <= nbytes and counts == tuple(sizes)) or fails <= 1:
+        if FULL * nbytes < size <= nbytes or (size <= nbytes and counts == most) or fails <= 1:
             break
         guess = level * nbytes / size
         if fails == math.inf:
@@ -115,7 +137,7 @@ def fill(
         elif fails - fits < 0.5 * min(sizes) / max(sizes):
             break
         else:
-            known = counts_at(guess, sizes, sharing) in tried or not fits < guess < fails
+            known = share(guess) in tried or not fits < guess < fails
             level = (fits + fails) / 2 if known else guess
     if best is None:
         each = -(-min(tried.values()) // len(sizes))

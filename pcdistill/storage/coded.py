@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.storage.base import Arrays, storages, stored_labels
 from pcdistill.storage.coding import LEARNED, POINTS_PER_BYTE, canonical_order, decode_sets, encode_sets
@@ -42,7 +42,11 @@ class CodedPoints(StoredPoints):
 
     @classmethod
     def from_arrays(
-        cls, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int], class_names: tuple[str, ...]
+        cls,
+        arrays: Mapping[str, np.ndarray[Any, Any]],
+        layout: Mapping[str, int],
+        class_names: tuple[str, ...],
+        part_names: PartNames | None = None,
     ) -> Self:
         bits, points = checked_layout(layout)
         if type(layout.get("clouds")) is not int or layout["clouds"] < 1:
@@ -62,10 +66,11 @@ class CodedPoints(StoredPoints):
         codes = torch.from_numpy(decode_sets(stream, labels.numpy(), points, bits))
         storage = cls(decode(codes, bits), labels, bits, class_names)
         storage.restore_soft(arrays, layout)
+        storage.restore_parts(arrays, layout, part_names)
         return storage
 
     def arrays(self) -> Arrays:
-        codes = encode(self.points, self.bits).numpy()
+        codes = encode(self.points, self.bits).cpu().numpy()
         return {"codes": encode_sets(codes, self.labels.numpy(), self.bits), **self.label_arrays()}
 
     def layout(self) -> dict[str, int]:
@@ -80,7 +85,7 @@ class CodedPoints(StoredPoints):
         """
         places = (self.points.detach().clamp(-1, 1 - 1e-6) + 1).mul(CELLS / 2).long()
         boxes = (places[..., 2] * CELLS + places[..., 1]) * CELLS + places[..., 0]
-        boxes = boxes + (self.labels * CELLS**3)[:, None]
+        boxes = boxes + (self.labels.to(boxes.device) * CELLS**3)[:, None]
         counts = torch.bincount(boxes.flatten(), minlength=len(self.class_names) * CELLS**3).to(self.points.dtype)
         grid = counts.view(-1, 1, CELLS, CELLS, CELLS)
         blurred = nn.functional.avg_pool3d(grid, 3, stride=1, padding=1) + 1 / CELLS**2
@@ -93,8 +98,9 @@ class CodedPoints(StoredPoints):
         decoded = super().decode(index)
         if torch.is_grad_enabled():
             return decoded
-        order = torch.from_numpy(canonical_order(encode(decoded.points, self.bits).numpy(), self.bits))
-        return decoded.with_points(decoded.points.gather(1, order[..., None].expand(-1, -1, 3)))
+        codes = encode(decoded.points, self.bits)
+        order = torch.from_numpy(canonical_order(codes.cpu().numpy(), self.bits)).to(codes.device)
+        return decoded.at_points(order)
 
 
 def _between(grid: Tensor, points: Tensor) -> Tensor:

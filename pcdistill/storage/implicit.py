@@ -120,7 +120,7 @@ def _generate(values: Values, inputs: Tensor, index: Tensor) -> Tensor:
     """Clouds `(len(index), P, 3)` at `inputs` `(P, 3)` of the sphere."""
     codes = values["codes"][index]
     first, second = (1 + codes @ values["gates"].T)[:, None].chunk(2, dim=2)
-    hidden = torch.sin(FREQUENCY * _affine(inputs.to(codes.dtype), values["layer1"])) * first
+    hidden = torch.sin(FREQUENCY * _affine(inputs.to(codes), values["layer1"])) * first
     hidden = torch.sin(_affine(hidden, values["layer2"])) * second
     return _affine(hidden, values["layer3"])
 

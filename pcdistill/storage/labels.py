@@ -154,7 +154,7 @@ class SoftStorage(Storage):
         """What is kept of soft labels: nothing where there are none."""
         if self.label_logits is None:
             return {}
-        codes = ROUNDINGS[self.label_kind].codes(self.label_logits).numpy()
+        codes = ROUNDINGS[self.label_kind].codes(self.label_logits).cpu().numpy()
         return {"labels": codes if self.label_kind == BYTES else encode_levels(codes, self.labels.numpy())}
 
     def soft_layout(self) -> dict[str, int]:

@@ -75,7 +75,7 @@ class GaussianMixtures(PartedStorage):
     @classmethod
     def assemble(cls, values: Values, sizes: Mapping[str, int], index: Tensor) -> Tensor:
         means = values["means"][index]
-        draws = normal_draws(-(-sizes["points"] // sizes["gaussians"])).to(means.dtype)
+        draws = normal_draws(-(-sizes["points"] // sizes["gaussians"])).to(means)
         turns = rotation_matrix(values["angles"][index])
         spread = values["log_scales"][index].exp()[:, None] * draws[:, None]  # cloud, draw, component, axis
         # Axis by axis: a product of matrices would sum in an order that hangs on how many clouds are asked for.

@@ -74,11 +74,11 @@ class MorphedClouds(PartedStorage):
     @classmethod
     def assemble(cls, values: Values, sizes: Mapping[str, int], index: Tensor) -> Tensor:
         anchors, count = values["anchors"], sizes["anchors"]
-        shares = torch.eye(count, dtype=anchors.dtype)[None]  # an anchor is a combination, too
+        shares = torch.eye(count).to(anchors)[None]  # an anchor is a combination, too
         classes = len(anchors) // count
         shares = shares.expand(classes, -1, -1)
         if "weights" in values:
-            last = torch.zeros(len(values["weights"]), 1, dtype=anchors.dtype)
+            last = anchors.new_zeros(len(values["weights"]), 1)
             mixed = torch.cat([values["weights"], last], 1).softmax(1)
             shares = torch.cat([shares, mixed.view(classes, -1, count)], 1)
         chosen = shares.reshape(-1, count)[index]

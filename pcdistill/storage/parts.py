@@ -52,10 +52,10 @@ class Part:
         if self.kind == "choices":
             return values.numpy().astype(np.uint8)
         if self.kind == "weights":
-            return _round_weights(values.detach(), bits).numpy().astype(np.float32 if bits == 32 else np.float16)
+            return _round_weights(values.detach(), bits).cpu().numpy().astype(np.float32 if bits == 32 else np.float16)
         if bits in FLOATS:
-            return values.detach().numpy().astype(FLOATS[bits])
-        return pack(encode(values, bits).flatten(1).numpy(), bits)
+            return values.detach().cpu().numpy().astype(FLOATS[bits])
+        return pack(encode(values, bits).flatten(1).cpu().numpy(), bits)
 
     def read(self, name: str, stored: np.ndarray[Any, Any] | None, bits: int) -> Tensor:
         """The inverse of `write`; trusts nothing."""
@@ -166,6 +166,7 @@ class PartedStorage(SoftStorage):
     @classmethod
     def from_clouds(cls, initial: PointClouds, budget: Budget, **chosen: int) -> Self:
         """As in `Storage`; `chosen` are integers of `fields` that `rule` would set otherwise."""
+        cls.refuse_parts(initial)
         check_counts(initial, budget)
         if unknown := chosen.keys() - set(cls.fields):
             raise InputError(f"storage {cls.name}", min(unknown), f"one of {', '.join(cls.fields) or 'none'}")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.geometry import rotate, rotation_matrix
 from pcdistill.storage.base import Arrays, storages
@@ -42,6 +42,7 @@ class RotatedPoints(StoredPoints):
     name = "rotated"
     pace: ClassVar[Mapping[str, float]] = {**StoredPoints.pace, "angles": ANGLE_PACE}
     side_bytes = 6
+    keeps_parts = False
 
     def __init__(self, points: Tensor, labels: Tensor, bits: int, class_names: tuple[str, ...]) -> None:
         super().__init__(points, labels, bits, class_names)
@@ -54,9 +55,13 @@ class RotatedPoints(StoredPoints):
 
     @classmethod
     def from_arrays(
-        cls, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int], class_names: tuple[str, ...]
+        cls,
+        arrays: Mapping[str, np.ndarray[Any, Any]],
+        layout: Mapping[str, int],
+        class_names: tuple[str, ...],
+        part_names: PartNames | None = None,
     ) -> Self:
-        storage = super().from_arrays(arrays, layout, class_names)
+        storage = super().from_arrays(arrays, layout, class_names, part_names)
         wanted, stored = tuple(storage.angles.shape), arrays.get("angles")
         if stored is None:
             raise InputError("angles", "missing", f"float16 of shape {wanted}")
@@ -68,7 +73,7 @@ class RotatedPoints(StoredPoints):
         return storage
 
     def arrays(self) -> Arrays:
-        return {**super().arrays(), "angles": round_angles(self.angles.detach()).numpy().astype(np.float16)}
+        return {**super().arrays(), "angles": round_angles(self.angles.detach()).cpu().numpy().astype(np.float16)}
 
     def learned(self) -> dict[str, Tensor]:
         return {**super().learned(), "angles": self.angles}

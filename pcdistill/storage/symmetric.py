@@ -59,4 +59,4 @@ class MirroredHalves(PartedStorage):
 def mirrored(points: Tensor, axes: Tensor) -> Tensor:
     """Clouds `(B, N, 3)` with the coordinate along axis `axes` `(B,)` negated."""
     signs = 1 - 2 * torch.nn.functional.one_hot(axes, 3)
-    return points * signs.to(points.dtype)[:, None]
+    return points * signs.to(points)[:, None]

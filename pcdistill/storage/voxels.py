@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcdistill.clouds import CloudSource, PointClouds
+from pcdistill.clouds import CloudSource, PartNames, PointClouds, parts_of
 from pcdistill.core.cache import cached
 from pcdistill.core.errors import InputError
 from pcdistill.core.progress import Report
 from pcdistill.storage.base import Arrays, Budget, counts_array, storages, stored_labels
 from pcdistill.storage.coding import Bytes, Ints
 from pcdistill.storage.grids import Offer, Packed, cells_of, occupied, offered
-from pcdistill.storage.labels import LABEL_PACE, SoftStorage
+from pcdistill.storage.labels import LABEL_PACE
 from pcdistill.storage.occupancy import Settled, decode_grids, encode_grids, settled
+from pcdistill.storage.part_coding import Places
+from pcdistill.storage.part_labels import PartStorage, cell_parts
 
 SIDES = range(4, 65)  # cells a side that can be stored
 POINTS = 256  # of a decoded cloud, where nobody asks for others
@@ -39,7 +41,7 @@ MOST_CLASSES = 4096  # the coder keeps a density of each
         "bengio2013estimating",
     ),
 )  # fmt: skip
-class VoxelClouds(SoftStorage):
+class VoxelClouds(PartStorage):
     """Occupancy of an n x n x n grid over the cube [-1, 1]^3, all clouds in one entropy-coded stream.
 
     A cloud is the cells that its points lie in, of as many points as there are: a dense sample leaves no holes. What
@@ -51,7 +53,8 @@ class VoxelClouds(SoftStorage):
     Learned are points, one for every cell at the start; gradients pass the rounding to cells (Bengio, Leonard &
     Courville 2013), and noise as large as that of decoded points follows from where the learned ones are, so that it
     is another one after every step.
-    Fixed soft labels are entropy-coded as in storage `coded`; learned ones take a byte per cloud and class.
+    Fixed soft labels are entropy-coded as in storage `coded`; learned ones take a byte per cloud and class. A cell is a
+    part of what most points in it are; labels of cells are entropy-coded (`storage.part_coding`).
 
     Attributes:
         points: `(N, M, 3)`, learned; M cells of the fullest cloud, others repeat theirs. Made when they are first asked
@@ -65,6 +68,7 @@ class VoxelClouds(SoftStorage):
     patience = PATIENCE
     codes_labels = True
     dense = True
+    keeps_parts = True
 
     def __init__(self, grids: Packed, labels: Tensor, count: int, class_names: tuple[str, ...]) -> None:
         self.side = _checked_side(grids.shape[-1])
@@ -72,6 +76,7 @@ class VoxelClouds(SoftStorage):
         self.labels, self.count, self.class_names = labels, count, class_names
         self._grids = grids
         self._points: Tensor | None = None
+        self._cell_parts = np.empty(0, np.int64)  # of all cells, cloud by cloud, until there are points
         self._coded: tuple[Bytes, Bytes] | None = None  # bits of the grids that were coded last, and their stream
 
     @classmethod
@@ -96,7 +101,15 @@ class VoxelClouds(SoftStorage):
         """
         order = real.hard_labels.argsort(stable=True)
         found = _settled(real, order, side, on_progress)
-        return cls(found.grids, real.hard_labels[order], count, real.class_names)
+        storage = cls(found.grids, real.hard_labels[order], count, real.class_names)
+        if (named := parts_of(real)) is not None:
+            parts, names = named
+            storage.name_parts(names)
+            storage._cell_parts = np.concatenate([
+                cell_parts(real.batch(at[None])[0], parts[at], found.grids.cells(cloud), side, len(names)).numpy()
+                for cloud, at in enumerate(order)
+            ])  # fmt: skip
+        return storage
 
     @classmethod
     def costs(cls, real: CloudSource, budget: Budget) -> Tensor:
@@ -108,7 +121,11 @@ class VoxelClouds(SoftStorage):
 
     @classmethod
     def from_arrays(
-        cls, arrays: Mapping[str, np.ndarray[Any, Any]], layout: Mapping[str, int], class_names: tuple[str, ...]
+        cls,
+        arrays: Mapping[str, np.ndarray[Any, Any]],
+        layout: Mapping[str, int],
+        class_names: tuple[str, ...],
+        part_names: PartNames | None = None,
     ) -> Self:
         for field, least, most in (("side", SIDES[0], SIDES[-1]), ("points", 1, MOST_POINTS), ("clouds", 1, 1 << 24)):
             if type(layout.get(field)) is not int or not least <= layout[field] <= most:
@@ -128,6 +145,9 @@ class VoxelClouds(SoftStorage):
         storage = cls(grids, labels, points, class_names)
         storage._coded = grids.bits, stream  # they are those that the coder writes, or `decode_grids` had refused them
         storage.restore_soft(arrays, layout)
+        if part_names is not None or "parts" in layout:
+            parts = storage.read_parts(arrays, layout, part_names, storage._places())
+            storage._cell_parts = storage._cell_parts if parts is None else parts
         return storage
 
     @property
@@ -135,6 +155,9 @@ class VoxelClouds(SoftStorage):
         if self._points is None:
             centres = [_centres(self._grids.cells(cloud), self.side).float() for cloud in range(len(self))]
             self._points = _padded(centres).requires_grad_()
+            if self.part_names is not None:
+                own = [torch.from_numpy(part)[:, None] for part in self._by_cloud(self._cell_parts)]
+                self.parts = _padded(own)[..., 0]
         return self._points
 
     @property
@@ -142,8 +165,28 @@ class VoxelClouds(SoftStorage):
         """Occupancy `(N, n, n, n)` of all clouds."""
         if self._points is not None:
             for part in np.array_split(np.arange(len(self)), -(-len(self) // PART)):
-                self._grids[part] = occupied(cells_of(self._points.detach()[part], self.side), self.side)
+                self._grids[part] = occupied(cells_of(self._points.detach()[part].cpu(), self.side), self.side)
         return self._grids
+
+    def parts_of_cells(self) -> Ints:
+        """The parts of all occupied cells, cloud by cloud, as points that were moved have them."""
+        if self._points is None or self.parts is None or self.part_names is None:
+            return self._cell_parts
+        grids, points, count = self.grids, self._points.detach().cpu(), len(self.part_names)
+        own = zip(points, self.parts, strict=True)
+        return np.concatenate(
+            [cell_parts(*each, grids.cells(cloud), self.side, count).numpy() for cloud, each in enumerate(own)]
+        )
+
+    def _by_cloud(self, values: Ints) -> list[Ints]:
+        """Values of all occupied cells, apart by cloud."""
+        return np.split(values, self.grids.counts().cumsum()[:-1])
+
+    def _places(self) -> Places:
+        """Of all occupied cells."""
+        grids = self.grids
+        cells = np.concatenate([grids.cells(cloud).numpy() for cloud in range(len(self))])
+        return Places(np.repeat(np.arange(len(self)), grids.counts()), cells, self.side)
 
     def arrays(self) -> Arrays:
         grids = self.grids
@@ -151,12 +194,13 @@ class VoxelClouds(SoftStorage):
             self._coded = grids.bits.copy(), encode_grids(grids, self.labels.numpy())
         _check_points(len(self) * self.count, self._coded[1])
         counts = counts_array(self.labels, len(self.class_names))
-        return {"voxels": self._coded[1].copy(), **counts, **self.soft_arrays()}
+        kept = {"voxels": self._coded[1].copy(), **counts, **self.soft_arrays()}
+        return kept if self.part_names is None else kept | self.part_arrays(self._places(), self.parts_of_cells())
 
     def layout(self) -> dict[str, int]:
         """`bits` are those of a cell's number along an axis: they follow from the side."""
         facts = {"bits": axis_bits(self.side), "points": self.count, "side": self.side, "clouds": len(self)}
-        return {**facts, **self.soft_layout()}
+        return {**facts, **self.soft_layout(), **self.part_layout()}
 
     def learned(self) -> dict[str, Tensor]:
         return {"points": self.points} | self.soft_learned()
@@ -166,29 +210,39 @@ class VoxelClouds(SoftStorage):
         chosen = torch.arange(len(self)) if index is None else index
         if not torch.is_grad_enabled():
             grids = self.grids
-            clouds = [self._drawn(grids.cells(cloud)) for cloud in chosen.tolist()]
-            return self.labelled(torch.stack(clouds), chosen)
+            drawn = [self._drawn(grids.cells(cloud)) for cloud in chosen.tolist()]
+            clouds = torch.stack([points for points, _ in drawn])
+            if self.part_names is None:
+                return self.labelled(clouds, chosen)
+            own = self._by_cloud(self.parts_of_cells())
+            parts = [torch.from_numpy(own[cloud])[at] for cloud, (_, at) in zip(chosen.tolist(), drawn, strict=True)]
+            return self.labelled(clouds, chosen, torch.stack(parts))
         points = self.points[chosen]
-        exact = points.detach()
+        exact = points.detach().cpu()
         noise = torch.stack([_noise(_random(cloud), len(cloud)) for cloud in exact])
         rounded = _centres(cells_of(exact, self.side) + noise, self.side).to(exact.dtype)
-        return self.labelled(points + (rounded - exact), chosen)
+        return self.labelled(points + (rounded - exact).to(points.device), chosen)
 
     def kept(self, index: Tensor) -> Self:
         storage = type(self)(self.grids.kept(index.numpy()), self.labels[index], self.count, self.class_names)
         if self._points is not None:
             storage._points = self._points.detach()[index].clone().requires_grad_()
+            storage.parts = None if self.parts is None else self.parts[index]
+        if self.part_names is not None:
+            storage.name_parts(self.part_names)
+            own = self._by_cloud(self.parts_of_cells())
+            storage._cell_parts = np.concatenate([own[cloud] for cloud in index.tolist()])
         storage.keep_soft(self, index)
         return storage
 
-    def _drawn(self, cells: Tensor) -> Tensor:
-        """`count` points of the occupied cells `(V, 3)` of a cloud, the same at every call."""
+    def _drawn(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """`count` points of the occupied cells `(V, 3)` of a cloud, the same at every call, and the cell of each."""
         random = _random(cells.to(torch.uint8))
         rounds = -(-self.count // len(cells))
         turns = random.random_raw(rounds * len(cells)).reshape(rounds, len(cells)).argsort(1, kind="stable")
         order = torch.from_numpy(turns.ravel()[: self.count])
         places = cells + _moved(cells, self.side)
-        return _centres(places[order] + _noise(random, self.count), self.side).float()
+        return _centres(places[order] + _noise(random, self.count), self.side).float(), order
 
 
 def _read(stream: Bytes, classes: Ints, side: int) -> Packed:

@@ -28,8 +28,8 @@ class LowRank(nn.Module):
     def __init__(self, weight: Tensor, rank: int) -> None:
         super().__init__()
         rank = min(rank, *weight.shape)
-        self.down = nn.Parameter(torch.randn(rank, weight.shape[1]) / weight.shape[1] ** 0.5)
-        self.up = nn.Parameter(torch.zeros(weight.shape[0], rank))
+        self.down = nn.Parameter((torch.randn(rank, weight.shape[1]) / weight.shape[1] ** 0.5).to(weight.device))
+        self.up = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight + self.up @ self.down
@@ -67,7 +67,7 @@ def union(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
 
 
 def widened(trained: Trained, class_names: tuple[str, ...], seed: int) -> Network:
-    """A copy of the network with logits for `class_names`, which begin with its own.
+    """A copy of the network, where it is, with logits for `class_names`, which begin with its own.
 
     Logits of its own classes stay; the weights of the others are those of a fresh network with this seed.
     """
@@ -78,7 +78,7 @@ def widened(trained: Trained, class_names: tuple[str, ...], seed: int) -> Networ
         for name, value in network.state_dict().items():
             # Only what has a row for every class has another shape.
             (value if value.shape == old[name].shape else value[: len(old[name])]).copy_(old[name])
-    return network.eval()
+    return network.to(next(trained.network.parameters()).device).eval()
 
 
 def evenly(sets: Sequence[PointClouds], class_names: tuple[str, ...]) -> PointClouds:

@@ -96,7 +96,8 @@ class Watched(NamedTuple):
                 guesses = (predict(students[0], given.points) / self.teacher.temperature).softmax(1)
                 students[0].train()
                 answers = self.teacher.probabilities(given.points)
-                self.notes.append((seeds[0], batch.step, agreement(answers, guesses, given.classes)))
+                noted = agreement(answers.cpu(), guesses.cpu(), given.classes.cpu())
+                self.notes.append((seeds[0], batch.step, noted))
             return given
 
         return on_batch

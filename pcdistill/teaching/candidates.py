@@ -85,6 +85,7 @@ def snapshots(
     steps: Sequence[int],
     on_step: OnStep | None = None,
     supervision: Supervision | None = None,
+    device: str = "cpu",
 ) -> dict[int, Network]:
     """One training of a network, and what it was after each of `steps`, in evaluation mode.
 
@@ -97,13 +98,14 @@ def snapshots(
         clouds, recipe, seed, supervision: as in `training.train`.
         steps: numbers from 1; those after the last step of the recipe are never reached.
         on_step: called as by `train`.
+        device: where it is trained; snapshots are on the processor.
 
     Raises:
         InputError: as `train`, or a recipe with averaged weights, whose snapshots would not be what it returns.
     """
     if recipe.ema:
         raise InputError(f"recipe {recipe.name}", f"ema {recipe.ema} with snapshots", "ema 0")
-    network = build(name, clouds.num_classes, seed)
+    network = build(name, clouds.num_classes, seed).to(device)
     states: dict[int, dict[str, Tensor]] = {}
 
     def keep(step: int, loss: float) -> None:
@@ -215,7 +217,7 @@ def read_candidates(path: Path) -> list[Candidate]:
     if not path.exists():
         return []
     candidates = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             candidates.append(Candidate.model_validate_json(line))
         except ValueError as error:

@@ -41,6 +41,12 @@ class Teacher(NamedTuple):
                 expected = f"those of the data: {', '.join(class_names)}"
                 raise InputError(place, f"classes {', '.join(member.class_names)}", expected)
 
+    def to(self, device: str) -> "Teacher":
+        """The same, its networks moved to a device."""
+        for member in self.members:
+            member.network.to(device)
+        return self
+
     def logits(self, points: Tensor) -> Tensor:
         """Of clouds `(N, P, 3)`, `(members, N, classes)`."""
         seen = {False: points}
@@ -62,8 +68,8 @@ class Teacher(NamedTuple):
         }
 
 
-def read_teacher(paths: Sequence[Path], temperature: float) -> Teacher:
-    """The teacher made of networks in files, at least one.
+def read_teacher(paths: Sequence[Path], temperature: float, device: str = "cpu") -> Teacher:
+    """The teacher made of networks in files, at least one, on a device.
 
     Raises:
         InputError: not such files, or networks of different classes.
@@ -72,4 +78,4 @@ def read_teacher(paths: Sequence[Path], temperature: float) -> Teacher:
     names, digests = tuple(path.name for path in paths), tuple(member.digest for member in members)
     teacher = Teacher(members, temperature, names, digests)
     teacher.check(members[0].class_names)
-    return teacher
+    return teacher.to(device)

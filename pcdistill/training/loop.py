@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -11,9 +12,9 @@ from pcdistill.clouds import PointClouds
 from pcdistill.core.environment import memory
 from pcdistill.core.errors import InputError
 from pcdistill.geometry import normalise
-from pcdistill.models import Network, build, seeded
-from pcdistill.training.augment import apply
-from pcdistill.training.losses import label_losses
+from pcdistill.models import Network, Segmenter, build, seeded
+from pcdistill.training.augment import apply, labels_kept
+from pcdistill.training.losses import label_losses, part_losses
 from pcdistill.training.recipe import Recipe, _bounds
 from pcdistill.training.stack import Stack
 from pcdistill.training.supervision import Batch, Supervision
@@ -44,7 +45,7 @@ def train(
         The training loss of every step.
 
     Raises:
-        InputError: a single cloud (batch norm needs two), or a loss that is not finite.
+        InputError: a single cloud (batch norm needs two), a loss that is not finite, or a teacher of points with parts.
     """
     report = None if on_step is None else lambda step, losses: on_step(step, losses[0])
     return [losses[0] for losses in _fit([network], clouds, recipe, [seed], report, supervision)]
@@ -64,10 +65,16 @@ def _fit(
     device = next(networks[0].parameters()).device
     points = (normalise(clouds.points) if recipe.normalise else clouds.points).to(device)
     labels, classes = clouds.labels.to(device), clouds.hard_labels.to(device)
-    total, size = recipe.total_steps(len(clouds)), points.shape[1]
+    if clouds.parts is not None and supervision is not None:
+        raise InputError("teacher", "of a set whose points have parts", "none: it is labelled point by point")
+    if clouds.parts is not None and recipe.augmentation.partial:
+        raise InputError("augmentation", "partial views of points with parts", "partial = 0")
+    parts = None if clouds.parts is None else clouds.parts.to(device)
+    total = recipe.total_steps(len(clouds))
+    drawn = recipe.points if recipe.points is not None and recipe.points < points.shape[1] else None
     on_batch = None if supervision is None else supervision.begin(seeds)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    batches = [_batches(len(clouds), recipe, generator) for generator in generators]
+    batches = [_batches(clouds.hard_labels, recipe, generator) for generator in generators]
     for network in networks:
         network.bf16 = recipe.bf16 and device.type == "cpu"  # whether the processor can says nothing of others
     stack = Stack(networks)
@@ -77,17 +84,26 @@ def _fit(
     with seeded(seeds[0]):  # networks that are not stacked may draw from the global generator
         for step in range(total):
             index = torch.stack([next(indices) for indices in batches]).to(device)
-            draw = recipe.augmentation.draw(index.shape[1], size, *generators)
             flat = index.flatten()
-            batch = Batch(apply(points[flat], draw), labels[flat], classes[flat], step, total)
+            seen, own = points[flat], None if parts is None else parts[flat]
+            if drawn is not None:
+                chosen = _some(seen, drawn, generators)
+                seen = seen.gather(1, chosen[..., None].expand(-1, -1, 3))
+                own = None if own is None else own.gather(1, chosen)
+            draw = recipe.augmentation.draw(index.shape[1], seen.shape[1], *generators)
+            batch = Batch(apply(seen, draw), labels[flat], classes[flat], step, total)
             if on_batch is not None:
                 batch = on_batch(batch, stack.networks)
             seen = batch.points.view(*index.shape, *batch.points.shape[1:])
-            each = label_losses(
-                stack.logits(seen, generators).flatten(0, 1), batch.labels, batch.classes,
-                smoothing=recipe.label_smoothing, soft=recipe.soft_loss, temperature=recipe.temperature,
-                hard=recipe.hard, labelled=batch.labelled,
-            )  # fmt: skip
+            if own is None:
+                each = label_losses(
+                    stack.logits(seen, generators).flatten(0, 1), batch.labels, batch.classes,
+                    smoothing=recipe.label_smoothing, soft=recipe.soft_loss, temperature=recipe.temperature,
+                    hard=recipe.hard, labelled=batch.labelled,
+                )  # fmt: skip
+            else:
+                logits = stack.logits(seen, generators, told(batch.classes, clouds.num_classes))[0]
+                each = part_losses(logits, labels_kept(own, draw), recipe.label_smoothing)
             losses = each.view(index.shape).mean(1)
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * _lr_factor(recipe.schedule, step, total)
@@ -118,7 +134,8 @@ def train_networks(
 ) -> list[Network]:
     """Fresh networks, one per seed, trained on the same clouds; in evaluation mode.
 
-    As many as fit into memory are trained at once (`stack_size`, `models.Stack`).
+    As many as fit into memory are trained at once (`stack_size`, `models.Stack`); where a device has less of it than it
+    said, half as many, and so on.
 
     Args:
         name: registered network.
@@ -133,21 +150,50 @@ def train_networks(
     Raises:
         InputError: as `train`.
     """
-    fresh = [build(name, clouds.num_classes, seed).to(device) for seed in seeds]
+    fresh = [fresh_network(name, clouds, seed).to(device) for seed in seeds]
     total = recipe.total_steps(len(clouds))
     follows = supervision is not None and supervision.follows
     at_once = 1 if follows else stack_size(fresh[0], clouds, recipe, len(seeds))
-    for first in range(0, len(seeds), at_once):
+    first, short = 0, ""
+
+    def report(step: int, losses: list[float]) -> None:
+        if on_progress is not None:
+            named = f"{first + 1} to {first + len(losses)}" if len(losses) > 1 else f"{first + 1}"
+            note = f"network {named} of {len(seeds)}, loss {sum(losses) / len(losses):.4g}{short}"
+            on_progress(first * total + step * len(losses), note)
+
+    while first < len(seeds):
         part = slice(first, first + at_once)
-
-        def report(step: int, losses: list[float], first: int = first) -> None:
-            if on_progress is not None:
-                named = f"{first + 1} to {first + len(losses)}" if len(losses) > 1 else f"{first + 1}"
-                note = f"network {named} of {len(seeds)}, loss {sum(losses) / len(losses):.4g}"
-                on_progress(first * total + step * len(losses), note)
-
-        _fit(fresh[part], clouds, recipe, seeds[part], report, supervision)
+        try:
+            _fit(fresh[part], clouds, recipe, seeds[part], report, supervision)
+        except torch.OutOfMemoryError:
+            if at_once == 1:
+                reason = f"memory of {device} is short for {min(recipe.batch, len(clouds))} clouds"
+                raise InputError("training", reason, "clouds of fewer points, or another device") from None
+            at_once = at_once // 2  # networks are as they were: a stack has weights of its own
+            short = f" (memory is short: {at_once} at once)"
+            continue
+        first += at_once
     return fresh
+
+
+def fresh_network(name: str, clouds: PointClouds, seed: int) -> Network:
+    """A network for a set, not trained: of one with parts, the `-seg` of `name` (`models.network_for`).
+
+    Raises:
+        InputError: as `models.build`.
+    """
+    return build(name, clouds.num_classes, seed, 0 if clouds.part_names is None else len(clouds.part_names))
+
+
+def told(classes: Tensor, count: int) -> Tensor:
+    """What a `Segmenter` in training is told of the classes `(B,)` of its clouds, `(B, C)`: of every fourth, nothing.
+
+    So it learns to do without.
+    """
+    known = torch.nn.functional.one_hot(classes, count).float()
+    known[3::4] = 0
+    return known
 
 
 def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, most: int) -> int:
@@ -177,24 +223,60 @@ def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, most: int)
 
 
 @torch.no_grad()
-def predict(network: Network, points: Tensor, batch: int = 64) -> Tensor:
-    """Logits `(N, C)` of `(N, P, 3)` clouds, in evaluation mode; where the clouds are, wherever the network is."""
+def predict(network: Network, points: Tensor, batch: int = 64, classes: Tensor | None = None) -> Tensor:
+    """Logits `(N, C)` of `(N, P, 3)` clouds, in evaluation mode; where the clouds are, wherever the network is.
+
+    Of a `Segmenter` `(N, P, L)`; `classes` `(N,)` are what it is told of the clouds.
+    """
     network.eval()
     device = next((value.device for value in network.parameters()), points.device)
-    return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
+    if classes is None or not isinstance(network, Segmenter):
+        return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
+    known = torch.nn.functional.one_hot(classes, network.num_classes).float()
+    pairs = zip(points.split(batch), known.split(batch), strict=True)
+    return torch.cat([network(part.to(device), own.to(device)).logits.to(points.device) for part, own in pairs])
 
 
-def _batches(clouds: int, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
+def _some(clouds: Tensor, count: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Places `(B, count)` in clouds `(B, N, 3)`, others at every call; as many clouds from each generator."""
+    keys = [torch.rand(len(clouds) // len(generators), clouds.shape[1], generator=one) for one in generators]
+    return torch.cat(keys).topk(count, sorted=False).indices.to(clouds.device)
+
+
+def _batches(classes: Tensor, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
+    """Without end: the places of the clouds of every step, of clouds whose classes `(N,)` are given."""
+    passes = (_balanced_passes if recipe.balanced else _passes)(classes, generator)
     if not recipe.fill:
-        while True:
-            order = torch.randperm(clouds, generator=generator)
-            yield from (order[start:stop] for start, stop in _bounds(clouds, recipe.batch))
+        for order in passes:
+            yield from (order[start:stop] for start, stop in _bounds(len(classes), recipe.batch))
     order = torch.empty(0, dtype=torch.int64)
     while True:
         while len(order) < recipe.batch:
-            order = torch.cat([order, torch.randperm(clouds, generator=generator)])
+            order = torch.cat([order, next(passes)])
         yield order[: recipe.batch]
         order = order[recipe.batch :]
+
+
+def _passes(classes: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        yield torch.randperm(len(classes), generator=generator)
+
+
+def _balanced_passes(classes: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+    drawn = _balanced(classes, generator)
+    while True:
+        yield torch.tensor(list(islice(drawn, len(classes))))
+
+
+def _balanced(classes: Tensor, generator: torch.Generator) -> Iterator[int]:
+    members = [(classes == label).nonzero().flatten() for label in classes.unique()]
+    left: list[list[int]] = [[] for _ in members]
+    while True:
+        for label in torch.randperm(len(members), generator=generator).tolist():
+            if not left[label]:
+                own = members[label]
+                left[label] = own[torch.randperm(len(own), generator=generator)].tolist()
+            yield left[label].pop()
 
 
 def _optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:

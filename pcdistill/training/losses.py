@@ -84,3 +84,18 @@ def label_losses(
     of_class = cross_entropy(logits, classes, label_smoothing=smoothing, reduction="none")
     both = hard * of_class + (1 - hard) * of_label
     return both if labelled is None else torch.where(labelled, both, of_class)
+
+
+def part_losses(logits: Tensor, parts: Tensor, smoothing: float = 0.0) -> Tensor:
+    """The mean loss of every cloud's points under their parts.
+
+    Args:
+        logits: `(B, N, L)`.
+        parts: `(B, N)` int64.
+        smoothing: as in `label_losses`.
+
+    Returns:
+        `(B,)`.
+    """
+    each = cross_entropy(logits.flatten(0, 1), parts.flatten(), label_smoothing=smoothing, reduction="none")
+    return each.view(parts.shape).mean(1)

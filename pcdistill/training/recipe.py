@@ -1,13 +1,13 @@
 """Recipes and protocols: how networks are trained and tested."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Options
 from pcdistill.core.registry import nearest
-from pcdistill.models import networks
+from pcdistill.models import check_network, network_for
 from pcdistill.training.augment import Augmentation
 from pcdistill.training.losses import SoftLoss
 
@@ -24,6 +24,9 @@ class Recipe(Options):
         batch: clouds per step. A set is passed through in a fresh random order each time; with `fill`
             the passes are joined so that every batch is full (small sets repeat within a batch), else
             the last batch of a pass may be smaller (one left-over cloud joins the batch before).
+        balanced: draw classes equally often, whatever their sizes: a pass is as many draws as there are clouds, in
+            rounds of every class that has clouds once, of which each goes through its own in fresh random orders.
+        points: of a training cloud that a step looks at, drawn anew at every step; all where there are no more.
         optimizer, lr, momentum, weight_decay: AdamW or SGD.
         schedule: `onecycle` (Smith & Topin 2018: rises from lr / 25 to lr over 30 % of the steps, then
             falls to zero, cosine) or `halfway` (one tenth of lr from the middle on).
@@ -37,6 +40,8 @@ class Recipe(Options):
         bf16: multiply the widest layers in bfloat16 on a processor that can; not on other devices.
     """
 
+    later: ClassVar[tuple[str, ...]] = ("balanced", "points")
+
     name: str
     version: int = 1
     steps: int | None = Field(default=None, ge=1)
@@ -45,6 +50,8 @@ class Recipe(Options):
     most_steps: int | None = Field(default=None, ge=1)
     batch: int = Field(default=32, ge=2)
     fill: bool = True
+    balanced: bool = False
+    points: int | None = Field(default=None, ge=1)
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(default=2e-3, gt=0)
     momentum: float = 0.9
@@ -79,6 +86,11 @@ RECIPES = {
         ),
         Recipe(
             name="tuned", version=2, epochs=100, least_steps=500, most_steps=4000, bf16=True, label_smoothing=0.1,
+            augmentation=Augmentation(scale=1.25, stretch=1.3, shift=0.1, jitter=0.01, tilt=8),
+        ),
+        # `tuned` to its plateau, with other points of a cloud at every step (docs/notebook/15-converged.md).
+        Recipe(
+            name="converged", epochs=100, least_steps=500, most_steps=8000, points=256, bf16=True, label_smoothing=0.1,
             augmentation=Augmentation(scale=1.25, stretch=1.3, shift=0.1, jitter=0.01, tilt=8),
         ),
         # `tuned`, but for what the grid of its protocol changes.
@@ -119,9 +131,14 @@ class Grid(Options):
 
 # By the name of the protocol.
 GRIDS = {"sweep": Grid(lr=(5e-4, 2e-3, 8e-3), length=(1.0, 2.0))}
-# Keys in `references.bib` of what they stand on; `tuned` is our own. Where DD-Ranking chooses a learning rate for every
-# method, it does by test accuracies.
-CITES: dict[str, tuple[str, ...]] = {"published": ("yim2025sadm",), "tuned": (), "sweep": ("li2025ddranking",)}
+# Keys in `references.bib` of what they stand on; `tuned` and `converged` are our own. Where DD-Ranking chooses a
+# learning rate for every method, it does by test accuracies.
+CITES: dict[str, tuple[str, ...]] = {
+    "published": ("yim2025sadm",),
+    "tuned": (),
+    "converged": (),
+    "sweep": ("li2025ddranking",),
+}
 
 
 class EvaluationProtocol(Options):
@@ -154,8 +171,17 @@ class EvaluationProtocol(Options):
         Raises:
             InputError: unknown name.
         """
-        networks[network]
+        check_network(network)
         return self.model_copy(update={"network": network})
+
+    def suiting(self, parts: bool) -> "EvaluationProtocol":
+        """The protocol for a set with parts or without: networks that label points, or name objects.
+
+        Raises:
+            InputError: its network has no sibling that does.
+        """
+        network = network_for(self.network, parts)
+        return self if network == self.network else self.model_copy(update={"network": network})
 
     def changed(self, **changes: object) -> "EvaluationProtocol":
         """The protocol with fields of its recipe changed; both are then called `name*`. Itself if nothing changes."""

@@ -48,11 +48,16 @@ class Stack:
         for name in self.networks[0].state_dict():
             yield (self._parameters if name in self._parameters else self._buffers)[name].detach()
 
-    def logits(self, points: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    def logits(self, points: Tensor, generators: Sequence[torch.Generator], classes: Tensor | None = None) -> Tensor:
         """Of `(S, B, N, 3)` clouds, B for each of S networks, whose dropout masks come from their own generator.
 
+        Args:
+            points: of all networks.
+            generators: one of each.
+            classes: `(B, C)`, of one `Segmenter` alone: what it is told of the classes of its clouds.
+
         Returns:
-            `(S, B, C)`.
+            `(S, B, C)`, of a `Segmenter` `(1, B, N, L)`.
         """
         masks = {
             f"{name}.mask": torch.stack([dropout.draw(points.shape[1], each) for each in generators]).to(points.device)
@@ -61,7 +66,8 @@ class Stack:
         if len(self.networks) == 1:
             named = {name: mask[0] for name, mask in masks.items()}
             (network,) = self.networks
-            logits: Tensor = functional_call(network, named, (points[0],)).logits[None]
+            told = () if classes is None else (classes,)
+            logits: Tensor = functional_call(network, named, (points[0], *told)).logits[None]
             return logits
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], clouds: Tensor) -> Tensor:

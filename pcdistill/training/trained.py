@@ -10,6 +10,7 @@ import torch
 from pydantic import ConfigDict, Field, JsonValue, field_validator
 from torch import Tensor
 
+from pcdistill.clouds import PartNames
 from pcdistill.core.environment import hardware, versions
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
@@ -35,6 +36,8 @@ class Trained(NamedTuple):
         seed: of weights, order and augmentation; None in files of version 0.1.
         taught: what is known of its teachers (`teaching.Teacher.describe`), nothing without one.
         digest: SHA-256 of the file that it was read from; empty where there is none.
+        source_fingerprint: of the training clouds of that set (`PointClouds.fingerprint`); empty where it is not known.
+        part_names: of a network that labels points, in the order of its logits.
     """
 
     network: Network
@@ -45,6 +48,8 @@ class Trained(NamedTuple):
     seed: int | None = None
     taught: Mapping[str, JsonValue] = {}
     digest: str = ""
+    source_fingerprint: str = ""
+    part_names: PartNames | None = None
 
     def seen(self, points: Tensor) -> Tensor:
         """Clouds `(N, P, 3)` as the network saw those that it was trained on: normalised, if its recipe does that."""
@@ -60,6 +65,8 @@ class _Facts(Options):
     points: Annotated[int | None, Field(ge=1)] = None
     seed: Annotated[int | None, Field(ge=0)] = None
     taught: dict[str, JsonValue] = Field(default_factory=dict)
+    part_names: JsonValue = None
+    source_fingerprint: str = ""
 
     @field_validator("class_names")
     @classmethod
@@ -79,9 +86,12 @@ def save_network(path: Path, trained: Trained) -> None:
         "seed": json.dumps(trained.seed),
         "points": json.dumps(trained.points),
         "taught": json.dumps(dict(trained.taught)),
+        "source_fingerprint": json.dumps(trained.source_fingerprint),
         "versions": json.dumps(versions()),
-        "hardware": hardware(),
+        "hardware": hardware(str(next((value.device for value in trained.network.parameters()), "cpu"))),
     }
+    if trained.part_names is not None:
+        facts["part_names"] = json.dumps(trained.part_names.facts())
     with atomic(path) as temporary:
         temporary.write_bytes(sealed(trained.network.state_dict(), facts))
 
@@ -103,13 +113,17 @@ def load_network(path: Path) -> Trained:
             raise InputError(path, f"format {texts.get('format')!r:.80}", f"'{FORMAT}'")
         protocol = EvaluationProtocol.from_json(texts["protocol"], f"{path}: protocol")
         facts = _Facts.checked({key: json.loads(texts[key]) for key in _Facts.model_fields if key in texts}, path)
-        _check_weights(protocol.network, len(facts.class_names), tensors, path)
-        network = build(protocol.network, len(facts.class_names), 0)
+        names, part_names = facts.class_names, None
+        if facts.part_names is not None:
+            part_names = PartNames.of_facts(facts.part_names, len(names), f"{path}: part_names")
+        parts = 0 if part_names is None else len(part_names)
+        _check_weights(protocol.network, len(names), parts, tensors, path)
+        network = build(protocol.network, len(names), 0, parts)
         network.load_state_dict(tensors)
         network.bf16 = protocol.recipe.bf16  # as it was trained, so that it is tested as `evaluate` tests it
         return Trained(
             network.eval(), facts.class_names, protocol, texts["dataset"], facts.points, facts.seed, facts.taught,
-            hashlib.sha256(content).hexdigest(),
+            hashlib.sha256(content).hexdigest(), facts.source_fingerprint, part_names,
         )  # fmt: skip
     except InputError:
         raise
@@ -117,14 +131,14 @@ def load_network(path: Path) -> Trained:
         raise InputError(path, f"not a network of this package ({' '.join(str(error).split())[:120]})") from None
 
 
-def _check_weights(name: str, classes: int, tensors: Mapping[str, Tensor], path: Path) -> None:
+def _check_weights(name: str, classes: int, parts: int, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Before the network is built: it may be much larger than a file that only says its name and classes.
 
     Raises:
         InputError: tensors of other names or shapes than the network's, or with values that are not finite.
     """
     with torch.device("meta"):
-        wanted = {key: value.shape for key, value in build(name, classes, 0).state_dict().items()}
+        wanted = {key: value.shape for key, value in build(name, classes, 0, parts).state_dict().items()}
     found = {key: value.shape for key, value in tensors.items()}
     if found != wanted:
         key = min(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))

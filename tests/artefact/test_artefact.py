@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from pcdistill.artefact.artefact import Artefact
 from pcdistill.artefact.metadata import Metadata, utc_now
 from pcdistill.clouds import PointClouds
+from pcdistill.condense import select
 from pcdistill.core.errors import InputError
+from pcdistill.data.procedural import shapes
 from pcdistill.storage import Budget, Storage, storages
 
 Make = Callable[..., Artefact]
@@ -300,4 +302,28 @@ def test_metadata_is_frozen(make_artefact: Make) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         make_artefact().metadata.seed = 1
     facts = make_artefact(expansion={"mirror": True}).metadata
-    assert set(Metadata.model_fields) == set(json.loads(facts.to_json()))
+    assert set(Metadata.model_fields) - {"parts", "teacher"} == set(json.loads(facts.to_json()))
+
+
+def test_sets_with_parts_come_back_from_files(tmp_path: Path) -> None:
+    real = shapes.generate("train", 4, 96, parts=True)
+    for asked in ({"bytes_per_class": 120}, {"bytes_per_class": 300, "bits": 5}, {"clouds_per_class": 1, "points": 32}):
+        made = select(real, **asked)
+        assert made.metadata.protocol["network"] == "pointnet-seg"
+        made.save(tmp_path / "a.h5")
+        read = Artefact.load(tmp_path / "a.h5")
+        assert read.clouds.part_names == real.part_names
+        assert torch.equal(read.clouds.parts, made.clouds.parts)
+        assert torch.equal(read.clouds.points, made.clouds.points)
+        assert read.to_bytes() == made.to_bytes()
+        assert made.bytes_per_class <= asked.get("bytes_per_class", 1e9)
+        assert made.storage.arrays()["parts"].nbytes > 0
+    wrong = made.metadata.model_copy(update={"parts": {"names": ["a"], "of_class": [[0]] * 10}})
+    with pytest.raises(InputError, match="metadata 'parts'"):
+        Artefact(made.storage, wrong)
+    for asked, message in (
+        ({"storage": "morphed"}, "storage: 'morphed' of points with parts"),
+        ({"expand": {"mixup": 1}}, "expand: mixup of points with parts"),
+    ):
+        with pytest.raises(InputError, match=message):
+            select(real, clouds_per_class=1, points=32, **asked)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import wording
 from benchmarks.frontier.plot import draw
 from benchmarks.frontier.table import frontier
 from benchmarks.search import fit
@@ -42,11 +43,13 @@ def test_the_plot_is_drawn_from_records(ending: str, tmp_path: Path) -> None:
         assert all(name in text for name in ("distilled", "SADM", "3DDP", "whole set", "random, float32"))
 
 
-def test_the_table_shows_what_stands_at_equal_bytes() -> None:
+def test_the_table_shows_what_stands_at_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    best = lambda own: max(own, key=lambda one: one.accuracy_mean) if len(own) > 1 else None  # noqa: E731
+    monkeypatch.setattr(wording, "clear_best", best)
     papers = json.loads((HERE / "published.json").read_text())["points"]
     records = [record("krr", 12288, 0.9), record("random", 12288, 0.8), record("whole", None, 0.93)]
     text = frontier([*records, record("krr", 1229, 0.85), record("krr", 12288, 0.7, "modelnet40")], papers)
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:]]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:-2]]
     assert [row[0] for row in rows] == ["ModelNet10, 1,229", "ModelNet10, 12,288", "ModelNet40, 12,288"]
     assert rows[1][3] == "81.0 ± 1.4"
     assert rows[1][7:] == ["**91.0 ± 1.4**", "44.7", "87.7", "94.0 ± 1.4"]

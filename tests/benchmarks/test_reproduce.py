@@ -94,6 +94,7 @@ data = ["{}"]
 output = "out"
 networks = ["pointnet-tiny"]
 train_steps = 2
+distill_seeds = 1
 train_seeds = 1
 facts = {{ variant = "{{arm}}" }}
 grids = [{{ methods = ["random", "medoid"], budgets = ["120B@16x6"] }}]

@@ -22,7 +22,7 @@ def test_robustness_of_what_evaluate_records(tiny_file: Path, tmp_path: Path, sh
     words += ["--output", str(output), "--conditions"]
     conditions = ["64", "gaussian:1", "gaussian:3", "shear:1"]
     assert main(["evaluate", str(tmp_path / "a.h5"), *words, "so3", *conditions]) == 0
-    assert main(["evaluate", str(tmp_path / "a.h5"), *words, "so3", "--train-rotation", "so3"]) == 0
+    assert main(["evaluate", str(tmp_path / "a.h5"), *words, "so3", "--rotate", "so3"]) == 0
     assert main(["evaluate", str(tiny_file), *words, "64"]) == 0
     records = read_records(output / "records.jsonl")
     header, _, *rows = rows_of(robustness(records))
@@ -43,4 +43,4 @@ def test_robustness_of_what_evaluate_records(tiny_file: Path, tmp_path: Path, sh
     clean = by_condition["random", "none", "clean"].model_copy(update={"accuracy": [0.11, 0.11]})
     turned = [r for key, r in by_condition.items() if key[:2] == ("random", "so3")]
     assert "| clean | 11.0 ± 0.0 |" in robustness([*turned, clean])
-    assert "tiny.h5, PointNet-tiny, protocol `tuned v2` at 3 steps, n = 2:" in robustness(records)
+    assert "tiny.h5, PointNet-tiny, protocol `tuned v2` at 3 steps, 1 set x 2 networks" in robustness(records)

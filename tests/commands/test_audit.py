@@ -16,6 +16,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.commands.audit import Audit
 from pcdistill.commands.select import Select
 from pcdistill.condense import select
+from pcdistill.core.options import Reading
 from pcdistill.data import load, write_hdf5
 from pcdistill.evaluation.audit import audit, rounding
 from pcdistill.evaluation.subject import made_from
@@ -126,26 +127,26 @@ def test_the_clouds_that_a_set_was_made_from_are_found(
     write_hdf5(larger[0], larger[1], tmp_path / "large.h5")
     seen: list[int | None] = []
 
-    def loaded(name: str, split: str, root: Path | None, points: int | None) -> PointClouds:
-        seen.append(points)
-        return load(name, split, root=root, points=points)
+    def loaded(name: str, split: str, **how: Any) -> PointClouds:
+        seen.append(how["points"])
+        return load(name, split, **how)
 
-    monkeypatch.setattr("pcdistill.commands.audit.load", loaded)
+    monkeypatch.setattr("pcdistill.data.reading.load", loaded)
     monkeypatch.chdir(tmp_path)
     for points, size in ((None, 1100), (1024, 1024)):
         made = select(load(tmp_path / "large.h5", points=points), clouds_per_class=1, points=16, method="random")
         made = replace(made, metadata=made.metadata.model_copy(update={"dataset": "large.h5"}))
-        real, same = made_from(made, "a.h5", None)
+        real, same = made_from(made, "a.h5", Reading())
         assert same
         assert real.points.shape == (24, size, 3)
         made.save(tmp_path / "a.h5")
         Audit(source=tmp_path / "a.h5").run([].append)
         assert seen[-1] == size  # test clouds in the same frame
     swept = selected(tmp_path / "large.h5", tmp_path / "a.h5", clouds_per_class=1, points=16, protocol="sweep")
-    real, same = made_from(swept, "a.h5", None, str(tmp_path / "large.h5"))
+    real, same = made_from(swept, "a.h5", Reading(), str(tmp_path / "large.h5"))
     assert same
     assert len(real) < 24
-    assert made_from(swept, "a.h5", None, str(place / "set.h5"))[1] is False
+    assert made_from(swept, "a.h5", Reading(), str(place / "set.h5"))[1] is False
 
 
 @pytest.mark.parametrize(("storage", "bits"), [("points", 5), ("coded", 5), ("rotated", 32), ("basis", 32)])

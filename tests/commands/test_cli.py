@@ -66,7 +66,7 @@ def test_data_list_names_every_set_and_where_it_is(run: Commands, tmp_path: Path
 
 
 def test_data_info_counts_what_is_in_a_set(run: Commands) -> None:
-    facts = json.loads(run("data", "info", run.data))
+    facts = json.loads(run("data", "info", run.data, "--json"))
     assert facts["classes"] == ["ball", "box", "ring"]
     assert facts["splits"]["train"]["per_class"] == {"ball": 8, "box": 8, "ring": 8}
     assert (facts["splits"]["test"]["clouds"], facts["splits"]["test"]["points"]) == (12, 1024)

@@ -24,20 +24,22 @@ from pcdistill.core.options import read_toml
 EVERY: dict[str, dict[str, Any]] = {
     "data": {
         "force": True, "action": "convert", "name": "set", "output": "out.h5", "root": "data", "points": 32, "seed": 7,
-        "skip_bad": True, "up_axis": "y",
+        "up_axis": "y", "least_points": 9, "skip_bad": True, "json": True,
     },
     "select": {
         "force": True,
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "stream": True, "method": "random", "features": "pointnet", "protocol": "published", "seed": 7,
+        "skip": 0.25,
         "labels": "teacher", "teacher": ["net.safetensors"], "temperature": 2.0, "expand": {"mirror": True, "mixup": 2},
-        "storage": "other", "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured", "side": 7,
-        "up_axis": "y",
+        "storage": "other", "bytes": 5, "ppc": 0.5, "ratio": 0.25, "quota": "root", "auto": "measured", "side": 7,
+        "up_axis": "y", "least_points": 9, "skip_bad": True, "rotate": "so3", "partial": 0.25, "device": "cpu:0",
     },
     "pack": {
         "force": True,
         "data": "set", "output": "all.h5", "root": "data", "side": 7, "points": 16, "protocol": "published",
-        "stream": True, "up_axis": "y",
+        "stream": True,
+        "up_axis": "y", "least_points": 9, "skip_bad": True,
     },
     "distill": {
         "force": True,
@@ -45,58 +47,71 @@ EVERY: dict[str, dict[str, Any]] = {
         "root": "data", "stream": True, "init": "random", "storage": "other", "objective": "dm", "steps": 5, "lr": 0.5,
         "batch": 2, "focus": "net.safetensors",
         "members": 3, "surrogate": "pointnet", "snapshots": 2, "live": 8765, "protocol": "published", "seed": 7,
-        "resume": True,
+        "resume": True, "freeze": 0.5,
         "log": "logs", "preset": "krr", "ema": 0.5, "options": {"ridge": 0.2, "bank": {"points": 7}},
         "labels": "learned", "teacher": ["net.safetensors"], "temperature": 2.0, "expand": {"densify": 64, "jitter": 1},
-        "bytes": 5, "ppc": 0.5, "ratio": 0.25, "sharing": "root", "auto": "measured", "rate": 0.5, "side": 7,
-        "up_axis": "y",
+        "bytes": 5, "ppc": 0.5, "ratio": 0.25, "quota": "root", "auto": "measured", "rate": 0.5, "side": 7,
+        "up_axis": "y", "least_points": 9, "skip_bad": True, "rotate": "so3", "partial": 0.25,
+        "device": "cpu:0",
     },
     "experts": {
         "data": "set", "root": "data", "preset": "tm", "options": {"length": 2, "bank": {"steps": 9}}, "members": 3,
         "surrogate": "pointnet", "seed": 7, "workers": 2, "engine": "ray",
+        "up_axis": "y", "least_points": 9, "skip_bad": True, "device": "cpu:0",
     },
     "train": {
         "force": True,
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
         "protocol": "published", "seed": 7, "teacher": ["a.safetensors", "b.safetensors"], "temperature": 3.0,
         "soft_loss": "mse", "hard": 0.5, "train_steps": 9, "student": "tiny", "policy": {"kind": "move", "warm": 0.5},
-        "watch": 5, "up_axis": "y",
+        "watch": 5,
+        "up_axis": "y", "least_points": 9, "skip_bad": True, "rotate": "so3", "partial": 0.25,
+        "device": "cpu:0",
     },
     "teachers": {
         "source": "a.h5", "output": "there", "data": "set", "root": "data", "student": "nano", "teachers": ["pointnet"],
         "shares": [0.5, 1.0], "temperatures": [3.0], "train_steps": 9, "train_seeds": 2, "protocol": "published",
         "cheap": True,
+        "up_axis": "y", "least_points": 9, "skip_bad": True, "rotate": "so3", "partial": 0.25,
+        "device": "cpu:0",
     },
     "adapt": {
         "force": True,
         "source": "net.safetensors", "memory": ["a.h5", "b.h5"], "new": "set", "output": "new.safetensors",
         "root": "data", "how": "lora", "rank": 2, "train_steps": 9, "lr": 0.5, "shots": 3, "classes": ["bed", "sofa"],
         "seed": 7,
+        "up_axis": "y", "least_points": 9, "skip_bad": True, "device": "cpu:0",
     },
     "evaluate": {
         "source": "a.h5", "test_data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
-        "networks": ["pointnet", "pointnet-small"], "conditions": ["so3", "gaussian:3"], "train_rotation": "z",
+        "networks": ["pointnet", "pointnet-small"], "conditions": ["so3", "gaussian:3"], "rotate": "z",
         "train_steps": 3, "thin": True, "train_seeds": 1, "output": "out", "per_class": True, "json": True,
-        "device": "meta", "teacher": ["net.safetensors"], "temperature": 3.0, "soft_loss": "mse", "hard": 0.5,
-        "policy": {"kind": "relabel", "share": 0.25}, "up_axis": "y", "test_points": 512,
+        "device": "cpu:0", "teacher": ["net.safetensors"], "temperature": 3.0, "soft_loss": "mse", "hard": 0.5,
+        "policy": {"kind": "relabel", "share": 0.25}, "test_points": 512,
+        "up_axis": "y", "least_points": 9, "skip_bad": True, "partial": 0.25,
     },
     "rank": {
         "source": "a.h5", "test_data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
-        "train_rotation": "z", "train_steps": 3, "thin": True, "train_seeds": 1, "device": "meta",
-        "teacher": ["net.safetensors"], "json": True, "up_axis": "y", "test_points": 512,
+        "rotate": "z", "train_steps": 3, "thin": True, "train_seeds": 1, "device": "cpu:0",
+        "teacher": ["net.safetensors"], "json": True, "test_points": 512,
+        "up_axis": "y", "least_points": 9, "skip_bad": True, "partial": 0.25,
     },
     "audit": {
         "force": True,
         "source": "a.h5", "real": "set", "root": "data", "per_class": True, "output": "a.json", "json": True,
+        "up_axis": "y", "least_points": 9, "skip_bad": True,
+        "device": "cpu:0",
     },
     "export": {
         "force": True,
         "source": "net.safetensors", "output": "net.onnx", "int8": True, "tune": True, "training_set": "a.h5",
         "root": "data", "seed": 7, "split": "test", "format": "pcd", "colour": "none",
+        "up_axis": "y", "least_points": 9, "skip_bad": True,
     },
     "predict": {
         "model": "net.onnx", "files": ["a.off", "b.npy"], "points": 16, "up_axis": "y", "top": 2, "latency": True,
-        "json": True, "seed": 7,
+        "json": True, "seed": 7, "output": "labelled", "class": "chair",
+        "least_points": 9, "skip_bad": True,
     },
     "view": {
         "force": True,
@@ -104,18 +119,33 @@ EVERY: dict[str, dict[str, Any]] = {
         "class": ["chair", "sofa"], "columns": 2, "colour": "moved", "real": "set", "model": "net.safetensors",
         "records": "r.jsonl", "renderer": "builtin", "background": "dark", "initial": True,
         "turntable": "a.gif", "evolution": "a.webp", "tile": 64,
+        "up_axis": "y", "least_points": 9, "skip_bad": True,
     },
     "show": {"source": "a.h5", "json": True},
+    "card": {
+        "source": "a.h5", "output": "card.md", "name": "hf:a/b", "records": ["r.jsonl"], "audit": "a.json",
+        "force": True,
+    },
+    "zoo": {"action": "list"},
+    "push": {
+        "source": "a.h5", "target": "hf:a/b", "records": ["r.jsonl"], "audit": "a.json", "private": True,
+        "allowed": True,
+    },
+    "doctor": {"root": "data", "json": True},
+    "cache": {"action": "clear"},
+    "completion": {"shell": "fish"},
     "compare": {
         "data": ["set", "other"], "output": "there", "root": "data", "methods": ["random", "preset:krr", "few"],
         "budgets": ["1x64@8", "1229B"], "distill_seeds": 2, "train_seeds": 4, "protocol": "published",
         "networks": ["pointnet", "pointnet-small"], "validation": 0.25, "validation_clouds": 3, "steps": 5,
-        "train_steps": 6, "train_rotation": "z", "thin": True, "whole_points": 64, "storages": ["points", "coded"],
+        "train_steps": 6, "rotate": "z", "thin": True, "whole_points": 64, "storages": ["points", "coded"],
         "labels": ["hard", "soft"], "conditions": ["so3"], "facts": {"variant": "{arm}"}, "sets": "sets",
         "records": "records.jsonl", "benchmark": "mine", "only": ["random set"],
         "arms": {"few": {"method": "medoid", "settings": {"seed": 1}}}, "supervision": {"soft": {"hard": 0.5}},
         "teacher": {"network": "dgcnn", "steps": 9}, "grids": [{"train_seeds": 2}], "workers": 2, "engine": "ray",
+        "device": "cpu:0",
         "test_points": 512,
+        "up_axis": "y", "least_points": 9, "skip_bad": True, "partial": 0.25,
     },
     "report": {
         "force": True,
@@ -218,10 +248,13 @@ def test_every_field_is_described_and_in_the_help(
     assert field.description
     name = key.upper() if is_positional(field) else "--" + key.replace("_", "-")
     # Nothing, an unset flag and no words at all are not worth a mention; a number 0 is.
-    silent = field.default is None or field.default is False or field.default == () or field.default_factory
-    note = "" if silent else f" (default: {field.default})"
-    text = field.description + (" (required)" if field.is_required() else note)
+    default = field.default
+    silent = default is None or default is False or default == () or field.default_factory or field.is_required()
+    words = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    text = field.description + ("" if silent else f" (default: {words})")
     assert re.search(rf"\s{name}( \S+)*? {re.escape(text)}( |$)", shown)
+    required = shown.partition(" required: ")[2]
+    assert not field.is_required() or f"{name} " in required
 
 
 @pytest.mark.parametrize(
@@ -311,7 +344,6 @@ def test_sizes_in_bytes() -> None:
         ({"clouds_per_class": 1, "bytes": 384}, "budget: clouds_per_class and bytes given"),
         ({"clouds_per_class": 1, "bits": 13}, "bits: 13, expected 2 to 12"),
         ({"bytes_per_class": 384, "bits": 1}, "bits: 1, expected 2 to 12"),
-        ({"clouds_per_class": 1, "sharing": "root"}, "sharing: root of clouds_per_class, expected a budget in bytes"),
         ({"ppc": 1, "auto": "measured", "bits": 5}, "auto: measured, with clouds, points, bits or side given"),
     ],
 )

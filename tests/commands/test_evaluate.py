@@ -92,7 +92,7 @@ def test_settings_reach_the_training(artefact: Path, tiny_file: Path) -> None:
         "network": "pointnet-small",
         "train_seeds": 1,
     }
-    changes: dict[str, Any] = {"train_steps": 2, "train_rotation": "z", "thin": True}
+    changes: dict[str, Any] = {"train_steps": 2, "rotate": "z", "thin": True}
     clean, turned = map(Record.model_validate, evaluated(**given, **changes, conditions=("so3",)))
     base = protocol("tuned", "pointnet-small")
     augmentation = base.recipe.augmentation.model_copy(update={"rotate": "z"})
@@ -107,7 +107,7 @@ def test_settings_reach_the_training(artefact: Path, tiny_file: Path) -> None:
     (alone,) = evaluated(**given, **changes)["runs"]  # the smallest case of the same
     assert alone == json.loads(json.dumps(vars(expected.runs[0])))
     assert markdown([clean, turned]).splitlines()[5].startswith("| z/SO3 | ")
-    same = evaluated(**given, train_rotation="none", conditions=("so3",))
+    same = evaluated(**given, rotate="none", conditions=("so3",))
     assert same[0]["protocol"] == f"tuned v{base.recipe.version}"  # that is what the recipe does
 
 

@@ -150,7 +150,7 @@ def test_ranges_are_those_of_clouds_as_the_network_saw_them(
     )
     save_network(Path("net.safetensors"), trained._replace(protocol=plan))
     usual, seen = load(str(tiny_file), "train", points=128), []
-    monkeypatch.setattr("pcdistill.evaluation.subject.load", lambda *_, **__: usual.with_points(3 * usual.points))
+    monkeypatch.setattr("pcdistill.data.reading.load", lambda *_, **__: usual.with_points(3 * usual.points))
     monkeypatch.setattr("pcdistill.export.onnx._write_int8", lambda plain, path, points: seen.append(points))
     with pytest.raises(FileNotFoundError):  # what would have been written
         run("export", "net.safetensors", "--output", "net.onnx", "--int8", "--training-set", tiny_file, "--debug")

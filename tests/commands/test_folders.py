@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pcdistill.cli import main
+from pcdistill.core.options import Reading
 from pcdistill.experiments.cells import Source
 from pcdistill.experiments.sources import clouds_to_test, training_set
 
@@ -47,7 +48,7 @@ def selected(data: object, *more: object) -> int:
 def test_unequal_clouds_go_through(unequal, capsys):
     assert selected(unequal, "--points", 64) == 0
     err = capsys.readouterr().err
-    assert err == "pcdistill: 4 of 6 clouds filled up to 1024 points by repeats, the smallest has 10\n"
+    assert err == "pcdistill: 4 of 6 clouds filled up to 1024 points by repeats, the smallest has 10 (--least-points)\n"
     assert selected(unequal, "--points", 1500) == 0
     assert "4 of 6 clouds filled up to 1500 points" in capsys.readouterr().err
     training = ("--network", "pointnet-tiny", "--train-steps", 2)
@@ -85,8 +86,8 @@ def test_small_test_sets_are_tested_at_what_they_have(tmp_path, capsys):
     assert run(*grid) == 2
     assert "c.h5: test clouds of 50 points, expected --test-points 50" in capsys.readouterr().err
     source = Source("c.h5", "tuned", None, None, 50)
-    assert clouds_to_test(source, None).points_per_cloud == 50
-    assert training_set(source, None)[0].points_per_cloud == 50
+    assert clouds_to_test(source, Reading()).points_per_cloud == 50
+    assert training_set(source, Reading())[0].points_per_cloud == 50
 
 
 def test_info_says_the_range(unequal, capsys):
@@ -99,6 +100,7 @@ def test_a_whole_set_has_nothing_wrong(unequal, capsys):
     assert run("data", "check", unequal) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "train: 6 clouds of 10 to 2000 points: ball 3, stick 3"
+    assert out[1].endswith("--least-points 32 --skip-bad goes on without): train/ball/0.npy 10, train/stick/0.npy 10")
     assert out[-1] == "nothing wrong"
 
 
@@ -153,9 +155,12 @@ def test_bad_files_can_be_left_out(unequal, capsys):
     assert run(*convert) == 2
     assert run(*convert, "--skip-bad") == 0
     said = capsys.readouterr()
-    assert "wrote c.h5: 5 + 5 clouds x 16 points, without 2 that cannot be read" in said.out
-    assert said.err.count("pcdistill: left out ") == 2
-    assert run("data", "convert", "c.h5", "--output", "d.h5", "--skip-bad") == 2
+    assert "wrote c.h5: 5 + 5 clouds x 16 points, without 2 that cannot be used" in said.out
+    assert said.err.count("pcdistill: left out: ") == 2
+    assert run("data", "check", unequal) == 2
+    assert f"wrong: {unequal}/train/ball/0.npy: " in capsys.readouterr().out
+    assert run("data", "check", unequal, "--skip-bad", "--least-points", 11) == 0
+    assert capsys.readouterr().out.count("left out: ") == 5  # two are broken, three of the four with ten points are not
 
 
 def test_train_alone(unequal, capsys):

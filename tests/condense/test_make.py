@@ -32,7 +32,7 @@ from pcdistill.experiments.engine import Job
 from pcdistill.matching.experts import record_experts
 from pcdistill.models import build
 from pcdistill.models.pointnet import PointNet
-from pcdistill.selection import network_descriptor
+from pcdistill.selection import network_descriptor, watch
 from pcdistill.selection import select as select_clouds
 from pcdistill.training.loop import predict
 from pcdistill.training.recipe import protocol
@@ -168,6 +168,13 @@ def test_selection_by_a_networks_features(tiny_clouds: PointClouds) -> None:
     assert made.metadata.selection["features"] == "pointnet-small, random weights, seed 3"
 
 
+def test_any_method_may_compare_trained_features(tiny_clouds: PointClouds) -> None:
+    made = pcd.select(tiny_clouds, clouds_per_class=2, points=16, bits=32, method="medoid", features="trained", seed=3)
+    expected = select_clouds(tiny_clouds, "medoid", 2, features=watch(tiny_clouds, 3).features, points=16, seed=3)
+    assert torch.equal(made.clouds.points, expected.points)
+    assert made.metadata.selection["features"] == "pointnet-tiny, 3 trained ones, seed 3"
+
+
 def test_a_network_file_holds_all_that_its_use_needs(tiny_file: Path, tmp_path: Path, short_recipes: None) -> None:
     path = tmp_path / "net.safetensors"
     lines = lines_of(Train(source=str(tiny_file), output=path, points=32, network="pointnet-small", seed=4))
@@ -246,7 +253,7 @@ def test_experts_are_jobs_of_their_own(tiny_file: Path, tmp_path: Path, monkeypa
     monkeypatch.setenv("PCDISTILL_CACHE", str(tmp_path))
     asked: list[tuple[str, str, int]] = []
 
-    def carried_out(left: Sequence[Job], engine: str, workers: int) -> Iterator[tuple[Job, str | None]]:
+    def carried_out(left: Sequence[Job], engine: str, workers: int, device: str) -> Iterator[tuple[Job, str | None]]:
         for job in left:
             asked.append((job.name, engine, workers))
             if job.name == "expert 1" and len(asked) < 4:

@@ -19,7 +19,8 @@ from pcdistill.condense.plan import resolve
 from pcdistill.condense.spec import DistillSpec
 from pcdistill.core.errors import InputError
 from pcdistill.data import StreamedClouds, load, open_streamed, write_hdf5
-from pcdistill.selection import choose, raw_descriptor, select, selectors
+from pcdistill.selection import Watch, choose, raw_descriptor, select, selectors
+from pcdistill.selection.base import asked_by
 
 FEW = ["--clouds-per-class", 2, "--points", 16]
 
@@ -98,14 +99,15 @@ def test_a_run_on_the_loaded_set_goes_on_streamed(tiny_file: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("method", list(selectors))
 def test_large_classes_are_chosen_from_a_random_part(
-    method: str, tiny_clouds: PointClouds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, tiny_clouds: PointClouds, told: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two classes of eight clouds are cut to five; the one of four is not."""
     clouds = tiny_clouds[torch.tensor([*range(16), *range(16, 20)])]
     monkeypatch.setattr(choose, "CANDIDATES", 5)
-    found = select(clouds, method, 2, seed=4)
+    found = select(clouds, method, 2, seed=4, watched=told)
     assert found.provenance["selection_candidates"] == 5
-    assert "selection_candidates" not in select(clouds[torch.arange(0, 20, 2)], method, 2).provenance
+    assert "selection_candidates" not in select(clouds[torch.arange(0, 20, 2)], method, 2, watched=told).provenance
+    asked = asked_by(selectors[method])
     expected = []
     for label, first, count in ((0, 0, 8), (1, 8, 8), (2, 16, 4)):
         own = torch.arange(first, first + count)
@@ -115,18 +117,20 @@ def test_large_classes_are_chosen_from_a_random_part(
             )
             own = own[torch.randperm(count, generator=random)[:5]].sort().values
         random = torch.Generator().manual_seed(int(np.random.SeedSequence([4, label]).generate_state(1, np.uint64)[0]))
-        expected.append(clouds.points[own[selectors[method](raw_descriptor(clouds[own]), 2, random)]])
+        said = {name: value for name, value in told(clouds[own])._asdict().items() if name in asked - {"features"}}
+        expected.append(clouds.points[own[selectors[method](raw_descriptor(clouds[own]), 2, random, **said)]])
     assert torch.equal(found.points, torch.cat(expected))
-    given = select(clouds, method, 2, features=raw_descriptor(clouds), features_name="raw", seed=4)
+    given = select(clouds, method, 2, features=raw_descriptor(clouds), watched=told, seed=4)
     assert torch.equal(given.points, found.points)
     write_hdf5(clouds, clouds, tmp_path / "set.h5", dtype="float32")
     with open_streamed(tmp_path / "set.h5") as stream:
-        streamed = select(stream, method, 2, seed=4)
-        assert streamed.fingerprint() == select(load(tmp_path / "set.h5"), method, 2, seed=4).fingerprint()
+        streamed = select(stream, method, 2, seed=4, watched=told)
+        loaded = select(load(tmp_path / "set.h5"), method, 2, seed=4, watched=told)
+        assert streamed.fingerprint() == loaded.fingerprint()
     with pytest.raises(InputError, match="features of 20 clouds, expected of all 14"):  # and not of the candidates
         select(clouds, method, 2, features=lambda part: raw_descriptor(clouds), seed=4)
     monkeypatch.setattr(choose, "CANDIDATES", 1)  # less than are wanted: then of as many as these
-    assert len(select(clouds, method, 3)) == 9
+    assert len(select(clouds, method, 3, watched=told)) == 9
 
 
 @pytest.fixture(scope="module")

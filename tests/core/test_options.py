@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 import pcdistill
 from pcdistill.core.errors import InputError
-from pcdistill.core.options import SHOWN, Options, merged, read_toml
+from pcdistill.core.options import SHOWN, Options, every, merged, read_toml
 
 
 class Bank(Options):
@@ -32,6 +32,23 @@ class Settings(Options):
     kind: Literal["linear", "rbf"] = "linear"
     conditions: tuple[str, ...] = ()
     bytes_: int | None = Field(default=None, alias="bytes")
+
+
+class Grown(Settings):
+    later: ClassVar[tuple[str, ...]] = ("late", "more")
+
+    late: float = 0.5
+    more: tuple[int, ...] = Field(default_factory=tuple)
+
+
+def test_a_later_field_is_written_where_it_differs_only() -> None:
+    before = Settings(name="it")
+    assert Grown(name="it").model_dump() == before.model_dump()
+    assert Grown(name="it", late=0.5).model_dump_json(by_alias=True) == before.model_dump_json(by_alias=True)
+    told = Grown(name="it", late=0.0, more=(1,))
+    assert told.model_dump(by_alias=True) == {**before.model_dump(by_alias=True), "late": 0.0, "more": (1,)}
+    assert Grown.model_validate_json(told.model_dump_json(by_alias=True)) == told
+    assert told.model_dump(exclude_defaults=True, exclude={"more"}) == {"name": "it", "late": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -134,3 +151,17 @@ def test_files_that_are_refused(text: str, message: str, tmp_path: Path) -> None
     with pytest.raises(InputError) as said:
         read_toml(tmp_path / "a.toml", Settings)
     assert str(said.value).startswith(f"{tmp_path / 'a.toml'}: {message}")
+
+
+def test_fields_that_came_later_stay_unwritten_below() -> None:
+    class Late(Options):
+        later: ClassVar[tuple[str, ...]] = ("first",)
+        first: int = 1
+
+    class Later(Late):
+        later: ClassVar[tuple[str, ...]] = ("second",)
+        second: int = 2
+
+    assert Later().model_dump() == {}
+    assert Later(first=3).model_dump() == {"first": 3}
+    assert every(Later()) == {"first": 1, "second": 2}

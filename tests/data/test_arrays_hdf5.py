@@ -114,3 +114,19 @@ def test_values_of_other_files_are_never_read(kind: str, tmp_path: Path) -> None
             file.create_virtual_dataset("data", layout)
     with pytest.raises(InputError, match=r"(a link to another place|virtual or external data), expected"):
         load(str(path), "train")
+
+
+def test_coordinates_first_are_told(tmp_path):
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["data"], file["label"] = np.random.default_rng(0).random((12, 3, 50)), np.arange(12) % 3
+    with pytest.raises(InputError, match=r"data: shape \(12, 3, 50\), expected .*: transpose it"):
+        load(tmp_path / "set.h5")
+
+
+def test_a_file_that_was_not_fetched_is_told(tmp_path):
+    (tmp_path / "set.h5").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(InputError, match=r"set\.h5: a pointer of Git LFS, not the file"):
+        load(tmp_path / "set.h5")
+    (tmp_path / "set.h5").write_text("<!DOCTYPE html>\n<html>")
+    with pytest.raises(InputError, match=r"set\.h5: a page of HTML"):
+        load(tmp_path / "set.h5")

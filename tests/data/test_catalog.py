@@ -9,8 +9,8 @@ import pytest
 
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import sha256_file
-from pcdistill.data import H5Clouds, catalog, info, load, open_streamed
-from pcdistill.data.catalog import CATALOG
+from pcdistill.data import H5Clouds, catalog, info, load, open_streamed, project
+from pcdistill.data.catalog import CATALOG, SHAPES
 
 CARDS = Path(__file__).parents[2] / "datasets"
 TEN = ["bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet"]
@@ -70,7 +70,7 @@ def test_an_incomplete_copy_is_refused(tmp_path, off_tree):
         load("modelnet10", root=tmp_path, points=16)
 
 
-@pytest.mark.parametrize("name", [name for name in CATALOG if name != "shapes"])
+@pytest.mark.parametrize("name", [name for name in CATALOG if name not in SHAPES])
 def test_missing_sets_say_where_to_get_them(tmp_path, name):
     with pytest.raises(InputError) as caught:
         load(name, root=tmp_path)
@@ -137,27 +137,31 @@ def test_cards_state_the_facts_of_the_catalog(name):
     assert name.partition(":")[2].removesuffix("-bg") in text
     for fact in (entry.classes, entry.train, entry.test):
         assert re.search(rf"\b{fact}\b", text), fact
-    if name != "shapes":
+    if name not in SHAPES:
         assert entry.url in text
     for heading in ("Source", "Licence", "Classes", "Layouts", "Checksum"):
         assert f"## {heading}" in text
 
 
-@pytest.mark.parametrize("name", ["modelnet10_2048.h5", "modelnet40_1024.h5", "psb19_2048.h5"])
+FILES = {name: entry for name, entry in CATALOG.items() if entry.places and entry.places[0][1] is project.LAYOUT}
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_checksums_of_the_real_files(data_root, name):
-    path = data_root / name
+    path = data_root / FILES[name].places[0][0]
     if not path.is_file():
-        pytest.skip(f"{name} is not in {data_root}")
-    card = (CARDS / f"{name.partition('_')[0]}.md").read_text(encoding="utf-8")
+        pytest.skip(f"{path.name} is not in {data_root}")
+    card = (CARDS / FILES[name].card).read_text(encoding="utf-8")
     assert sha256_file(path) in card
 
 
-@pytest.mark.parametrize("name", ["modelnet10", "modelnet40", "psb19"])
+@pytest.mark.parametrize("name", FILES)
 def test_official_counts_of_the_real_files(data_root, name):
-    if not any(data_root.glob(f"{name}_*.h5")):
+    if not (data_root / FILES[name].places[0][0]).is_file():
         pytest.skip(f"{name} is not in {data_root}")
     entry = CATALOG[name]
     for split, count in (("train", entry.train), ("test", entry.test)):
-        stream = open_streamed(name, split, root=data_root)
+        stream = load(name, split, root=data_root) if entry.parts else open_streamed(name, split, root=data_root)
         assert len(stream.labels) == count
+        assert (getattr(stream, "part_names", None) is not None) == entry.parts
         assert len(stream.class_names) == entry.classes

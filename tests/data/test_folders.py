@@ -1,5 +1,6 @@
 """What folders mean: words for splits, depth, names of files, and what is no class."""
 
+import itertools
 import os
 import unicodedata
 from pathlib import Path
@@ -170,3 +171,21 @@ def test_names_that_are_no_text_are_refused_in_one_line(tmp_path: Path) -> None:
             np.save(folder / f"{number}.npy", np.random.default_rng(number).random((9, 3)))
     with pytest.raises(InputError, match=r"a name that is not UTF-8, expected one that is: rename it$"):
         load(str(tmp_path / "set"), "train")
+
+
+def test_a_folder_around_the_set_is_told(tmp_path, random_points):
+    for split, name in itertools.product(("train", "test"), "ab"):
+        (tmp_path / "set" / "inner" / split / name).mkdir(parents=True)
+        np.save(tmp_path / "set" / "inner" / split / name / "0.npy", random_points(1, 20)[0])
+    with pytest.raises(InputError, match=r"set: one folder, 'inner', with splits and classes in it, expected its path"):
+        load(tmp_path / "set")
+    assert load(tmp_path / "set" / "inner").class_names == ("a", "b")
+
+
+def test_links_to_what_they_lie_in_are_no_folders(tmp_path, random_points):
+    for name in "ab":
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in range(5):
+            np.save(tmp_path / "set" / name / f"{number}.npy", random_points(1, 20)[0])
+    (tmp_path / "set" / "a" / "loop").symlink_to(tmp_path / "set")
+    assert load(tmp_path / "set").class_counts.tolist() == [4, 4]

@@ -57,18 +57,33 @@ def test_bad_text(folder):
     with pytest.raises(InputError, match=r"vase_0002\.txt: NaN or infinite coordinates"):
         load(folder)
     (folder / "vase" / "vase_0002.txt").unlink()
-    with pytest.raises(InputError, match=r"vase_0002\.txt: unreadable \(No such file"):
+    with pytest.raises(InputError, match=r"vase_0002\.txt: no such file"):
         load(folder)
     (folder / "modelnet40_train.txt").write_text("bed_0001\nhat_0001\n")
     with pytest.raises(InputError, match=r"modelnet40_train\.txt: object 'hat_0001' of no known class"):
         load(folder)
 
 
-def test_a_short_file_without_a_number_of_points(folder):
-    rows = np.loadtxt(folder / "bed" / "bed_0002.txt", delimiter=",")
-    np.savetxt(folder / "bed" / "bed_0002.txt", rows[:30], fmt="%.6f", delimiter=",")
-    with pytest.raises(InputError, match=r"bed_0002\.txt: 30 points, expected 50 as in .*bed_0001\.txt"):
-        load(folder)
+def test_unequal_files_get_one_number_of_first_lines_or_repeats(folder, random_points, reference, to_z_up):
+    path = folder / "bed" / "bed_0002.txt"
+    rows = np.loadtxt(path, delimiter=",")
+    np.savetxt(path, rows[:30], fmt="%.6f", delimiter=",")
+    clouds = load(folder, points=40)
+    raw = random_points(9, 50)
+    expected = to_z_up(reference(np.stack([raw[0][:40], np.concatenate([raw[1][:30], raw[1][:10]])])))
+    np.testing.assert_allclose(clouds.points[:2], expected, atol=1e-5)
+    assert (clouds.provenance["filled"], clouds.provenance["least_points"]) == (1, 30)
+    assert load(folder).points_per_cloud == 1024
+    with pytest.raises(InputError, match=r"bed_0002\.txt: 30 points, expected at least 31 \(--least-points\)"):
+        load(folder, points=40, least_points=31)
+    assert len(load(folder, points=40, least_points=31, skip_bad=True)) == 5
+
+
+def test_lines_behind_those_that_are_wanted_are_looked_at(folder):
+    path = folder / "vase" / "vase_0002.txt"
+    path.write_text(path.read_text() + "nan,0,0,0,0,1\n")
+    with pytest.raises(InputError, match=r"vase_0002\.txt: NaN or infinite coordinates"):
+        load(folder, points=10)
 
 
 @pytest.mark.parametrize("name", ["/etc", "..", "a\0b", "../up"])

@@ -18,7 +18,7 @@ def area(part: np.ndarray) -> float:
 
 
 def sampled(*parts: np.ndarray, count: int = POINTS, seed: int = 0) -> np.ndarray:
-    return solids.sample(parts, count, np.random.default_rng(seed))
+    return solids.sample(parts, count, np.random.default_rng(seed))[0]
 
 
 def assert_uniform(values: np.ndarray, law: stats.rv_continuous = stats.uniform) -> None:

@@ -24,8 +24,8 @@ def test_every_room_is_on_the_map() -> None:
     named = set(re.findall(r"^\| (.+?) \|", MAP, flags=re.MULTILINE))
     listed = {name for cell in named for name in re.findall(r"`([\w/]+)`", cell)}
     assert folders <= listed
-    assert {name.strip("_") for name in files} == {"cli", "pyg", "init"}
-    assert {"cli", "pyg", "__init__"} <= listed
+    assert {name.strip("_") for name in files} == {"cli", "pyg", "init", "main"}
+    assert {"cli", "pyg", "__init__", "__main__"} <= listed
 
 
 def test_no_module_is_long_or_knows_everything() -> None:

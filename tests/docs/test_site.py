@@ -110,7 +110,7 @@ def check_flags(text: str, command: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def check_objective(text: str, name: str) -> None:
-    for option in objectives[name].Options().model_dump():
+    for option in objectives[name].Options.model_fields:
         assert re.search(rf"<span class=\"pre\">{option}(\.\w+)?</span>", text), f"{name}: option {option}"
     assert "References" in text
     means = list(means_of(name))

@@ -10,15 +10,17 @@ from pcdistill.artefact.artefact import Artefact
 from pcdistill.commands.select import Select
 from pcdistill.commands.train import Train
 from pcdistill.core.errors import InputError
+from pcdistill.core.options import Reading
 from pcdistill.data import last_split, load
+from pcdistill.data.places import remember, remembered
 from pcdistill.evaluation.subject import (
     SubjectSpec,
     SupervisionSpec,
     TrainingSpec,
-    check_told,
     open_set,
     open_subject,
     open_training,
+    told,
 )
 from pcdistill.teaching import Online, OnPolicy
 from pcdistill.training.recipe import protocol
@@ -69,7 +71,7 @@ def test_a_data_set_is_trained_on_whole() -> None:
 
 
 def test_what_is_tested_has_its_test_set() -> None:
-    subject = open_subject(SubjectSpec(source="a.h5", train_rotation="z", thin=True))
+    subject = open_subject(SubjectSpec(source="a.h5", rotate="z", thin=True))
     assert torch.equal(subject.test.points, load("set.h5", "test").points)
     assert (subject.validation, subject.real) == (None, None)
     assert (subject.protocol.recipe.augmentation.rotate, subject.protocol.thin) == ("z", True)
@@ -119,8 +121,8 @@ def test_supervision_is_at_the_temperature_of_the_protocol() -> None:
 
 
 def test_an_artefact_or_a_data_set() -> None:
-    assert isinstance(open_set("a.h5", None), Artefact)
-    clouds = open_set("set.h5", None, "test", 50)
+    assert isinstance(open_set("a.h5", Reading()), Artefact)
+    clouds = open_set("set.h5", Reading(), "test", 50)
     assert not isinstance(clouds, Artefact)
     assert torch.equal(clouds.points, load("set.h5", "test", points=50).points)
 
@@ -130,7 +132,7 @@ def test_an_artefact_or_a_data_set() -> None:
 )
 def test_a_file_does_not_choose_what_is_opened(dataset: str) -> None:
     with pytest.raises(InputError, match=r"^art\.h5: made from '.*', which is not here, expected --real"):
-        check_told(dataset, "art.h5", "--real")
+        told(dataset, "", "art.h5", "--real")
 
 
 def test_names_of_the_catalog_and_of_the_folder_are_what_a_file_may_say(
@@ -139,4 +141,25 @@ def test_names_of_the_catalog_and_of_the_folder_are_what_a_file_may_say(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.h5").touch()
     for dataset in ("shapes", "scanobjectnn:OBJ_BG", "tiny.h5"):
-        check_told(dataset, "art.h5", "--real")
+        assert told(dataset, "", "art.h5", "--real") == dataset
+
+
+def test_where_this_machine_read_a_set_is_tried_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here, there = tmp_path / "set.h5", tmp_path / "there" / "set.h5"
+    there.parent.mkdir()
+    for path in (here, there):
+        path.touch()
+    remember("a" * 64, "there/set.h5")
+    remember("b" * 64, "shapes")  # of the catalog: no path
+    assert told("set.h5", "a" * 64, "art.h5", "--real") == str(there)
+    assert told("set.h5", "b" * 64, "art.h5", "--real") == "set.h5"
+    there.unlink()
+    assert told("set.h5", "a" * 64, "art.h5", "--real") == "set.h5"
+    here.unlink()
+    with pytest.raises(InputError, match=r"made from 'set\.h5', which is not here"):
+        told("set.h5", "a" * 64, "art.h5", "--real")
+    (own_cache / "note").write_text(str(tmp_path))
+    assert remembered("../note") is None  # what a file says is no way through the cache

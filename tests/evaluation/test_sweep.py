@@ -216,7 +216,7 @@ def test_a_comparison_under_a_sweep(
     monkeypatch.setattr(compare, "carried_out", here)
     spec = GridSpec(
         data=(str(tiny_file),), output=tmp_path / "grid", methods=("random", "whole"), budgets=("6x16@8",),
-        protocol="sweep", networks=("pointnet-small",), train_steps=6, train_seeds=1,
+        protocol="sweep", networks=("pointnet-small",), train_steps=6, train_seeds=1, distill_seeds=1,
     )  # fmt: skip
     records = compare.run_grid(spec)
     assert records == read_records(tmp_path / "grid" / "records.jsonl")

@@ -19,7 +19,8 @@ DIGESTS = Digests("real", "test", None)
 
 
 def spec_of(**values: Any) -> GridSpec:
-    return GridSpec.checked({"data": ["shapes"], "output": "g", "methods": ["krr"], "budgets": ["1x8@8"]} | values)
+    given = {"data": ["shapes"], "output": "g", "methods": ["krr"], "budgets": ["1x8@8"], "distill_seeds": 1}
+    return GridSpec.checked(given | values)
 
 
 def task(digests: Digests = DIGESTS, number: int = 0, **values: Any) -> CellTask:
@@ -28,7 +29,7 @@ def task(digests: Digests = DIGESTS, number: int = 0, **values: Any) -> CellTask
 
 
 POOL = {"pool": {"method": "krr", "settings": {"steps": 7}}}
-TAUGHT = {"supervision": {"online": {}, "stored": {"by": "stored"}}}
+TAUGHT = {"supervision": {"online": {}, "stored": {"by": "stored"}, "file": {"by": "file"}}}
 
 
 def test_everything_against_everything_and_the_whole_set_once() -> None:
@@ -71,9 +72,9 @@ def test_a_key_changes_with_all_that_the_result_follows_from() -> None:
         task(), task(methods=["dm"]), task(methods=["preset:krr"]), task(methods=["random"]), task(budgets=["1x8@7"]),
         task(budgets=["9B@8x7"]), task(number=1, distill_seeds=2), task(Digests("other", "test", None)),
         task(Digests("real", "other", None)), task(steps=5), task(networks=["pointnet-small"]), task(train_steps=5),
-        task(train_seeds=4), task(protocol="published"), task(thin=True), task(train_rotation="z"),
+        task(train_seeds=4), task(protocol="published"), task(thin=True), task(rotate="z"),
         task(conditions=["z"]), task(storages=["coded"]), task(methods=["pool"], arms=POOL),
-        task(labels=["online"], **TAUGHT), task(labels=["stored"], **TAUGHT),
+        task(labels=["online"], **TAUGHT), task(labels=["stored"], **TAUGHT), task(labels=["file"], **TAUGHT),
         task(labels=["online"], **TAUGHT, teacher={"steps": 9}), task(methods=["whole"]),
         task(methods=["whole"], whole_points=8),
     ]  # fmt: skip
@@ -151,7 +152,9 @@ def test_the_command_of_a_record_measures_it_and_names_no_folders(tmp_path: Path
         assert task_of(cell, spec, DIGESTS).key in found
         assert len(found) == 2  # both seeds, and nothing else
     plain = spec_of()
-    assert command(cells(plain)[0], plain) == "pcdistill compare --data shapes --methods krr --budgets 1x8@8 --output g"
+    assert command(cells(plain)[0], plain) == (
+        "pcdistill compare --data shapes --methods krr --budgets 1x8@8 --distill-seeds 1 --output g"
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,7 +173,7 @@ def test_the_command_of_a_record_measures_it_and_names_no_folders(tmp_path: Path
         ({"storages": ["code"]}, "did you mean 'coded'"),
         ({"protocol": "tunned"}, "tunned"),
         ({"labels": ["online"]}, "online"),
-        ({"labels": ["s"], "methods": ["whole"], "supervision": {"s": {"by": "stored"}}}, "stored ones for the whole"),
+        ({"labels": ["s"], "methods": ["whole"], "supervision": {"s": {"by": "stored"}}}, "by = stored for the whole"),
         ({"supervision": {"s": {"by": "stored", "policy": {"kind": "mix"}}}}, "by = online"),
         ({"supervision": {"s": {"polcy": {}}}}, "supervision s: unknown option 'polcy' (did you mean 'policy'?)"),
         ({"arms": {"a": {"method": "krr", "setings": {}}}}, "arm a: unknown option 'setings'"),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from pcdistill.core.devices import gpus
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
 from pcdistill.experiments import engine
@@ -30,6 +31,13 @@ def draw(folder: Path, number: int) -> None:
     value = torch.randn(4, generator=torch.Generator().manual_seed(number)).tolist()
     with atomic(folder / f"{number}.txt") as temporary:
         temporary.write_text(f"{value}")
+
+
+def look(folder: Path, number: int) -> None:
+    """What this process may see of the GPUs; the first two jobs are at work at once: each waits for the other."""
+    (folder / f"{number}.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+    while number < 2 and not (folder / f"{1 - number}.txt").exists():
+        time.sleep(0.01)
 
 
 def wait_for_death(folder: Path, number: int) -> None:
@@ -88,7 +96,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 class Here:
     """Does jobs in this process."""
 
-    def __init__(self, workers: int, threads: int) -> None:
+    def __init__(self, workers: int, threads: int, there: Sequence[str] = ()) -> None:
         self.done: list[tuple[Job, str]] = []
         self.threads = threads
 
@@ -299,3 +307,24 @@ def test_a_process_that_cannot_be_started_is_one_line(monkeypatch: pytest.Monkey
     monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", refused)
     with pytest.raises(InputError, match=r"^workers: no process for another one \(Resource temporarily unavailable\)"):
         list(carried_out([Job("one", print, ())]))
+
+
+def test_jobs_are_spread_over_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "gpus", lambda device: ("4", "6") if device == "cuda" else ())
+    jobs = [Job(f"{number}", look, (tmp_path, number)) for number in range(2)]
+    assert [reason for _, reason in carried_out(jobs, device="cuda")] == [None, None]  # as many at once as there are
+    assert sorted(results(tmp_path).values()) == ["4", "6"]
+
+
+def test_which_gpu_it_is_says_ray(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"device: 'cuda:1' with engine ray, expected cuda"):
+        next(carried_out([Job("a", draw, (tmp_path, 0))], "ray", device="cuda:1"))
+
+
+def test_gpus_are_those_that_this_process_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpus("cuda") == ("0", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert gpus("cuda") == ("3", "5")
+    assert gpus("cuda:1") == gpus("cpu") == gpus("mps") == ()

@@ -30,11 +30,22 @@ from pcdistill.experiments.grid import jobs_of, run_grid, set_of, teacher_of
 from pcdistill.experiments.spec import GridSpec
 from pcdistill.results.by_budget import Line, curves, table_of
 from pcdistill.results.record import Record, read_records
-from pcdistill.results.table import accuracy_cell
+from pcdistill.results.table import accuracy_cell, runs_of
 from pcdistill.training.recipe import protocol
 from pcdistill.training.trained import load_network
 
-SHORT = ("--networks", "pointnet-small", "--train-steps", "2", "--steps", "1", "--train-seeds", "2")
+SHORT = (
+    "--networks",
+    "pointnet-small",
+    "--train-steps",
+    "2",
+    "--steps",
+    "1",
+    "--distill-seeds",
+    "1",
+    "--train-seeds",
+    "2",
+)
 
 
 class Ran(NamedTuple):
@@ -78,7 +89,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     begun: list[str] = []
     done: list[str] = []
 
-    def carried_out(left: Sequence[Job], engine: str, workers: int) -> Iterator[tuple[Job, str | None]]:
+    def carried_out(left: Sequence[Job], engine: str, workers: int, device: str) -> Iterator[tuple[Job, str | None]]:
         for job in left:
             assert set(job.after) <= set(done)
             begun.append(shown(job))
@@ -107,13 +118,13 @@ def spec_of(**values: Any) -> GridSpec:
 def short(data: str, /, **values: Any) -> GridSpec:
     """A grid of tiny cells, as the command line has them."""
     given: dict[str, Any] = {"data": [data], "output": "grid", "networks": ["pointnet-small"], "train_steps": 2,
-                             "steps": 1, "train_seeds": 2, "budgets": ["1x16@8"]}  # fmt: skip
+                             "steps": 1, "distill_seeds": 1, "train_seeds": 2, "budgets": ["1x16@8"]}  # fmt: skip
     return spec_of(**given | values)
 
 
 def first_set(spec: GridSpec) -> SetTask:
     """The set of the first cell."""
-    made = grids._planned(cells(spec), spec)[0][0].made
+    made = grids._planned(cells(spec), spec, lambda _: None)[0][0].made
     assert made is not None
     return made
 
@@ -254,7 +265,10 @@ def test_a_grid_leaves_records_a_table_and_a_plot(
     assert [line.split("|")[1].strip() for line in lines[4:6]] == ["medoid", "preset:krr"]
     for line, own in zip(lines[4:6], (records[:2], records[2:4]), strict=True):
         for cell, record in zip(line.split("|")[2:4], own, strict=True):
-            assert cell.strip() == f"{100 * record.accuracy_mean:.1f} ± {100 * record.accuracy_std:.1f} (n = 4)"
+            assert (
+                cell.strip()
+                == f"{100 * record.accuracy_mean:.1f} ± {100 * record.accuracy_std:.1f} (2 sets x 2 networks)"
+            )
     assert lines[7].startswith("Whole set, 98,304 bytes per class: ")
     assert Path("grid/table.md").read_text() in ran.out
     with Image.open("grid/plot.png") as picture:
@@ -415,7 +429,7 @@ def test_every_set_is_made_once_for_all_networks(grid: Compare, here: list[str],
         words = [word.strip() for word in line.strip("|").split("|")]
         budget = "" if own[0].arm == "whole" else "1x16@8"
         assert words[:3] == [own[0].arm, budget, f"{own[0].bytes_per_class:,.0f}"]
-        assert words[3:] == [f"{accuracy_cell(record)} (n = 2)" for record in own]
+        assert words[3:] == [f"{accuracy_cell(record)} ({runs_of(record)})" for record in own]
     drawn, levels = curves(list(map(line_of, records)))
     assert [curve.label for curve in drawn] == [f"{arm}, {name}" for arm in ("random", "medoid") for name in names]
     assert [level.label for level in levels] == [f"whole set, {name}\n98,304 bytes" for name in names]
@@ -449,7 +463,7 @@ def test_a_table_leaves_gaps_and_tells_other_sizes(grid: Compare, here: list[str
     larger = larger._replace(record=records[3].model_copy(update={"bytes_per_class": 1100.0}))
     lines = table_of([first, second, larger]).splitlines()
     assert lines[-1].split("|")[2].strip() == "–"
-    assert lines[-1].rstrip(" |").endswith("(n = 2, 1,100 bytes)")
+    assert lines[-1].rstrip(" |").endswith("(1 set x 2 networks, 1,100 bytes)")
     drawn, levels = curves([second, first, larger])
     assert [(curve.label, list(curve.sizes)) for curve in drawn] == [("random", [48, 96]), ("herding", [1100])]
     assert not levels
@@ -476,22 +490,26 @@ def test_sets_may_be_shared_and_committed_records_renewed(grid: Compare, here: l
 def test_labels_stored_and_given_while_training(grid: Compare, here: list[str], tiny_file: Path) -> None:
     given: dict[str, Any] = {
         "supervision": {"stored": {"by": "stored", "temperature": 4.0}, "online": {"soft_loss": "mse"},
-                        "mix": {"policy": {"kind": "mix"}, "soft_loss": "mse"}},
+                        "mix": {"policy": {"kind": "mix"}, "soft_loss": "mse"},
+                        "file": {"by": "file", "temperature": 2.0}},
         "teacher": {"network": "pointnet-tiny", "steps": 3}, "whole_points": 16, "facts": {"labels": "{labels}"},
     }  # fmt: skip
-    spec = short(str(tiny_file), methods=["random"], labels=["hard", "stored", "online", "mix"], **given)
-    hard, stored, online, mix = run_grid(spec)
+    spec = short(str(tiny_file), methods=["random"], labels=["hard", "stored", "online", "mix", "file"], **given)
+    hard, stored, online, mix, file = run_grid(spec)
     assert here.count("teacher") == 1
-    assert sum(" on " not in name for name in here) == 3  # the teacher, a set without its labels and one with them
-    facts = [record.model_dump() for record in (hard, stored, online, mix)]
-    assert [one["labels"] for one in facts] == ["hard", "stored", "online", "mix"]
+    assert (
+        sum(" on " not in name for name in here) == 4
+    )  # the teacher, a set without its labels, one with them and one with it
+    facts = [record.model_dump() for record in (hard, stored, online, mix, file)]
+    assert [one["labels"] for one in facts] == ["hard", "stored", "online", "mix", "file"]
     assert "teacher" not in facts[0]
     assert stored.bytes_per_class > hard.bytes_per_class == online.bytes_per_class == mix.bytes_per_class
-    assert [one["recipe"]["temperature"] for one in facts[1:]] == [4, 1, 1]
-    assert [one["recipe"]["soft_loss"] for one in facts[1:]] == ["kl", "mse", "mse"]
+    assert 3 * (file.bytes_per_class - hard.bytes_per_class) > 20_000  # a byte for a weight
+    assert [one["recipe"]["temperature"] for one in facts[1:]] == [4, 1, 1, 2]
+    assert [one["recipe"]["soft_loss"] for one in facts[1:]] == ["kl", "mse", "mse", "kl"]
     assert all(one["teacher"]["network"] == "pointnet-tiny" for one in facts[1:])
     assert facts[1]["labelled_per_network"] == 3
-    assert facts[2]["labelled_per_network"] == 2 * 32  # steps x batch
+    assert facts[2]["labelled_per_network"] == facts[4]["labelled_per_network"] == 2 * 32  # steps x batch
     assert facts[2]["labelling_gflops"] == pytest.approx(64 / 3 * facts[1]["labelling_gflops"])
     assert facts[3]["labelling_seconds_per_network"] > 0
     assert facts[2]["teacher_seconds"] == facts[1]["teacher_seconds"] > 0
@@ -528,7 +546,7 @@ def test_a_set_beside_another_and_one_that_complements_it(
 
 def test_conditions_are_records_of_one_training(grid: Compare, here: list[str], tiny_file: Path) -> None:
     plain = short(str(tiny_file), methods=["random"])
-    spec = short(str(tiny_file), methods=["random", "whole"], conditions=["z", "64"], train_rotation="z", thin=True)
+    spec = short(str(tiny_file), methods=["random", "whole"], conditions=["z", "64"], rotate="z", thin=True)
     found = run_grid(spec)
     facts = [record.model_dump() for record in found]
     assert [(one["arm"], one["condition"]) for one in facts] == [
@@ -561,6 +579,6 @@ def test_a_file_asks_for_what_flags_cannot(grid: Compare, here: list[str], tmp_p
     )
     assert main(["compare", "--config", "grid.toml", "--only", "few", "whole"]) == 0
     few, whole = read_records(Path("grid/records.jsonl"))
-    assert (few.variant, len(few.accuracy), len(whole.accuracy)) == ("few", 3, 1)
+    assert (few.variant, len(few.accuracy), len(whole.accuracy)) == ("few", 9, 1)
     assert main(["compare", "--config", "grid.toml", "--only", "fewer"]) == 2
     assert "only: no cell of 'fewer'" in grid.capsys.readouterr().err

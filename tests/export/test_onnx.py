@@ -16,10 +16,19 @@ import torch
 from hypothesis import example, given, settings
 
 from pcdistill.core.errors import InputError
-from pcdistill.export import card_in, card_of, export_onnx, folded, load_model, load_onnx, measure_latency
+from pcdistill.export import (
+    card_in,
+    card_of,
+    export_onnx,
+    folded,
+    load_model,
+    load_onnx,
+    measure_latency,
+    write_network,
+)
 from pcdistill.export import onnx as exporting
 from pcdistill.export.card import KEY
-from pcdistill.models import build
+from pcdistill.models import build, networks
 from pcdistill.models.pointnet import PointNet
 from pcdistill.training.loop import predict
 from pcdistill.training.recipe import protocol
@@ -282,3 +291,14 @@ def test_a_process_that_fails_is_one_line(
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(InputError, match=rf"net\.onnx: does not run {message}"):
         measure_latency(made.float32, 32, 20)
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "pte"])
+def test_networks_that_gather_neighbours_are_refused_before_any_work(suffix: str, tmp_path: Path) -> None:
+    gathering = [name for name in networks if build(name, 3, 0).gathers]
+    assert {"dgcnn", "pointnet2", "pointnext-s", "pointconv", "pointmlp-elite", "point-transformer"} <= set(gathering)
+    assert not any(name.startswith("pointnet-") for name in gathering)
+    for name in gathering:
+        with pytest.raises(InputError, match=r"network: a .*, expected a PointNet"):
+            write_network(as_trained(build(name, 3, 0), name), tmp_path / f"net.{suffix}")
+    assert not list(tmp_path.iterdir())

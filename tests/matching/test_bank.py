@@ -16,6 +16,7 @@ from pcdistill.matching import Bank, BankConfig, bank
 from pcdistill.matching.gathering import BankRequest, Member, attention_maps
 from pcdistill.matching.surrogates import frozen_network
 from pcdistill.models import build, networks
+from pcdistill.training.augment import Augmentation
 
 Configure = Callable[..., BankConfig]
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -311,7 +312,8 @@ def test_other_data_or_configuration_is_another_bank(
 ) -> None:
     bank_of(tiny_clouds, configure())
     fields = {"networks": 1, "network": "pointnet-layernorm", "points": 32, "pooled_points": 32, "quantiles": 4,
-              "trained_steps": (1, 1), "trained_clouds": 4, "pooled_samples": 4, "seed": 1}  # fmt: skip
+              "trained_steps": (1, 1), "trained_clouds": 4, "pooled_samples": 4, "seed": 1,
+              "augmentation": Augmentation(rotate="z")}  # fmt: skip
     asked = {"map_samples": 4, "attention": 1.0}
     assert fields.keys() | asked.keys() == BankRequest.model_fields.keys()
     monkeypatch.setattr(bank, "_build", no_building)

@@ -102,7 +102,8 @@ def test_files_are_joined_and_the_whole_set_is_the_measure(report: Report) -> No
     ]  # fmt: skip
     assert table["random", "points", "4 x 128 @ 8"] == {
         "arm": "random", "storage": "points", "clouds x points @ bits": "4 x 128 @ 8", "bytes per class": "1,536",
-        "accuracy": "62.5 ± 17.7", "n": "2", "class mean": "50.0", "ECE": "–", "of whole set": "78.1",
+        "accuracy": "62.5 ± 17.7", "over": "1 set x 2 networks", "class mean": "50.0", "ECE": "–",
+        "of whole set": "78.1",
     }  # fmt: skip
     assert table["krr", "coded", "107.5 x 128 @ 8"]["ECE"] == "20.0"
     assert table["whole", "–", "all x 1024"]["accuracy"] == "80.0"
@@ -172,18 +173,28 @@ def test_recipes_that_only_lack_new_fields_are_the_same(report: Report) -> None:
 
 
 def test_against_an_arm_at_equal_bytes(report: Report) -> None:
-    medoid = record(arm="medoid", bytes_per_class=1500.0, **outcome_fields(0.6, 0))
-    krr = record(arm="krr", **outcome_fields(0.9, 1))
+    two = {"distill_seeds": [0, 1]}
+    medoid = record(arm="medoid", bytes_per_class=1500.0, **outcome_fields(0.6, 0), **two)
+    krr = record(arm="krr", **outcome_fields(0.9, 1), **two)
     large = record(arm="krr", clouds_per_class=32, bytes_per_class=12288.0, **outcome_fields(0.9, 2))
     older = record(arm="herding")
     whole = record(**WHOLE, **outcome_fields(0.95, 3))
-    files = [medoid, krr, large, older, whole]
-    table = report(files, words=["--against", "medoid"]).table()
+    single = record(arm="herding", clouds_per_class=3, **outcome_fields(0.99, 4))
+    files = [medoid, krr, large, older, whole, single]
+    shown = report(files, words=["--against", "medoid"])
+    assert "Bold: better than medoid, the 95 % interval of the difference above zero.\n" in shown.out
+    table = shown.table()
     found = difference(krr, medoid)
+    assert found.clear
+    accuracies = {key[0] + key[2][:2]: line["accuracy"] for key, line in table.items()}
+    assert {name for name, cell in accuracies.items() if "**" in cell} == {"krr4 ", "herding3 "}
     cells = {key[0] + key[2][:2]: line["less medoid (95 %)"] for key, line in table.items()}
     assert cells.pop("krr4 ") == (
         f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f}), p = {found.p:.2g}"
     )
+    found = difference(single, medoid)
+    assert found.p is None  # of one set
+    assert cells.pop("herding3 ") == f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
     assert set(cells.values()) == {"–"}  # itself, other bytes, or no outcomes
     against_whole = report(files, words=["--against", "whole", "--csv"]).out
     rows = {
@@ -191,9 +202,11 @@ def test_against_an_arm_at_equal_bytes(report: Report) -> None:
     }
     found = difference(large, whole)
     row = rows["krr", "128", "32"]
-    assert [float(row[key]) for key in ("difference", "difference_low", "difference_high", "p")] == pytest.approx(
-        [found.mean, found.low, found.high, found.p]
+    assert [float(row[key]) for key in ("difference", "difference_low", "difference_high")] == pytest.approx(
+        [found.mean, found.low, found.high]
     )
+    assert (row["p"], row["n"], row["sets"]) == ("", "2", "1")
+    assert float(rows["krr", "128", "4"]["p"]) == difference(krr, whole).p
     assert float(row["recovery"]) == pytest.approx(large.accuracy_mean / whole.accuracy_mean)
     assert (row["ece"], rows["herding", "128", "4"]["difference"]) == (str((0.1 + 0.2) / 2), "")
 

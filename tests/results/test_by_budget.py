@@ -32,28 +32,26 @@ def test_methods_are_rows_and_budgets_columns(recorded: Recorded, whole: Record)
         line(coded, "preset:krr", "8x128@8", 3072.0), everything(whole),
     ]  # fmt: skip
     assert markdown(lines) == (
-        "tiny: accuracy in per cent (test split) of pointnet, protocol tuned v2; mean ± standard deviation over n "
-        "networks.\n\n"
+        "tiny: accuracy in per cent (test split) of pointnet, protocol tuned v2; mean ± standard deviation.\n\n"
         "| method | 4x128@8, 1,536 bytes per class | 8x128@8, 3,072 bytes per class |\n"
         "| :-- | --: | --: |\n"
-        "| random | 55.0 ± 5.0 (n = 2) | 55.0 ± 5.0 (n = 2) |\n"
-        "| preset:krr | – | 70.0 (n = 1, 2,000 bytes) |\n"
+        "| random | 55.0 ± 5.0 (1 set x 2 networks) | 55.0 ± 5.0 (1 set x 2 networks) |\n"
+        "| preset:krr | – | 70.0 (1 set x 1 network, 2,000 bytes) |\n"
         "\n"
-        "Whole set, 98,304 bytes per class: 90.0 (n = 1)\n"
+        "Whole set, 98,304 bytes per class: 90.0 (1 network)\n"
     )
-    assert markdown([everything(whole)]).splitlines()[2:] == ["Whole set, 98,304 bytes per class: 90.0 (n = 1)"]
+    assert markdown([everything(whole)]).splitlines()[2:] == ["Whole set, 98,304 bytes per class: 90.0 (1 network)"]
 
 
 def test_of_several_networks_each_has_a_column(recorded: Recorded, whole: Record) -> None:
     one, other = (recorded([0.5], network=name, split="0.2 of train held out") for name in ("pointnet", "dgcnn"))
     whole = whole.model_copy(update={"split": "0.2 of train held out"})
     assert markdown([line(one), line(other), everything(whole)]) == (
-        "tiny: accuracy in per cent (0.2 of train held out), protocol tuned v2; mean ± standard deviation over n "
-        "networks.\n\n"
+        "tiny: accuracy in per cent (0.2 of train held out), protocol tuned v2; mean ± standard deviation.\n\n"
         "| method | budget | bytes per class | pointnet | dgcnn |\n"
         "| :-- | --: | --: | --: | --: |\n"
-        "| random | 4x128@8 | 1,536 | 50.0 (n = 1) | 50.0 (n = 1) |\n"
-        "| whole |  | 98,304 | 90.0 (n = 1) | – |\n"
+        "| random | 4x128@8 | 1,536 | 50.0 (1 set x 1 network) | 50.0 (1 set x 1 network) |\n"
+        "| whole |  | 98,304 | 90.0 (1 network) | – |\n"
     )
 
 

@@ -59,9 +59,11 @@ def test_columns_say_what_tells_networks_apart(tested: Tested) -> None:
 def test_a_table_of_accuracies_and_one_of_calibration(tested: Tested) -> None:
     text = markdown([tested("clean", [0.5, 0.7], ece=[0.1, 0.2]), tested("64", [0.4], ece=[0.3])])
     assert text == (
-        "tiny, protocol tuned v2: test accuracy in per cent; mean ± standard deviation over n = 1 to 2 networks.\n\n"
+        "tiny, protocol tuned v2: test accuracy in per cent; mean ± standard deviation over 1 set x 1 network or "
+        "1 set x 2 networks.\n\n"
         "| condition | pointnet |\n| :-- | --: |\n| clean | 60.0 ± 14.1 |\n| 64 points | 40.0 |\n\n"
-        "Expected calibration error in per cent; mean ± standard deviation over n = 1 to 2 networks.\n\n"
+        "Expected calibration error in per cent; mean ± standard deviation over 1 set x 1 network or 1 set x 2 "
+        "networks.\n\n"
         "| condition | pointnet |\n| :-- | --: |\n| clean | 15.0 ± 7.1 |\n| 64 points | 30.0 |\n"
     )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pcdistill.core.errors import InputError
 from pcdistill.results.record import Record
-from pcdistill.results.statistics import Outcomes, _run_weights, difference, outcomes, paired_bootstrap
+from pcdistill.results.statistics import Outcomes, _run_weights, clear_best, difference, outcomes, paired_bootstrap
 
 FIELDS: dict[str, Any] = {
     "benchmark": "compare", "dataset": "some", "arm": "random", "distilled": False, "objective": None,
@@ -147,6 +147,46 @@ def test_records_give_back_the_outcomes_of_every_run() -> None:
     left, right = measured(a), measured(b, arm="whole")
     assert torch.equal(outcomes(left).right, a)
     assert difference(left, right, resamples=200) == paired_bootstrap(Outcomes(a), Outcomes(b), resamples=200)
+
+
+def test_of_one_set_there_is_an_interval_and_no_p_value() -> None:
+    """Nobody knows what another one would have given; but of the whole set there is no other."""
+    random = np.random.default_rng(7)
+    several, single = (drawn(random, seeds, np.zeros(30), 0.6) for seeds in ((2, 1), (1, 3)))
+    apart = difference(measured(several), measured(single), resamples=99)
+    assert apart.p is None
+    assert apart.low <= apart.mean <= apart.high
+    assert apart.runs == 2
+    assert difference(measured(several), measured(single, arm="whole"), resamples=99).p is not None
+    assert difference(measured(single, arm="whole"), measured(single), resamples=99).p is None
+
+
+def shares(*levels: float, runs: int = 3) -> Tensor:
+    """Runs that recognise this share of 200 clouds, the easiest ones, give or take one."""
+    return torch.stack([torch.arange(200) < 200 * levels[run % len(levels)] + run for run in range(runs)])[:, None]
+
+
+def record_of(hit: Tensor, **changes: Any) -> Record:
+    return measured(hit, accuracy_mean=hit.double().mean().item(), **changes)
+
+
+def test_the_best_is_clear_where_every_interval_is_above_zero() -> None:
+    best, far, near = (record_of(shares(level)) for level in (0.8, 0.5, 0.79))
+    assert clear_best([far, best]) is best
+    assert clear_best([far, best, near]) is None  # 0.79 may be as good
+    assert difference(far, best).high < 0
+    assert not difference(far, best).clear
+    noisy = record_of(shares(0.9, 0.4))  # the best on average, and one of its runs the worst
+    assert clear_best([noisy, record_of(shares(0.6))]) is None
+
+
+def test_nothing_is_clear_of_single_runs_without_outcomes_or_rivals() -> None:
+    best, far = (record_of(shares(level, runs=1)) for level in (0.9, 0.3))
+    assert difference(best, far).low > 0  # the interval is of clouds alone
+    assert clear_best([best, far]) is None
+    best, far = (record_of(shares(level)) for level in (0.9, 0.3))
+    assert clear_best([best]) is clear_best([]) is None
+    assert clear_best([best, far.model_copy(update={"right": []})]) is None
 
 
 RIGHT = torch.tensor([[[True, False, True, True, False]] * 2])

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from pcdistill.results.document import Markup
-from pcdistill.results.table import Cell, Table, mean_per_cent, number, per_cent
+from pcdistill.results.table import Cell, Strong, Table, mean_per_cent, number, per_cent
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,13 @@ def test_markdown_has_the_first_column_left_and_the_others_right() -> None:
 def test_no_text_breaks_a_line_of_markdown() -> None:
     (line,) = Table(["a", "b"], [["x|y", "one\ntwo"]]).markdown().splitlines()[2:]
     assert line == "| x\\|y | one two |"
+
+
+def test_a_cell_in_bold_is_so_where_there_is_bold() -> None:
+    table = Table(["arm", "accuracy"], [["a|b", Strong(Cell(0.5, 0.1, 3))], ["c", Strong("x|y")]])
+    assert table.markdown().splitlines()[2:] == ["| a\\|b | **50.0 ± 10.0** |", "| c | **x\\|y** |"]
+    assert "<td><strong>50.0 ± 10.0</strong></td>" in table.html("name", "caption")
+    assert table.csv().splitlines()[1:] == ["a|b,50.0 ± 10.0", "c,x|y"]
 
 
 def test_csv_is_read_back() -> None:

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from pcdistill.core.errors import InputError
 from pcdistill.selection import medoid, selectors
+from pcdistill.selection.base import asked_by
+from pcdistill.selection.greedy import POWER
 from pcdistill.selection.herding import select_herding
 from pcdistill.selection.kcenter import select_kcenter
 from pcdistill.selection.medoid import select_medoid
 from pcdistill.selection.random import select_random
-from pcdistill.selection.thrift import POWER, select_thrift
+from pcdistill.selection.thrift import select_thrift
 
 GREEDY = {"herding": select_herding, "kcenter": select_kcenter, "medoid": select_medoid, "thrift": select_thrift}
 quick = settings(max_examples=25)
@@ -27,6 +29,12 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def features(seed: int, count: int = 30, channels: int = 4) -> Tensor:
     return torch.randn(count, channels, generator=generator(seed), dtype=torch.float64)
+
+
+def facts(method: str, count: int, seed: int = 0) -> dict[str, Tensor]:
+    """What a method asks for of so many clouds, at random."""
+    asked = sorted(asked_by(selectors[method]) & {"costs", "el2n", "aum"})
+    return {name: torch.rand(count, generator=generator(seed + k)) + 0.1 for k, name in enumerate(asked)}
 
 
 def column(*values: float) -> Tensor:
@@ -53,27 +61,31 @@ def test_every_method_gives_different_indices_and_repeats_itself(
     method: str, seed: int, size: int, data: st.DataObject
 ) -> None:
     count = data.draw(st.integers(1, size))
-    values = features(seed, size).float()
-    chosen = selectors[method](values, count, generator(seed))
+    values, given = features(seed, size).float(), facts(method, size, seed % 1000)
+    chosen = selectors[method](values, count, generator(seed), **given)
     assert chosen.shape == (count,)
     assert chosen.dtype == torch.int64
     assert len(set(chosen.tolist())) == count
     assert 0 <= int(chosen.min()) <= int(chosen.max()) < size
-    assert torch.equal(selectors[method](values, count, generator(seed)), chosen)
+    assert torch.equal(selectors[method](values, count, generator(seed), **given), chosen)
 
 
 @pytest.mark.parametrize("method", list(selectors))
 def test_every_method_copes_with_coinciding_features(method: str) -> None:
     for values in (torch.zeros(6, 3), torch.full((6, 3), 0.1), column(1, 1, 1, 2, 2, 2)):
-        assert sorted(selectors[method](values, 6, generator()).tolist()) == list(range(6))
+        given = {name: torch.ones(6) for name in facts(method, 6)}
+        assert sorted(selectors[method](values, 6, generator(), **given).tolist()) == list(range(6))
 
 
 @pytest.mark.parametrize("method", list(selectors))
 def test_every_method_leaves_its_input_alone(method: str) -> None:
     values = features(0).requires_grad_()
     before = values.detach().clone()
-    assert not selectors[method](values, 3, generator()).requires_grad
+    given = facts(method, len(values))
+    asked = {name: fact.clone() for name, fact in given.items()}
+    assert not selectors[method](values, 3, generator(), **given).requires_grad
     assert torch.equal(values.detach(), before)
+    assert all(torch.equal(given[name], asked[name]) for name in given)
 
 
 @pytest.mark.parametrize("method", list(selectors))
@@ -88,11 +100,11 @@ def test_every_method_leaves_its_input_alone(method: str) -> None:
 )
 def test_every_method_refuses_what_it_cannot_use(method: str, values: Tensor, count: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        selectors[method](values, count, generator())
+        selectors[method](values, count, generator(), **facts(method, len(values)))
 
 
 def test_the_methods_of_the_literature_are_registered() -> None:
-    assert {"random", "herding", "kcenter", "medoid"} <= set(selectors)
+    assert {"random", "herding", "kcenter", "medoid", "facility", "el2n", "aum", "window", "ccs"} <= set(selectors)
 
 
 # Random
@@ -131,6 +143,21 @@ def test_greedy_methods_follow_order_shift_scale_and_rotation(method: str, seed:
     assert torch.equal(order[GREEDY[method](values[order], 3, generator())], expected)
     turn = torch.linalg.qr(features(seed, 4)).Q
     assert torch.equal(GREEDY[method](values @ turn * 3 + 5, 3, generator()), expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "priced"),
+    [(method, priced) for priced in (False, True) for method in ("el2n", "aum", "window")]
+    + [("facility", True), ("thrift", True)],  # at equal costs two clouds that stand for one another tie
+)
+@quick
+@given(seeds)
+def test_what_is_chosen_does_not_hang_on_the_order_of_the_clouds(method: str, priced: bool, seed: int) -> None:
+    values, order = features(seed, 12), torch.randperm(12, generator=generator(seed))
+    given = {name: fact for name, fact in facts(method, 12, seed % 1000).items() if priced or name != "costs"}
+    moved = {name: fact[order] for name, fact in given.items()}
+    expected = selectors[method](values, 5, generator(), **given)
+    assert torch.equal(order[selectors[method](values[order], 5, generator(), **moved)], expected)
 
 
 @pytest.mark.parametrize("method", ["random", "herding", "kcenter"])

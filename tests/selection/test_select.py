@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,10 +12,12 @@ from torch import Tensor
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.geometry import farthest_point_sample, gather_points
-from pcdistill.selection import raw_descriptor, select, selectors
+from pcdistill.selection import Dynamics, Watch, raw_descriptor, select, selectors, usual_features
 from pcdistill.selection.kcenter import select_kcenter
 
-uses_features = [method for method in selectors if method != "random"]
+DRAWN = {"random", "ccs"}  # by the seed
+SCORED = {"el2n", "aum", "window", "ccs"}  # by what networks say of clouds, not by features
+uses_features = [method for method in selectors if method not in DRAWN | SCORED]
 
 
 def origin(result: PointClouds, source: PointClouds) -> Tensor:
@@ -26,20 +29,22 @@ def origin(result: PointClouds, source: PointClouds) -> Tensor:
 
 @pytest.mark.parametrize("method", list(selectors))
 @pytest.mark.parametrize("per_class", [1, 3, 8])
-def test_every_method_takes_as_many_of_every_class(method: str, per_class: int, tiny_clouds: PointClouds) -> None:
+def test_every_method_takes_as_many_of_every_class(
+    method: str, per_class: int, tiny_clouds: PointClouds, told: Watch
+) -> None:
     shuffled = tiny_clouds[torch.randperm(24, generator=torch.Generator().manual_seed(0))]
-    result = select(shuffled, method, per_class)
+    result = select(shuffled, method, per_class, watched=told)
     assert result.labels.tolist() == [0] * per_class + [1] * per_class + [2] * per_class
     index = origin(result, shuffled)
     assert len(set(index.tolist())) == 3 * per_class
     assert torch.equal(shuffled.labels[index], result.labels)
-    assert select(shuffled, method, per_class).fingerprint() == result.fingerprint()
+    assert select(shuffled, method, per_class, watched=told).fingerprint() == result.fingerprint()
 
 
 @pytest.mark.parametrize("method", list(selectors))
-def test_the_choice_in_a_class_does_not_hang_on_the_others(method: str, tiny_clouds: PointClouds) -> None:
-    whole = select(tiny_clouds, method, 2, seed=3)
-    fewer = select(tiny_clouds[[*range(3), *range(8, 24)]], method, 2, seed=3)
+def test_the_choice_in_a_class_does_not_hang_on_the_others(method: str, tiny_clouds: PointClouds, told: Watch) -> None:
+    whole = select(tiny_clouds, method, 2, seed=3, watched=told)
+    fewer = select(tiny_clouds[[*range(3), *range(8, 24)]], method, 2, seed=3, watched=told)
     assert torch.equal(whole.points[2:], fewer.points[2:])
 
 
@@ -55,9 +60,30 @@ def test_given_features_decide(method: str, tiny_clouds: PointClouds) -> None:
 
 
 @pytest.mark.parametrize("method", uses_features)
-def test_without_features_the_raw_descriptor_decides(method: str, tiny_clouds: PointClouds) -> None:
-    given = select(tiny_clouds, method, 3, features=raw_descriptor(tiny_clouds))
-    assert torch.equal(select(tiny_clouds, method, 3).points, given.points)
+def test_without_features_those_that_the_method_likes_decide(
+    method: str, tiny_clouds: PointClouds, told: Watch
+) -> None:
+    trained = usual_features(selectors[method]) == "trained"
+    features = told(tiny_clouds).features if trained else raw_descriptor(tiny_clouds)
+    given = select(tiny_clouds, method, 3, features=features)
+    usual = select(tiny_clouds, method, 3, watched=told)
+    assert torch.equal(usual.points, given.points)
+    name = "pointnet-tiny, 3 trained ones, seed 0" if trained else "raw"
+    assert usual.provenance["selection_features"] == name
+
+
+@pytest.mark.parametrize(("method", "score"), [("el2n", "el2n"), ("window", "el2n"), ("aum", "aum"), ("ccs", "aum")])
+def test_scores_of_the_class_decide(method: str, score: str, tiny_clouds: PointClouds) -> None:
+    scores = torch.rand(2, 24, generator=torch.Generator().manual_seed(1))
+    said = Dynamics(torch.zeros(24, 1), *scores)
+    result = origin(select(tiny_clouds, method, 2, watched=lambda part: said, skip=None, seed=3), tiny_clouds)
+    for label in range(3):
+        own = {score: getattr(said, score)[8 * label : 8 * label + 8]}
+        generator = torch.Generator().manual_seed(
+            int(np.random.SeedSequence([3, label]).generate_state(1, np.uint64)[0])
+        )
+        expected = selectors[method](torch.zeros(8, 1), 2, generator, **own) + 8 * label
+        assert torch.equal(result[2 * label : 2 * label + 2], expected)
 
 
 def test_random_choice_depends_on_the_seed_alone(tiny_clouds: PointClouds) -> None:
@@ -73,8 +99,9 @@ def test_random_choice_differs_between_classes(tiny_clouds: PointClouds) -> None
 
 
 @pytest.mark.parametrize("method", uses_features)
-def test_the_seed_leaves_deterministic_choices_alone(method: str, tiny_clouds: PointClouds) -> None:
-    assert torch.equal(select(tiny_clouds, method, 3, seed=0).points, select(tiny_clouds, method, 3, seed=1).points)
+def test_the_seed_leaves_deterministic_choices_alone(method: str, tiny_clouds: PointClouds, told: Watch) -> None:
+    first, second = (select(tiny_clouds, method, 3, seed=seed, watched=told) for seed in (0, 1))
+    assert torch.equal(first.points, second.points)
 
 
 def test_down_sampling_keeps_coordinates_as_they_are(tiny_clouds: PointClouds) -> None:

@@ -1,11 +1,12 @@
 """Budgets of bytes: shared out between classes, filled, and never exceeded."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcdistill.artefact.artefact import Artefact
@@ -17,7 +18,7 @@ from pcdistill.condense.start import chooser
 from pcdistill.core.errors import InputError
 from pcdistill.storage import Budget, Storage, storages
 from pcdistill.storage import budget as allocation
-from pcdistill.storage.budget import Shape, counts_at, fill, trimmed
+from pcdistill.storage.budget import Shape, counts_at, counts_within, fill, trimmed
 from pcdistill.storage.implicit import ImplicitClouds
 from pcdistill.training.recipe import protocol, recipe
 
@@ -38,11 +39,11 @@ def uneven(sizes: tuple[int, ...] = (30, 6, 18), points: int = 24, seed: int = 0
     st.sampled_from(["even", "root", "proportional"]),
 )
 def test_every_class_has_some_and_none_more_than_there_are(
-    level: float, sizes: list[int], sharing: allocation.Sharing
+    level: float, sizes: list[int], quota: allocation.BySize
 ) -> None:
-    counts = counts_at(level, sizes, sharing)
+    counts = counts_at(level, sizes, quota)
     assert all(1 <= count <= size for count, size in zip(counts, sizes, strict=True))
-    more = counts_at(level + 1, sizes, sharing)
+    more = counts_at(level + 1, sizes, quota)
     assert all(later >= count for later, count in zip(more, counts, strict=True))
 
 
@@ -79,16 +80,44 @@ def test_no_more_clouds_would_fit(name: str, nbytes: int, monkeypatch: pytest.Mo
     assert min(found.budget.counts(3)) >= max(fitting)
 
 
-@pytest.mark.parametrize("sharing", ["root", "proportional"])
+@pytest.mark.parametrize("quota", ["root", "proportional"])
 @pytest.mark.parametrize("nbytes", [400, 700, 1000, 1300])
-def test_unequal_shares_are_filled(sharing: allocation.Sharing, nbytes: int) -> None:
+def test_unequal_shares_are_filled(quota: allocation.BySize, nbytes: int) -> None:
     real, shape = uneven(), Shape(16, 6)
-    found = fill(real, nbytes, shape, CODED, chooser(real, "random", "raw", 0), sharing=sharing)
+    share = partial(counts_at, sizes=(30, 6, 18), quota=quota)
+    found = fill(real, nbytes, shape, CODED, chooser(real, "random", "raw", 0), share=share)
     assert 0.85 * nbytes < CODED.from_clouds(found.clouds, found.budget).nbytes <= nbytes
     counts = found.budget.counts(3)
     assert counts[0] > counts[2] > counts[1]
-    with pytest.raises(InputError, match=r"^sharing: .* in storage basis, expected even"):
-        fill(real, nbytes, shape, storages["basis"], chooser(real, "random", "raw", 0), sharing=sharing)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=6),
+    st.sampled_from(["even", "root", "proportional"]),
+    st.data(),
+)
+def test_a_number_of_clouds_is_shared_out(sizes: list[int], quota: allocation.BySize, data: st.DataObject) -> None:
+    """Against the method of divisors: one after the other to the class with the largest share for one more."""
+    clouds = data.draw(st.integers(len(sizes), sum(sizes)))
+    counts = counts_within(clouds, sizes, partial(counts_at, sizes=sizes, quota=quota))
+    assert all(1 <= count <= size for count, size in zip(counts, sizes, strict=True))
+    weights = [size ** allocation.POWERS[quota] for size in sizes]
+    expected = [1] * len(sizes)
+    while sum(expected) < clouds:
+        free = [k for k, size in enumerate(sizes) if expected[k] < size]
+        best = max(weights[k] / (expected[k] + 1) for k in free)
+        level = [k for k in free if weights[k] / (expected[k] + 1) > best * (1 - 1e-9)]
+        if sum(expected) + len(level) > clouds:  # equal claims to less than all of them want
+            break
+        for k in level:
+            expected[k] += 1
+    assert list(counts) == expected
+
+
+def test_more_clouds_than_there_are_cannot_be_shared_out() -> None:
+    with pytest.raises(InputError, match=r"clouds per class: 5\.5, expected at most 5"):
+        counts_within(11, (2, 8), partial(counts_at, sizes=(2, 8)))
 
 
 def test_raw_budgets_hold_as_many_clouds_as_fit() -> None:
@@ -163,6 +192,10 @@ def test_shapes_are_measured_on_held_out_clouds(tiny_clouds: PointClouds) -> Non
     assert seen == [18] * 3  # the last two clouds of every class are held out
     assert {trial.shape for trial in trials} == {shapes[0], shapes[2]}
     assert trials[0].accuracy >= trials[1].accuracy
+    fixed = measured(
+        tiny_clouds, 3 * 60, shapes[:1], CODED, choosing, plan, share=lambda train, shape: lambda level: (2, 1, 1)
+    )
+    assert [trial.clouds for trial in fixed] == [4]
     with pytest.raises(InputError, match=r"^bytes per class: 60"):
         measured(tiny_clouds, 3 * 60, shapes[1:2], CODED, choosing, plan)
 

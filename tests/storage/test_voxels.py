@@ -262,6 +262,15 @@ def test_selected_and_evaluated(tiny_file: Path, tmp_path: Path, short_recipes: 
     assert any("%" in line for line in lines_of(Evaluate(source=str(tmp_path / "a.h5"), test_data=str(tiny_file))))
 
 
+def test_grids_decode_to_more_points_where_a_step_draws_from_them(tiny_file: Path, tmp_path: Path) -> None:
+    made = [
+        written(selecting(tiny_file, tmp_path / f"{name}.h5", bytes_per_class=60, protocol=name))
+        for name in ("tuned", "converged")
+    ]
+    assert [artefact.clouds.points_per_cloud for artefact in made] == [256, 1024]
+    assert made[0].bytes_per_class == made[1].bytes_per_class
+
+
 def test_finer_grids_where_all_clouds_leave_bytes_over(tiny_file: Path, tmp_path: Path) -> None:
     made = written(selecting(tiny_file, tmp_path / "a.h5", bytes_per_class=1500))
     side = made.metadata.layout["side"]

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
+from pcdistill.matching.gathering import BankConfig
 from pcdistill.training.augment import Augmentation, Draw, apply
+from pcdistill.training.recipe import RECIPES
 
 MANY = 20_000
 
@@ -131,6 +133,54 @@ def test_drop_replaces_a_uniform_share_by_points_of_the_same_cloud() -> None:
     assert not torch.equal(dropped, points)
 
 
+def sphere(clouds: int, points: int) -> Tensor:
+    return torch.nn.functional.normalize(points_of(clouds, points), dim=2)
+
+
+def test_partial_views_are_one_side_that_is_repeated_and_centred_anew() -> None:
+    points = sphere(3, 1024)
+    draw = drawn(clouds=3, points=1024, partial=1.0)
+    assert draw.sides is not None
+    assert_orthogonal(draw.sides)
+    seen = apply(points, draw)
+    for before, side, after in zip(points, draw.sides, seen, strict=True):
+        kept = len(after.unique(dim=0))
+        assert 300 < kept < 600  # half of a sphere, without its rim
+        assert after.mean(0).norm() < 1e-5
+        assert after.norm(dim=1).max() == pytest.approx(1)
+        # A scale and an offset bring it back: the side towards the eye.
+        height, other = before @ side[0], after @ side[0]
+        assert (other.max() - other.min()) * 0.5 < height.max() - height.min()
+        assert torch.pdist(before).max() > 1.9
+
+
+def test_a_share_of_clouds_is_partial_and_the_others_are_whole() -> None:
+    points = sphere(400, 64)
+    draw = drawn(clouds=400, points=64, partial=0.3)
+    same = (apply(points, draw) == points).flatten(1).all(1)
+    assert same.float().mean() == pytest.approx(0.7, abs=0.06)
+
+
+def test_partial_views_draw_after_all_else_and_pass_gradients() -> None:
+    fields = {"scale": 1.2, "shift": 0.1, "jitter": 0.01, "tilt": 8.0, "rotate": "so3", "drop": 0.3}
+    plain, partial = drawn(clouds=4, points=50, **fields), drawn(clouds=4, points=50, partial=1.0, **fields)
+    for one, other in zip(plain[:4], partial[:4], strict=True):
+        assert torch.equal(one, other)
+    points = points_of(4, 50).requires_grad_()
+    apply(points, partial).square().sum().backward()
+    assert points.grad is not None
+    assert points.grad.isfinite().all()
+    assert (points.grad.flatten(1).abs().sum(1) > 0).all()
+
+
+def test_what_came_later_is_written_where_it_is_used() -> None:
+    """Digests of recipes, banks and records are of what is written."""
+    assert "partial" not in RECIPES["tuned"].model_dump()["augmentation"]
+    given = Augmentation(partial=0.5)
+    assert Augmentation.from_json(given.model_dump_json(), "here") == given
+    assert "augmentation" not in BankConfig().model_dump()
+
+
 def test_order_is_scale_then_tilt_then_turn_then_shift() -> None:
     """`matrix` maps a point as a column: the diagonal factors act first."""
     full = drawn(3, 4, 10, stretch=1.5, tilt=20.0, rotate="so3", shift=0.1)
@@ -151,7 +201,7 @@ EVERYTHING: dict[str, Any] = {
 
 def test_same_seed_same_draw_and_nothing_else_is_random() -> None:
     before = torch.get_rng_state()
-    first, again, other = drawn(1, 4, 10, **EVERYTHING), drawn(1, 4, 10, **EVERYTHING), drawn(2, 4, 10, **EVERYTHING)
+    first, again, other = (drawn(seed, 4, 10, partial=0.7, **EVERYTHING) for seed in (1, 1, 2))
     for one, two, three in zip(first, again, other, strict=True):
         assert torch.equal(one, two)
         assert not torch.equal(one, three)
@@ -184,7 +234,7 @@ def test_apply_leaves_its_input_alone() -> None:
 @pytest.mark.parametrize(
     "fields",
     [{"scale": 0}, {"stretch": -1}, {"shift": -0.1}, {"jitter": -1}, {"tilt": -5}, {"drop": 1.5}, {"drop": -0.1},
-     {"rotate": "x"}, {"scael": 1.1}],
+     {"rotate": "x"}, {"partial": 1.5}, {"scael": 1.1}],
 )  # fmt: skip
 def test_impossible_settings_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(fields))):

@@ -57,6 +57,13 @@ def test_published_recipe_is_the_protocol_of_the_papers() -> None:
     assert RECIPES["published"].total_steps(9) == 500  # the ninth cloud joins the eight
 
 
+def test_converged_differs_from_tuned_in_length_and_in_the_points_of_a_step() -> None:
+    tuned, converged = RECIPES["tuned"].model_dump(), RECIPES["converged"].model_dump()
+    changed = {name for name in converged if converged[name] != tuned.get(name)}
+    assert changed == {"name", "version", "most_steps", "points"}
+    assert [RECIPES["converged"].total_steps(clouds) for clouds in (10, 320, 3991)] == [500, 1000, 8000]
+
+
 def test_tuned_recipe_makes_a_hundred_passes_within_bounds() -> None:
     counts = {clouds: RECIPES["tuned"].total_steps(clouds) for clouds in (10, 160, 162, 224, 320, 1280, 3991)}
     assert counts == {10: 500, 160: 500, 162: 600, 224: 700, 320: 1000, 1280: 4000, 3991: 4000}
@@ -76,7 +83,9 @@ def test_recipe_by_name_and_with_changes() -> None:
 
 
 def test_unknown_recipe_is_one_line() -> None:
-    expected = r"^recipe: 'publishd' \(did you mean 'published'\?\), expected one of published, sweep, tuned$"
+    expected = (
+        r"^recipe: 'publishd' \(did you mean 'published'\?\), expected one of converged, published, sweep, tuned$"
+    )
     with pytest.raises(InputError, match=expected):
         recipe("publishd")
     with pytest.raises(InputError, match="expected one of"):
@@ -190,9 +199,9 @@ def test_adamw_settings(tiny_clouds: PointClouds, monkeypatch: pytest.MonkeyPatc
 
 def batches(clouds: int, batch: int, fill: bool, count: int) -> list[list[int]]:
     generator = torch.Generator().manual_seed(clouds)
-    return [
-        index.tolist() for index in islice(training._batches(clouds, quick(batch=batch, fill=fill), generator), count)
-    ]
+    classes = torch.zeros(clouds, dtype=torch.int64)
+    how = quick(batch=batch, fill=fill)
+    return [index.tolist() for index in islice(training._batches(classes, how, generator), count)]
 
 
 @given(clouds=st.integers(2, 40), batch=st.integers(2, 20))
@@ -218,6 +227,70 @@ def test_passes_hold_every_cloud_once_and_no_batch_of_one(clouds: int, batch: in
 def test_passes_differ_in_order() -> None:
     first, second = batches(30, 30, False, 2)
     assert first != second
+
+
+@given(
+    classes=st.lists(st.sampled_from([0, 1, 3]), min_size=2, max_size=30), batch=st.integers(2, 12), fill=st.booleans()
+)
+def test_balanced_batches_draw_classes_equally_and_of_each_its_clouds(
+    classes: list[int], batch: int, fill: bool
+) -> None:
+    how = quick(batch=batch, fill=fill, balanced=True)
+    found = training._batches(torch.tensor(classes), how, torch.Generator().manual_seed(batch))
+    by_class: Counter[int] = Counter(dict.fromkeys(classes, 0))
+    by_cloud: Counter[int] = Counter(dict.fromkeys(range(len(classes)), 0))
+    for place in chain.from_iterable(index.tolist() for index in islice(found, 20)):
+        by_class[classes[place]] += 1
+        by_cloud[place] += 1
+        assert max(by_class.values()) - min(by_class.values()) <= 1
+        for label in by_class:
+            own = [count for cloud, count in by_cloud.items() if classes[cloud] == label]
+            assert max(own) - min(own) <= 1
+
+
+def test_balanced_order_follows_the_seed_and_differs_between_rounds() -> None:
+    classes = torch.tensor([0] * 9 + [1] * 3)
+    how = quick(batch=12, balanced=True)
+
+    def drawn(seed: int) -> list[list[int]]:
+        return [one.tolist() for one in islice(training._batches(classes, how, torch.Generator().manual_seed(seed)), 4)]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert len(set(map(tuple, drawn(1)))) == 4
+
+
+def test_points_of_a_step_are_some_of_a_cloud_and_others_at_every_step() -> None:
+    clouds = torch.randn(6, 40, 3)
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    found = [training._some(clouds, 15, generators) for _ in range(2)]
+    for index in found:
+        seen = clouds.gather(1, index[..., None].expand(-1, -1, 3))
+        assert seen.shape == (6, 15, 3)
+        assert ((seen[:, :, None] == clouds[:, None]).all(3).sum(2) == 1).all()  # points of their own cloud
+        assert ((seen[:, :, None] == seen[:, None]).all(3).sum(2) == 1).all()  # none of them twice
+    assert not torch.equal(*found)
+    alone = training._some(clouds[3:], 15, [torch.Generator().manual_seed(2)])
+    assert torch.equal(alone, found[0][3:])  # a network's draws hang on its own seed
+
+
+def test_as_many_points_as_there_are_or_more_change_nothing(tiny_clouds: PointClouds) -> None:
+    networks = [tiny() for _ in range(3)]
+    most = tiny_clouds.points_per_cloud
+    histories = [
+        train(network, tiny_clouds, quick(points=points), seed=3)
+        for network, points in zip(networks, (None, most, most - 1), strict=True)
+    ]
+    assert histories[0] == histories[1] != histories[2]
+    assert equal(state(networks[0]), state(networks[1]))
+
+
+def test_a_recipe_that_does_not_balance_is_written_as_before_there_were_others() -> None:
+    for younger in ("balanced", "points"):
+        assert younger not in quick().model_dump()
+        assert younger not in quick().model_dump_json()
+    balanced = protocol("tuned").changed(balanced=True)
+    assert balanced.model_dump(mode="json")["recipe"]["balanced"] is True
+    assert EvaluationProtocol.model_validate_json(balanced.model_dump_json()) == balanced
 
 
 # The loop
@@ -302,6 +375,16 @@ def test_label_smoothing(smoothing: float, tiny_clouds: PointClouds) -> None:
     right = logarithms[torch.arange(24), tiny_clouds.labels]
     expected = -((1 - smoothing) * right + smoothing * logarithms.mean(1)).mean()
     assert first_loss(tiny_clouds, label_smoothing=smoothing) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_balanced_step_shows_a_class_of_one_as_often_as_others(tiny_clouds: PointClouds) -> None:
+    uneven = tiny_clouds[[*range(7), 8]]
+    how = {"steps": 1, "fill": False, "batch": 8, "balanced": True}
+    index = next(training._batches(uneven.labels, quick(**how), torch.Generator().manual_seed(0)))
+    assert uneven.labels[index].bincount().tolist() == [4, 4]
+    logits = tiny().train()(uneven.points[index]).logits
+    expected = nn.functional.cross_entropy(logits, uneven.labels[index]).item()
+    assert train(tiny(), uneven, quick(**how), 0)[0] == pytest.approx(expected, rel=1e-5)
 
 
 def soft(clouds: PointClouds, labels: Tensor) -> PointClouds:

@@ -58,8 +58,9 @@ def test_every_network_that_says_so_can_be_stacked(name: str, tiny_clouds: Point
 
 @pytest.mark.parametrize(
     "changes",
-    [{"ema": 0.9}, {"optimizer": "sgd", "schedule": "halfway"}, {"fill": False, "batch": 10}, {"normalise": True}],
-)
+    [{"ema": 0.9}, {"optimizer": "sgd", "schedule": "halfway"}, {"fill": False, "batch": 10}, {"normalise": True},
+     {"balanced": True}, {"points": 9}],
+)  # fmt: skip
 def test_recipes(changes: dict[str, Any], tiny_clouds: PointClouds) -> None:
     clouds, how = doubled(tiny_clouds, 16), recipe(**changes)
 
@@ -169,3 +170,34 @@ def test_a_stack_of_one_is_the_network() -> None:
     assert all(one is other for one, other in zip(stack.parameters(), network.parameters(), strict=True))
     points = torch.randn(1, 4, 10, 3)
     assert torch.equal(stack.logits(points, [torch.Generator()]), network(points[0]).logits[None])
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_where_memory_is_short_fewer_are_trained_at_once(
+    most: int, tiny_clouds: PointClouds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = recipe(steps=2, optimizer="sgd", bf16=False)
+    expected = train_networks("pointnet-nano", tiny_clouds, how, range(5))
+    fit, sizes, notes = training._fit, list[int](), list[str]()
+
+    def short(networks: Sequence[Network], *arguments: Any) -> Any:
+        sizes.append(len(networks))
+        if len(networks) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return fit(networks, *arguments)
+
+    monkeypatch.setattr(training, "_fit", short)
+    found = train_networks("pointnet-nano", tiny_clouds, how, range(5), lambda step, note: notes.append(note))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=1e-4, atol=1e-5)
+    assert sizes == {1: [5, 2, 1, 1, 1, 1, 1], 2: [5, 2, 2, 1], 5: [5]}[most]
+    assert notes[-1].endswith(f"(memory is short: {most} at once)") == (most < 5)
+
+
+def test_memory_that_is_short_for_one_is_one_line(tiny_clouds: PointClouds, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*arguments: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "_fit", short)
+    with pytest.raises(InputError, match=r"^training: memory of cpu is short for 6 clouds, expected"):
+        train_networks("pointnet-nano", tiny_clouds, recipe(), range(2))

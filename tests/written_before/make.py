@@ -77,7 +77,7 @@ SELECTIONS = {
     "bits-32.h5": f"{SELECT} --method random --bits 32 --seed 1 --protocol published",
     "bits-16.h5": f"{SELECT} --method herding --bits 16 --features pointnet-nano",
     "bits-5.h5": f"{SELECT} --method kcenter --bits 5 --protocol sweep",
-    "bytes.h5": "select --data set.h5 --bytes-per-class 90 --points 16 --bits 6 --sharing proportional",
+    "bytes.h5": "select --data set.h5 --bytes-per-class 90 --points 16 --bits 6 --quota proportional",
     "expanded.h5": f"{SELECT} --expand mirror=true jitter=1 interpolate=1 mixup=1",
     "densified.h5": f"{SELECT} --expand copies=1 densify=24",
 }
@@ -108,8 +108,8 @@ TRAINED_ON = {
 }
 # Further records, beside those of the benchmarks.
 MEASURED = (
-    "compare --data measured.h5 --methods random whole --budgets 1x16@8 --train-seeds 2 --train-steps 3 "
-    "--network pointnet-nano",
+    "compare --data measured.h5 --methods random whole --budgets 1x16@8 --distill-seeds 1 --train-seeds 2 "
+    "--train-steps 3 --network pointnet-nano",
     "evaluate expanded.h5 --test-data measured.h5 --train-seeds 2 --train-steps 3 --network pointnet-nano "
     "--conditions z 512",
 )
@@ -271,7 +271,7 @@ def seen_all() -> Facts:
     return {
         "files": digests,
         "arithmetic": arithmetic(),
-        "data": json.loads(run("data info set.h5")),
+        "data": json.loads(run("data info set.h5 --json")),
         "artefacts": {name: seen_artefact(Path(name)) for name in (*ARTEFACTS, *RESUMED)},
         "networks": {name: seen_network(Path(name)) for name in NETWORKS if name not in NOT_KEPT},
         "kinds": {name: seen_drawn(name) for name in pcdistill.networks},

@@ -95,7 +95,7 @@ def test_every_file_is_here_as_it_was_written() -> None:
 
 
 def test_the_data_set_is_read_as_before() -> None:
-    assert json.loads(run("data info set.h5")) == EXPECTED["data"]
+    assert json.loads(run("data info set.h5 --json")) == EXPECTED["data"]
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)

@@ -12,8 +12,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 # The command line's own rules, so that pages say what `--help` says.
-from pcdistill.commands.flags import flag, in_files_only, is_positional, is_table, metavar
-from pcdistill.core.options import Options
+from pcdistill.commands.flags import in_files_only, is_positional, is_table, metavar
+from pcdistill.commands.usage import flag
+from pcdistill.core.options import Options, every
 
 LIMITS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 TYPES = {int: "integer", float: "number", str: "text", bool: "boolean", dict: "table", Path: "path"}
@@ -37,7 +38,7 @@ def synopsis(command: str, kind: type[Options]) -> str:
 
 
 def flags(kind: type[Options]) -> list[Setting]:
-    """The words and flags that a command takes, in the order of its `--help`."""
+    """The words and flags that a command takes."""
     return [
         Setting(
             f"`{_word(key, field)}`",
@@ -52,7 +53,7 @@ def flags(kind: type[Options]) -> list[Setting]:
 
 def options(kind: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel], list[Setting]]]:
     """The settings of a model, then those of each model in it, whose names begin with a prefix and a dot."""
-    yield from _nested("", kind, kind().model_dump())
+    yield from _nested("", kind, every(kind()))
 
 
 def _nested(prefix: str, kind: type[BaseModel], defaults: Mapping[str, Any]) -> Iterator[Any]:
@@ -68,7 +69,7 @@ def settings(kind: type[BaseModel], defaults: Mapping[str, Any] | None = None, p
     return {
         name: Setting(
             f"`{prefix}{name}`",
-            _default(field, _class_default(field) if defaults is None else defaults[name], _in_toml),
+            _default(field, (defaults or {}).get(name, _class_default(field)), _in_toml),
             " ".join(filter(None, [_type(field.annotation), _limits(field)])),
             field.description or said.get(name, ""),
         )

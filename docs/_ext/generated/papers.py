@@ -6,6 +6,7 @@ from typing import NamedTuple
 from pcdistill.artefact.citing import bibliography
 
 MANY = 4  # authors that are named; of more the first one
+OTHERS = "others"  # of more than an entry names
 
 
 class Paper(NamedTuple):
@@ -21,13 +22,14 @@ class Paper(NamedTuple):
     def short(self) -> str:
         """As it is cited: Zhao & Bilen 2023."""
         names = [author.partition(",")[0] for author in self.authors]
-        who = {1: names[0], 2: " & ".join(names[:2])}.get(len(names), f"{names[0]} et al.")
+        known = 3 if names[-1] == OTHERS else len(names)
+        who = {1: names[0], 2: " & ".join(names[:2])}.get(known, f"{names[0]} et al.")
         return f"{who} {self.year}"
 
     def markdown(self) -> str:
         """The whole reference."""
         names = [_initials(author) for author in self.authors]
-        who = ", ".join(names) if len(names) <= MANY else f"{names[0]} et al."
+        who = ", ".join(names) if len(names) <= MANY and names[-1] != OTHERS else f"{names[0]} et al."
         return f"{who} ({self.year}). *{self.title}*. {self.venue}."
 
 

@@ -12,7 +12,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
-from pcdistill.data.formats.shape import Points, wide
+from pcdistill.data.formats.shape import Column, Points, wide
 
 # Names of the points, the likeliest first, in small letters.
 NAMES = ("points", "pos", "xyz", "coord", "coords", "positions", "pointcloud", "point_cloud", "cloud", "pc")
@@ -52,6 +52,32 @@ def read_npz(path: Path) -> Points:
             raise InputError(path, f"arrays {', '.join(members) or 'of no name'}", f"one of {', '.join(NAMES)}")
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as problem:
         raise InputError(path, f"a damaged archive ({problem})", "one that np.savez wrote") from problem
+
+
+def read_npy_last(path: Path, names: Sequence[str]) -> Column | None:
+    """`(P,)` the field of one of these names, or the last column behind x, y and z; None where there is none."""
+    with path.open("rb") as file:
+        return _last(_array(file, path.stat().st_size, path), names, path)
+
+
+def read_npz_last(path: Path, names: Sequence[str]) -> Column | None:
+    """`(P,)` the array of one of these names, or the last column of the points; None where there is none."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        for name in names:
+            if (found := _named(name, list(members))) is not None:
+                return _numbers(_member(archive, members[found], path).reshape(-1), path)
+        known = [found for name in NAMES if (found := _named(name, list(members)))]
+        if not known and len(members) != 1:
+            return None
+        return _last(_member(archive, members[(known or list(members))[0]], path), names, path)
+
+
+def _last(values: NDArray[Any], names: Sequence[str], path: Path) -> Column | None:
+    if values.dtype.names:
+        found = [field for name in names if (field := _named(name, values.dtype.names))]
+        return _numbers(values[found[0]].reshape(-1), path) if found else None
+    return _numbers(values[:, -1], path) if values.ndim == 2 and values.shape[1] > 3 else None
 
 
 def _points_of_member(archive: zipfile.ZipFile, name: str, path: Path) -> Points:

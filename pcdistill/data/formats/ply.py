@@ -13,7 +13,7 @@ import numpy as np
 
 from pcdistill.core.errors import InputError
 from pcdistill.data.formats.ply_header import Element, Header, read_header
-from pcdistill.data.formats.shape import Indices, Mesh, Points, Triangles, check_faces, fans, points_of, wide
+from pcdistill.data.formats.shape import Column, Indices, Mesh, Points, Triangles, check_faces, fans, points_of, wide
 from pcdistill.data.formats.text import Rows, at_line, floats, integers, lines, shown, table, triangles
 
 
@@ -24,13 +24,11 @@ def read_ply(path: Path) -> Mesh | Points:
         InputError: naming the line of the header or text that is not as it should be, if there is less or more than the
             header declares, or if the surface is kept in a way that is not known.
     """
-    content = path.read_bytes()
-    header = read_header(content, path)
-    body = _Text(content, header, path) if header.order == "" else _Binary(content, header, path)
+    header, body = _opened(path)
     vertices, surfaces = None, []
     for element in header.elements:
         if element.name == "vertex":
-            vertices = body.points(element)
+            vertices = body.columns(element, element.axes(path))
         elif element.corners is not None:
             surfaces.append(body.triangles(element))
         else:
@@ -41,6 +39,25 @@ def read_ply(path: Path) -> Mesh | Points:
     if not surfaces:
         return vertices
     return Mesh(vertices, np.concatenate([triangles(len(vertices)) for triangles in surfaces]))
+
+
+def read_ply_column(path: Path, names: Sequence[str]) -> Column | None:
+    """`(V,)` the first of these properties that vertices have, whatever its case; None where they have none."""
+    header, body = _opened(path)
+    for element in header.elements:
+        if element.name == "vertex":
+            known = [each.name.lower() for each in element.properties]
+            found = [known.index(name) for name in names if name in known]
+            element.axes(path)  # refuses lists among the properties
+            return body.columns(element, found[:1])[:, 0] if found else None
+        body.skip(element)
+    return None
+
+
+def _opened(path: Path) -> "tuple[Header, _Text | _Binary]":
+    content = path.read_bytes()
+    header = read_header(content, path)
+    return header, _Text(content, header, path) if header.order == "" else _Binary(content, header, path)
 
 
 class _Late:
@@ -70,8 +87,9 @@ class _Text:
         self._rows = lines(content, None, header.size, header.lines + 1)
         self._path = path
 
-    def points(self, element: Element) -> Points:
-        at, columns = element.axes(self._path), len(element.properties)
+    def columns(self, element: Element, at: Sequence[int]) -> Points:
+        """`(rows, len(at))` numbers of the properties at these places."""
+        columns = len(element.properties)
         kept = array("d")
         for numbers, texts in self._many(element):
             found = floats(table(texts, columns), columns, at)
@@ -86,7 +104,7 @@ class _Text:
                     kept.extend([float(words[axis]) for axis in at])
                 except ValueError:
                     raise InputError(at_line(self._path, number), shown(" ".join(words)), "numbers") from None
-        return points_of(kept)
+        return points_of(kept, len(at))
 
     def triangles(self, element: Element) -> _Late:
         polygons = Triangles()
@@ -154,19 +172,19 @@ class _Binary:
         self._content, self._order, self._path = content, header.order, path
         self._at = header.size
 
-    def points(self, element: Element) -> Points:
-        at, offsets, size = element.axes(self._path), [0], 0
+    def columns(self, element: Element, at: Sequence[int]) -> Points:
+        """As those of text."""
+        offsets, size = [0], 0
         for each in element.properties:
             size += each.size
             offsets.append(size)
         self._room(element, size)
         kinds = [self._order + element.properties[axis].kind for axis in at]
-        row = np.dtype(
-            {"names": ["x", "y", "z"], "formats": kinds, "offsets": [offsets[a] for a in at], "itemsize": size}
-        )
+        names = [str(place) for place in range(len(at))]
+        row = np.dtype({"names": names, "formats": kinds, "offsets": [offsets[a] for a in at], "itemsize": size})
         table = np.frombuffer(self._content, dtype=row, count=element.count, offset=self._at)
         self._at += size * element.count
-        return np.stack([wide(table[axis]) for axis in "xyz"], axis=1)
+        return np.stack([wide(table[name]) for name in names], axis=1)
 
     def triangles(self, element: Element) -> _Late:
         even = self._even(element)

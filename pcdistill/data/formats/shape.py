@@ -14,6 +14,7 @@ from pcdistill.core.errors import InputError
 from pcdistill.data.formats.text import at_line
 
 Points = NDArray[np.float64]
+Column = NDArray[np.float64]
 Indices = NDArray[np.int64]
 MOST = 2**62  # no index is larger, so that sums of two fit into 64 bits
 
@@ -91,6 +92,6 @@ def wide(values: NDArray[Any]) -> Points:
         return values.astype(np.float64)
 
 
-def points_of(values: "array[float]") -> Points:
-    """Numbers x y z x y z ... as `(P, 3)`."""
-    return np.frombuffer(values, dtype=np.float64).reshape(-1, 3)
+def points_of(values: "array[float]", columns: int = 3) -> Points:
+    """Numbers x y z x y z ... as `(P, 3)`, or rows of other columns."""
+    return np.frombuffer(values, dtype=np.float64).reshape(-1, columns)

@@ -6,12 +6,14 @@ there may be comments, names of columns ("x y z", "//X Y Z R G B") and a count o
 
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pcdistill.core.errors import InputError
-from pcdistill.data.formats.shape import Points, points_of
+from pcdistill.data.formats.shape import Column, Points, points_of
 from pcdistill.data.formats.text import Lines, Row, at_line, floats, lines, shown, table
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?")
@@ -47,23 +49,36 @@ def read_table(path: Path) -> Points:
         InputError: naming the first line that is no point or has more or fewer columns than the first one, or if a
             count in the file is not that of its points.
     """
+    return _columns(path, lambda head: head.places)
+
+
+def read_table_last(path: Path) -> Column | None:
+    """`(P,)` the last column behind x, y and z; None where there is none."""
+    found = _columns(path, lambda head: [head.columns - 1] if head.columns > 3 else [])
+    return found[:, 0] if found.shape[1] else None
+
+
+def _columns(path: Path, chosen: Callable[[_Head], Sequence[int]]) -> Points:
+    """The numbers `(P, K)` in K columns of the file."""
     rows = lines(path.read_bytes(), comment=None)
     head, kept = _head(rows, path), array("d")
-    declared = head.declared
-    for number, line in _singly(head, rows, kept):
+    declared, places = head.declared, chosen(head)
+    if not places:
+        return np.empty((0, 0))
+    for number, line in _singly(head, rows, kept, places):
         words = _words(line)
         if head.columns not in (len(words), len(_trimmed(words))):
             count = _count(words)
-            if count is not None and declared == len(kept) // 3:  # the next scan of a PTS file
+            if count is not None and declared == len(kept) // len(places):  # the next scan of a PTS file
                 declared += count
                 continue
             found = f"{len(words)} columns in {shown(line)}"
             raise InputError(at_line(path, number), found, f"{head.columns} as in the lines before")
         try:
-            kept.extend([float(words[place]) for place in head.places])
+            kept.extend([float(words[place]) for place in places])
         except ValueError:
             raise InputError(at_line(path, number), shown(line), "a point 'x y z'") from None
-    points = points_of(kept)
+    points = points_of(kept, len(places))
     if declared is not None and declared != len(points):
         raise InputError(path, f"{len(points)} points", f"the {declared} that its count declares")
     return points
@@ -92,11 +107,11 @@ def _head(rows: Lines, path: Path) -> _Head:
     raise InputError(path, "no points", EXPECTED)
 
 
-def _singly(head: _Head, rows: Lines, kept: "array[float]") -> Iterator[Row]:
+def _singly(head: _Head, rows: Lines, kept: "array[float]", places: Sequence[int]) -> Iterator[Row]:
     """Rows that have to be looked at one by one; those that are plainly points are put into `kept`, many at once."""
     yield head.first
     for numbers, texts in rows.many():
-        found = _plain(texts, head)
+        found = _plain(texts, head, places)
         if found is not None:
             kept.extend(found)
             continue
@@ -105,15 +120,15 @@ def _singly(head: _Head, rows: Lines, kept: "array[float]") -> Iterator[Row]:
                 yield number, line
 
 
-def _plain(texts: Sequence[str], head: _Head) -> "array[float] | None":
-    """x y z of rows that are numbers parted by blanks, or by commas, alone; None if one is not like that."""
+def _plain(texts: Sequence[str], head: _Head, places: Sequence[int]) -> "array[float] | None":
+    """Numbers at these places of rows that are numbers parted by blanks, or by commas, alone; None if one is not."""
     text = "\n".join(texts)
     if any(mark in text for mark in ';#"'):
         return None
     separator = "," if "," in text else None
     if separator is not None and (" " in text or "\t" in text):
         return None  # the comma may be the decimal sign
-    return floats(table(texts, head.columns, separator), head.columns, head.places)
+    return floats(table(texts, head.columns, separator), head.columns, places)
 
 
 def _words(line: str, whole: bool = False) -> list[str]:

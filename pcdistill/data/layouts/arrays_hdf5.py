@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcdistill.clouds import PointClouds
+from pcdistill.clouds.arrays import COLUMNS
 from pcdistill.core.errors import InputError
 from pcdistill.core.hdf5 import member
 from pcdistill.data.hdf5 import dataset, group, is_own, open_hdf5, reading, up_axis_of
@@ -94,7 +95,7 @@ def read(path: Path, split: str, wanted: Wanted) -> PointClouds:
     facts = {"name": path.stem, "split": split, "source": path.name, "layout": NAME, "split_rule": rule}
     return assemble(
         data, labels, names, place=path, up_axis=wanted.up_axis or up_axis or "unspecified",
-        provenance={**facts, "points_kept": "seeded subset", "seed": wanted.seed},
+        provenance={**facts, "points_kept": "seeded subset", "seed": wanted.seed}, wanted=wanted,
     )  # fmt: skip
 
 
@@ -176,6 +177,9 @@ def _arrays(pair: Pair, wanted: Wanted) -> tuple[Floats, NDArray[np.generic], st
         place, stored = f"{pair.file} {pair.points}", _dataset(file, pair.points, pair.file, "fiu")
         if stored.ndim != 3 or stored.shape[2] < 3:
             raise InputError(place, f"shape {stored.shape}", "(clouds, points, 3 or more)")
+        if stored.shape[2] > max(COLUMNS, stored.shape[1]):
+            expected = "(clouds, points, 3 or more): transpose it if coordinates come first"
+            raise InputError(place, f"shape {stored.shape}", expected)
         count = enough(stored.shape[1], wanted, place)
         data = stored[:, :, :3].astype(np.float64 if stored.dtype.itemsize > 4 else np.float32)
         if count < data.shape[1]:

@@ -7,7 +7,7 @@ be missing; classes are folders, at any depth above their files, or else the beg
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,7 +25,7 @@ WORDS = {
 SYSTEM = {"$recycle.bin", "recycler", "#recycle", "@eadir", "lost+found", "system volume information", "#snapshot"}
 LITTER = {"thumbs.db", "desktop.ini", "icon\r"}
 # Texts that are no clouds, by what their name begins with.
-PROSE = ("readme", "license", "licence", "copying", "notes", "changelog")
+PROSE = ("readme", "license", "licence", "copying", "notes", "changelog", "part_names")
 DEPTH = 4  # folders below a class folder that files are looked for in
 NUMBERED = re.compile(r"(?P<name>.*?[^\W\d_].*?)[\s_.\-(]*\d+\)?$")  # ball_001, night_stand-7, Stuhl 3, chair12
 
@@ -134,7 +134,15 @@ def survey(path: Path) -> Survey | None:
 
 
 def _split_inside(path: Path, seen: "_Seen", tops: list[Path], inner: dict[str, dict[str, Path]]) -> Survey:
-    """`<class>/train/*`, `<class>/test/*`; a folder without such ones is passed over."""
+    """`<class>/train/*`, `<class>/test/*`; a folder without such ones is passed over.
+
+    Raises:
+        InputError: one folder that has the classes in its splits, as of an archive that was unpacked into a folder.
+    """
+    held = [own for own in inner.values() if own]
+    if len(held) == 1 and all(seen.folders(place) for place in held[0].values()):
+        only = next(name for name, own in inner.items() if own)
+        raise InputError(path, f"one folder, '{only}', with splits and classes in it", f"its path, {path / only}")
     found: dict[str, Files] = {}
     for folder in tops:
         for split, place in inner[folder.name].items():
@@ -177,8 +185,16 @@ def _split_folders(folders: Iterable[Path]) -> dict[str, Path]:
 
 
 def _visible(path: Path) -> list[Path]:
-    """Folders in a folder, sorted, without hidden ones."""
-    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
+    """Folders in a folder, sorted, without hidden ones and links to what they lie in."""
+    above = (path.resolve(), *path.resolve().parents)
+    return sorted(
+        entry for entry in path.iterdir()
+        if entry.is_dir() and not entry.name.startswith((".", "__")) and not _leads_back(entry, above)
+    )  # fmt: skip
+
+
+def _leads_back(entry: Path, above: Sequence[Path]) -> bool:
+    return entry.is_symlink() and entry.resolve() in above
 
 
 def is_object(entry: Path) -> bool:

@@ -50,6 +50,7 @@ def read(path: Path, split: str, wanted: Wanted) -> PointClouds:
             "layout": NAME,
             "points_kept": "first",
         },
+        wanted=wanted,
     )
 
 

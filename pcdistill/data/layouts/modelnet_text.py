@@ -2,7 +2,8 @@
 
 `<class>/<class>_0001.txt` with 10,000 lines "x,y,z,nx,ny,nz"; `modelnet40_train.txt`, `_test.txt` and
 `_shape_names.txt` list objects and classes, and so do the `modelnet10_` ones. y is up; normals are not
-read. `points` keeps the first lines of a file, as the released loader does.
+read. `points` keeps the first lines of a file, as the released loader does; where files have unequal numbers, those of
+fewer are repeated from the first.
 """
 
 from functools import partial
@@ -14,8 +15,22 @@ from numpy.typing import NDArray
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.data.cache import cached
+from pcdistill.data.gathering import unequal
 from pcdistill.data.layouts.layout import Layout
-from pcdistill.data.prepare import Counted, Wanted, assemble, check_split, enough, lines_of, tracked
+from pcdistill.data.objects import MESH_POINTS
+from pcdistill.data.prepare import (
+    Bad,
+    Counted,
+    Wanted,
+    assemble,
+    check_number,
+    check_split,
+    enough,
+    lines_of,
+    too_few,
+    tracked,
+    unit_sphere,
+)
 
 NAME = "modelnet40_normal_resampled"
 
@@ -25,8 +40,17 @@ def recognises(path: Path, family: str = "modelnet40") -> bool:
 
 
 def read(path: Path, split: str, wanted: Wanted, family: str = "modelnet40") -> PointClouds:
-    """One split of `family` ("modelnet40" or "modelnet10"); nothing is random, no seed is used."""
+    """One split of `family` ("modelnet40" or "modelnet10"); see `read_counted`."""
+    return read_counted(path, split, wanted, family).clouds
+
+
+def read_counted(path: Path, split: str, wanted: Wanted, family: str = "modelnet40") -> Counted:
+    """One split, and the points that clouds had; nothing is random, no seed is used.
+
+    Clouds of unequal numbers get the points that are wanted, or 1024.
+    """
     check_split(split)
+    check_number(wanted.points)
     names = lines_of(path / f"{family}_shape_names.txt")
     listing = path / f"{family}_{split}.txt"
     objects = lines_of(listing)
@@ -35,20 +59,24 @@ def read(path: Path, split: str, wanted: Wanted, family: str = "modelnet40") -> 
     facts = {"name": family, "split": split, "source": path.name, "layout": NAME, "points_kept": "first"}
 
     def convert() -> Counted:
-        clouds = [_read_points(file, wanted) for file in tracked(files, f"reading {family} {split}")]
-        if len({len(cloud) for cloud in clouds}) > 1:
-            shortest = min(range(len(files)), key=lambda at: len(clouds[at]))
-            raise InputError(files[shortest], f"{len(clouds[shortest])} points", f"{len(clouds[0])} as in {files[0]}")
-        up_axis = wanted.up_axis or "y"
-        return Counted(assemble(np.stack(clouds), labels, names, place=listing, up_axis=up_axis, provenance=facts))
+        bad, clouds, kept = Bad(wanted), list[NDArray[np.float64]](), list[int]()
+        for place, file in enumerate(tracked(files, f"reading {family} {split}")):
+            try:
+                clouds.append(_read_points(file, wanted))
+                kept.append(place)
+            except InputError as problem:
+                bad.note(problem)
+        skipped = bad.facts(listing, len(files))
+        numbers = np.array([len(cloud) for cloud in clouds], dtype=np.int32)
+        alike = len(np.unique(numbers)) == 1
+        count = enough(len(clouds[0]), wanted, files[kept[0]]) if alike else wanted.points or MESH_POINTS
+        stacked = np.stack([np.resize(cloud, (count, 3)) for cloud in clouds])
+        every, up_axis = {**facts, **skipped, **unequal(numbers, count)}, wanted.up_axis or "y"
+        made = assemble(stacked, labels[kept], names, place=listing, up_axis=up_axis, provenance=every)
+        return Counted(made, None if alike else numbers)
 
     lists = [path / f"{family}_shape_names.txt", listing]
-    return cached([*lists, *files], path, _asked(facts, wanted), convert).clouds
-
-
-def _asked(facts: dict[str, str], wanted: Wanted) -> dict[str, str | int | None]:
-    """What the result depends on besides the files."""
-    return {**facts, "points": wanted.points, "at_most": wanted.at_most, "up": wanted.up_axis}
+    return cached([*lists, *files], path, {**facts, **wanted.asked()}, convert)
 
 
 def _label(entry: str, names: list[str], listing: Path) -> int:
@@ -61,16 +89,27 @@ def _label(entry: str, names: list[str], listing: Path) -> int:
 
 
 def _read_points(file: Path, wanted: Wanted) -> NDArray[np.float64]:
+    if not file.is_file() or file.stat().st_size == 0:
+        raise InputError(file, "empty" if file.is_file() else "no such file", "lines x,y,z,nx,ny,nz")
     try:
-        rows = np.loadtxt(file, delimiter=",", dtype=np.float64, ndmin=2, max_rows=wanted.points)
+        # All of them: whether a file is refused must not hang on how many are wanted.
+        rows = np.loadtxt(file, delimiter=",", dtype=np.float64, ndmin=2)
     except (OSError, ValueError) as problem:
         raise InputError(file, f"unreadable ({problem})", "lines x,y,z,nx,ny,nz") from problem
     if rows.shape[0] == 0 or rows.shape[1] < 3:
         raise InputError(file, f"{rows.shape[0]} lines of {rows.shape[1]} numbers", "lines x,y,z,nx,ny,nz")
     if not np.isfinite(rows[:, :3]).all():
         raise InputError(file, "NaN or infinite coordinates", "finite ones")
-    return rows[: enough(len(rows), wanted, file), :3]
+    if len(rows) < wanted.least_points:
+        raise too_few(file, len(rows), wanted.least_points)
+    unit_sphere(rows[None, : wanted.points, :3], file)
+    return rows[:, :3]
 
 
-LAYOUT = Layout(NAME, recognises, read)
-MODELNET10 = Layout(NAME, partial(recognises, family="modelnet10"), partial(read, family="modelnet10"))
+LAYOUT = Layout(NAME, recognises, read, read_counted)
+MODELNET10 = Layout(
+    NAME,
+    partial(recognises, family="modelnet10"),
+    partial(read, family="modelnet10"),
+    partial(read_counted, family="modelnet10"),
+)

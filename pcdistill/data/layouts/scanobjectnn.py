@@ -86,6 +86,7 @@ def read(path: Path, split: str, wanted: Wanted) -> PointClouds:
         place=file,
         up_axis=wanted.up_axis or up_axis or "y",
         provenance={**facts, "seed": wanted.seed},
+        wanted=wanted,
     )
 
 

@@ -105,8 +105,7 @@ def read(path: Path, split: str, wanted: Wanted) -> PointClouds:
         clouds = assemble(found.points, labels[found.kept], names, place=listing, up_axis=up_axis, provenance=every)
         return Counted(clouds, found.numbers)
 
-    asked = {"points": wanted.points, "at_most": wanted.at_most, "up": wanted.up_axis, "classes": " ".join(synsets)}
-    return cached([listing, *files], path, {**facts, **asked}, convert).clouds
+    return cached([listing, *files], path, {**facts, **wanted.asked(), "classes": " ".join(synsets)}, convert).clouds
 
 
 def _synset(entry: str, listing: Path) -> str:

@@ -4,23 +4,31 @@ Three forms: `train/<class>/*` with `test/<class>/*`; `<class>/train/*` with `<c
 how the ModelNet OFF files come; and `<class>/*` without splits, of which a seeded, stratified fifth
 becomes the test split. `folders` says what splits may be called, how deep files may lie, how classes of files without
 folders are found and what is passed over. Sorted classes make the labels.
+
+A folder with a text file `part_names.txt` in it, a name a line, is a set whose points have parts: labels of all points
+of all files (`formats.point_labels`) are places in that list, from 0. A class has those that occur in its clouds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.data.cache import cached
+from pcdistill.data.formats import Mesh, labels_of
 from pcdistill.data.gathering import SAMPLED, read_objects
 from pcdistill.data.layouts.folders import Survey, survey
 from pcdistill.data.layouts.layout import Layout
-from pcdistill.data.prepare import Counted, Wanted, assemble, check_split, stratified
+from pcdistill.data.objects import original
+from pcdistill.data.prepare import Counted, Wanted, assemble, check_split, lines_of, stratified
 
 NAME = "folder per class"
+PART_NAMES = "part_names.txt"
 TEST_FRACTION = 0.2
 
 
@@ -65,19 +73,58 @@ def read_counted(path: Path, split: str, wanted: Wanted, usual_axis: str = "unsp
     facts: dict[str, str | int] = {"name": path.name, "split": split, "source": path.name, "layout": NAME}
     facts |= {"points_kept": SAMPLED, "seed": wanted.seed, "split_rule": found.rule, **seen.facts()}
 
+    part_names = lines_of(path / PART_NAMES) if (path / PART_NAMES).is_file() else None
+
     def convert() -> Counted:
-        gathered = read_objects(found.files, path, wanted, f"reading {path.name} {split}")
+        of_points = None if part_names is None else partial(_parts, names=part_names)
+        gathered = read_objects(found.files, path, wanted, f"reading {path.name} {split}", of_points)
         labels, every = np.array(found.labels)[gathered.kept], {**facts, **gathered.facts()}
         clouds = assemble(
-            gathered.points, labels, found.class_names, place=path, up_axis=up_axis, provenance=every
+            gathered.points, labels, found.class_names, place=path, up_axis=up_axis, provenance=every,
+            parts=gathered.labels,
+            part_names=None if part_names is None else _of_classes(seen, found.class_names, part_names, wanted),
         )  # fmt: skip
         return Counted(clouds, gathered.numbers)
 
-    if wanted.on_bad is not None:
-        return convert()  # what is wrong is to be said, and no cache knows it
-    classes = "/".join(found.class_names)
-    asked = {"points": wanted.points, "at_most": wanted.at_most, "classes": classes, "up": up_axis}
-    return cached(found.files, path, {**facts, **asked}, convert)
+    asked = {**wanted.asked(), "classes": "/".join(found.class_names), "up": up_axis}
+    if part_names is None:
+        return cached(found.files, path, {**facts, **asked}, convert)
+    # Which class has which part hangs on all files, of the other split as well.
+    every = [file for files in seen.parts.values() for own in files.values() for file in own]
+    return cached([path / PART_NAMES, *every], path, {**facts, **asked, "parts": "/".join(part_names)}, convert)
+
+
+def _parts(file: Path, points: int, names: Sequence[str]) -> NDArray[np.int64]:
+    """The part of every point of a file, as a place in the list of names."""
+    found = labels_of(file, points)
+    wrong = (found < 0) | (found >= len(names))
+    if wrong.any():
+        at = int(wrong.argmax())
+        place = f"0 to {len(names) - 1}, the lines of {PART_NAMES}"
+        raise InputError(file, f"label {found[at]} of point {at}", place)
+    return found
+
+
+def _of_classes(seen: Survey, classes: Sequence[str], names: Sequence[str], wanted: Wanted) -> PartNames:
+    """Parts that occur in the files of a class, of all splits.
+
+    Raises:
+        InputError: one that occurs in none; a file that cannot be read, unless these are left out.
+    """
+    found: dict[str, set[int]] = {name: set() for name in classes}
+    for files in seen.parts.values():
+        for name, own in files.items():
+            for file in own if name in found else ():
+                try:
+                    cloud = original(file, wanted.least_points)
+                    found[name].update([] if isinstance(cloud, Mesh) else _parts(file, len(cloud), names).tolist())
+                except InputError:
+                    if not wanted.skip_bad:
+                        raise
+    try:
+        return PartNames(tuple(names), tuple(tuple(sorted(found[name])) for name in classes))
+    except InputError as error:
+        raise InputError(seen.path / PART_NAMES, str(error)) from None
 
 
 def listing(seen: Survey, split: str, seed: int) -> Listing:

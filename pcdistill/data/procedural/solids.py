@@ -88,8 +88,8 @@ def arc(start: float, end: float, points: int = 12) -> Array:
     return np.stack([np.cos(angle), 0 * angle, np.sin(angle)], axis=1)
 
 
-def sample(parts: Sequence[Array], count: int, rng: np.random.Generator) -> Array:
-    """`(count, 3)` points, independent and uniform by area over all triangles of all parts."""
+def sample(parts: Sequence[Array], count: int, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
+    """`(count, 3)` points, independent and uniform by area over all triangles, and the part `(count,)` each lies on."""
     a, b, c = np.concatenate(parts).transpose(1, 0, 2)
     reach = np.linalg.norm(np.cross(b - a, c - a), axis=1).cumsum()
     # Rounding may put the draw on the very end of the last triangle.
@@ -97,4 +97,4 @@ def sample(parts: Sequence[Array], count: int, rng: np.random.Generator) -> Arra
     u, v = rng.random((2, count, 1))
     root = np.sqrt(u)
     points: Array = (1 - root) * a[chosen] + root * (1 - v) * b[chosen] + root * v * c[chosen]
-    return points
+    return points, np.repeat(np.arange(len(parts)), [len(part) for part in parts])[chosen]

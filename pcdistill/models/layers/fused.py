@@ -219,7 +219,7 @@ class LinearNormMax(torch.autograd.Function):
         grad_weight = factor[..., None] * (moment - (grad_scale / deviation)[..., None] * projected)
         grad_rows = input_gradient(rows, weight, found, deviation, scale, grad_scale, grad_bias)
         order = flat.flatten().argsort()
-        ends = torch.bincount(flat.flatten(), minlength=len(every)).cumsum(0)
+        ends = occurrences(flat.flatten(), len(every)).cumsum(0)
         starts = torch.cat([ends.new_zeros(1), ends[:-1]])
         pulls = (gradient * factor[..., None, :]).flatten()[order]
         block = places.shape[-2] * outputs  # entries of one network
@@ -304,6 +304,13 @@ def _weighted_sums(rows: Tensor, index: Tensor, weights: Tensor, starts: Tensor 
     """
     index, weights = index.contiguous(), weights.contiguous()
     return torch.nn.functional.embedding_bag(index, rows, starts, per_sample_weights=weights, mode="sum")
+
+
+def occurrences(index: Tensor, size: int) -> Tensor:
+    """How often each of 0 .. size - 1 is in `index` `(N,)`: `(size,)` int64."""
+    if index.device.type == "cpu":
+        return torch.bincount(index, minlength=size)
+    return index.new_zeros(size).scatter_add_(0, index, torch.ones_like(index))  # without waiting to learn the largest
 
 
 def extreme_points(hidden: Tensor, weight: Tensor, sign: Tensor, bf16: bool = False) -> tuple[Tensor, Tensor]:

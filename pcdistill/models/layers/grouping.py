@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from pcdistill.geometry import ball_query, farthest_point_sample, gather_points
-from pcdistill.models.layers.fused import linear_norm_relu
+from pcdistill.models.layers.fused import linear_norm_relu, occurrences
 from pcdistill.models.layers.shared import PointNorm, SharedLayer
 from pcdistill.models.layers.slots import LinearNormSlotMax, SlotMax, SumReLU, extreme_slots
 
@@ -135,7 +135,7 @@ def edge_layer(norm: PointNorm, inputs: Tensor, weight: Tensor, targets: Tensor,
         return (sources[groups.neighbours] + added).relu()
     # Mean and variance over all pairs out of sums over points and centres. Both are centred first, for precision.
     pairs = len(groups.neighbours)
-    uses = torch.bincount(groups.neighbours, minlength=len(sources)).to(sources.dtype)
+    uses = occurrences(groups.neighbours, len(sources)).to(sources.dtype)
     counts = (~groups.filled).sum(1).to(sources.dtype)
     source_mean, target_mean = uses @ sources / pairs, counts @ targets / pairs
     sums = torch.addmm(torch.outer(counts, source_mean), neighbour_sums(inputs, groups, True), weight.T, beta=-1)

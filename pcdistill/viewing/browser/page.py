@@ -73,7 +73,7 @@ def html_page(exhibit: Exhibit, *, colour: str = "height", scores: Scores | None
 
 def filled(meta: Mapping[str, Any], data: str, connect: str = "'none'") -> str:
     """The page of `content`; `connect` is what its script may ask for, by a content security policy."""
-    parts = {name: (WEB / name).read_text() for name in ("page.html", "viewer.css", "viewer.bundle.js")}
+    parts = {name: (WEB / name).read_text(encoding="utf-8") for name in ("page.html", "viewer.css", "viewer.bundle.js")}
     return Template(parts["page.html"]).substitute(
         title=html.escape(str(meta["title"])), style=parts["viewer.css"], script=parts["viewer.bundle.js"],
         meta=_script_json(meta), data=data, connect=connect,

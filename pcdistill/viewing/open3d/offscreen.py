@@ -102,7 +102,7 @@ def _why(code: int, said: Path) -> str:
         return f"killed by signal {-code}: {signal.strsignal(-code)}"
     if code == 0:
         return "did not draw the pictures that it was asked for"
-    lines = said.read_text(errors="replace").strip().splitlines()
+    lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else f"exit code {code}"
 
 
