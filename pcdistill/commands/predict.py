@@ -16,8 +16,8 @@ from torch import Tensor
 from pcdistill.clouds import PartNames
 from pcdistill.commands.base import Command, warn
 from pcdistill.core.errors import InputError
-from pcdistill.core.files import atomic
-from pcdistill.core.options import LeastPoints, Positional, Seed, SkipBad
+from pcdistill.core.files import atomic, check_output
+from pcdistill.core.options import Force, LeastPoints, Positional, Seed, SkipBad
 from pcdistill.core.progress import Say
 from pcdistill.data.layouts.folders import is_object
 from pcdistill.data.objects import READERS, Mesh, original, read_object, whole_or_sampled
@@ -70,6 +70,7 @@ class Predict(Command):
     latency: Annotated[bool, Field(description="measure time and memory of an .onnx file at one thread")] = False
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
     seed: Seed = 0
+    force: Force = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -118,6 +119,8 @@ class Predict(Command):
             targets = [self.output / f"{file.stem}.ply" for file in files]
             if twice := next((path for path in targets if targets.count(path) > 1), None):
                 raise InputError("output", f"two files for {twice}", "names that differ before their ending")
+            for path in targets:
+                check_output(path, self.force)
         objects = self._sound(files, partial(_points, points=points, seed=self.seed, least=self.least_points))
         if self.output is not None:
             self.output.mkdir(parents=True, exist_ok=True)

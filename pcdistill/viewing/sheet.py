@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -230,24 +233,57 @@ def _pad(tile: int) -> int:
     return max(6, round(tile * 0.09))
 
 
-def _font(size: float) -> Font:
-    return ImageFont.load_default(max(_SMALLEST_FONT, size))
+def _font(size: float, text: str = "") -> Font:
+    """Pillow's own font, which has the letters of English only; for texts with others a larger one, if there is one."""
+    size, larger = max(_SMALLEST_FONT, size), _larger_font()
+    if larger is None or all(map(_in_own_font, text)):
+        return ImageFont.load_default(size)
+    return ImageFont.truetype(larger, size)
+
+
+@cache
+def _larger_font() -> str | None:
+    """DejaVu Sans, which comes with matplotlib."""
+    found = find_spec("matplotlib")
+    path = Path(found.origin or "").parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf" if found else Path()
+    return str(path) if path.is_file() else None
 
 
 def _font_that_fits(name: str, tile: int) -> tuple[str, Font]:
     """A class name and a font that keep its label narrower than a tile, shortened if nothing else helps."""
-    text = readable(name)
+    text = _spelt(readable(name))
     size = tile * 0.098
-    while size > _SMALLEST_FONT and _width(text, _font(size)) > tile * 0.95:
+    while size > _SMALLEST_FONT and _width(text, _font(size, text)) > tile * 0.95:
         size *= 0.93
-    return _shortened(text, _font(size), tile * 0.95), _font(size)
+    font = _font(size, text)
+    return _shortened(text, font, tile * 0.95), font
 
 
 def _title_that_fits(title: str, room: int, pad: int) -> tuple[str, Font]:
-    size = 1.7 * pad
-    while size > _SMALLEST_FONT and _width(title, _font(size)) > room:
+    title, size = _spelt(title), 1.7 * pad
+    while size > _SMALLEST_FONT and _width(title, _font(size, title)) > room:
         size *= 0.95
-    return _shortened(title, _font(size), room), _font(size)
+    font = _font(size, title)
+    return _shortened(title, font, room), font
+
+
+def _spelt(text: str) -> str:
+    """A text with letters that no font has, which would all be the same box, as the escapes that Python writes."""
+    return "".join(letter if _drawn(letter) else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def _drawn(letter: str) -> bool:
+    larger = _larger_font()
+    return _in_own_font(letter) or (larger is not None and _has(ImageFont.truetype(larger, _SMALLEST_FONT), letter))
+
+
+@cache
+def _in_own_font(letter: str) -> bool:
+    return _has(ImageFont.load_default(_SMALLEST_FONT), letter)
+
+
+def _has(font: Font, letter: str) -> bool:
+    return bytes(font.getmask(letter)) != bytes(font.getmask("\U0010ffff"))
 
 
 def _shortened(text: str, font: Font, room: float) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from pcdistill.viewing import sheet
 from pcdistill.viewing.scene import colour_map
 from pcdistill.viewing.sheet import THEMES, Legend, Row, Sheet, flow, lay_out, on_shadow, readable
 
@@ -161,3 +162,14 @@ def test_the_bar_of_the_footer_grows_with_the_share() -> None:
     assert lengths[3] == bar[row].sum() > 100
     plain = flow(["a"], 120, WHITE)
     assert plain.with_progress(0.5, "x", "x") is plain
+
+
+def test_letters_that_no_font_has_are_spelt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would all be the same box."""
+    pytest.importorskip("matplotlib", reason="its font")
+    assert sheet._spelt("Stühle, weiß é Ω") == "Stühle, weiß é Ω"
+    assert sheet._spelt("a 椅子") == "a \\u6905\\u5b50"
+    assert sheet._font(20, "Stühle").getname()[0] == "DejaVu Sans"
+    assert sheet._font(20, "chairs").getname() == ImageFont.load_default(20).getname()
+    monkeypatch.setattr(sheet, "_larger_font", lambda: None)
+    assert sheet._spelt("Stühle") == "St\\xfchle"
