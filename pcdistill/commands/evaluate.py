@@ -103,7 +103,8 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
             return [subject.protocol]
         if isinstance(subject.made, Trained):
             raise InputError(self.source, "a trained network with --networks", "a set to train on")
-        return [subject.protocol.using(name) for name in self.networks]
+        parts = subject.clouds.parts is not None
+        return [subject.protocol.using(name).suiting(parts) for name in self.networks]
 
     def _tests(self, subject: Subject) -> tuple[list[Condition], TestSets]:
         """The conditions, and the data sets that some of them are of."""

@@ -65,6 +65,9 @@ def _fit(
     device = next(networks[0].parameters()).device
     points = (normalise(clouds.points) if recipe.normalise else clouds.points).to(device)
     labels, classes = clouds.labels.to(device), clouds.hard_labels.to(device)
+    if isinstance(networks[0], Segmenter) != (clouds.parts is not None):
+        found = "points without parts" if clouds.parts is None else "points with parts"
+        raise InputError("training set", found, "what the network was made for: the other kind")
     if clouds.parts is not None and supervision is not None:
         raise InputError("teacher", "of a set whose points have parts", "none: it is labelled point by point")
     if clouds.parts is not None and recipe.augmentation.partial:

@@ -17,9 +17,11 @@ from pcdistill.core.errors import InputError
 from pcdistill.data.procedural import shapes
 from pcdistill.evaluation import score
 from pcdistill.evaluation.part_scores import guessed, shape_ious
-from pcdistill.models import Output, Segmenter
+from pcdistill.models import Output, Segmenter, build
 from pcdistill.results.measure import measure, summed_up
 from pcdistill.results.record import Record
+from pcdistill.training.loop import told
+from pcdistill.training.loop import train as fit
 from pcdistill.training.recipe import protocol
 from pcdistill.training.trained import load_network, save_network
 
@@ -139,7 +141,14 @@ def test_records_carry_mious(sets: tuple[PointClouds, PointClouds]) -> None:
     assert Record.model_validate(line) == record
 
 
-def test_every_fourth_cloud_is_trained_on_without_its_class() -> None:
-    from pcdistill.training.loop import told
+def test_networks_and_sets_of_two_kinds_are_refused(sets: tuple[PointClouds, PointClouds]) -> None:
+    train, _ = sets
+    recipe = protocol("tuned").changed(steps=1).recipe
+    with pytest.raises(InputError, match="training set: points with parts, expected what the network was made for"):
+        fit(build("pointnet-tiny", 2, 0), train, recipe, 0)
+    with pytest.raises(InputError, match="training set: points without parts"):
+        fit(build("pointnet-tiny-seg", 2, 0, 13), train.without_parts(), recipe, 0)
 
+
+def test_every_fourth_cloud_is_trained_on_without_its_class() -> None:
     assert told(torch.tensor([1, 0, 1, 1, 0]), 2).tolist() == [[0, 1], [1, 0], [0, 1], [0, 0], [1, 0]]
