@@ -74,6 +74,20 @@ def _results(tasks: Sequence[CellTask], spec: GridSpec) -> dict[str, Result]:
     return {task.key: result for task in tasks if (result := finished(task, spec)) is not None}
 
 
+def plan_grid(spec: GridSpec, say: Say = lambda _: None) -> None:
+    """Say what `run_grid` would do, and do nothing of it.
+
+    Raises:
+        InputError: the grid is at fault.
+    """
+    tasks, left = _planned(cells(spec), spec, say)
+    for task in tasks:
+        networks = task.cell.product.train_seeds
+        say(f"{task}: {'there' if finished(task, spec) is not None else f'{networks} networks to train'}")
+    others = sum(job.work is not carry_out for job in left)
+    say(f"{len(left) - others} of {len(tasks)} cells to do, and {others} sets, banks of networks and teachers before")
+
+
 def _planned(listed: Sequence[Cell], spec: GridSpec, say: Say) -> tuple[list[CellTask], list[Job]]:
     """The cells with their settings, each once, and what is left to do; clouds are let go of before that begins."""
     places: dict[Source, list[int]] = {}

@@ -136,6 +136,7 @@ EVERY: dict[str, dict[str, Any]] = {
     "cache": {"action": "clear"},
     "completion": {"shell": "fish"},
     "compare": {
+        "dry_run": True,
         "data": ["set", "other"], "output": "there", "root": "data", "methods": ["random", "preset:krr", "few"],
         "budgets": ["1x64@8", "1229B"], "distill_seeds": 2, "train_seeds": 4, "protocol": "published",
         "networks": ["pointnet", "pointnet-small"], "validation": 0.25, "validation_clouds": 3, "steps": 5,

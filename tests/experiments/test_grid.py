@@ -400,6 +400,20 @@ def line_of(record: Record) -> Line:
     return Line(record, record.arm, size, nbytes or record.bytes_per_class)
 
 
+def test_a_dry_run_says_what_is_left_and_does_nothing(grid: Compare, here: list[str]) -> None:
+    pytest.importorskip("matplotlib")
+    assert grid("random", "1x16@8").code == 0
+    begun, files = list(here), sorted(Path("grid").rglob("*"))
+    ran = grid("random medoid", "1x16@8", "--dry-run")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        "tiny.h5 random 1x16@8 seed 0 on pointnet-small: there",
+        "tiny.h5 medoid 1x16@8 seed 0 on pointnet-small: 2 networks to train",
+        "1 of 2 cells to do, and 1 sets, banks of networks and teachers before",
+    ]
+    assert (here, sorted(Path("grid").rglob("*"))) == (begun, files)
+
+
 def test_every_set_is_made_once_for_all_networks(grid: Compare, here: list[str], tiny_file: Path) -> None:
     pytest.importorskip("matplotlib")
     place = grid.words.index("--networks")
