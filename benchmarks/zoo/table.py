@@ -13,8 +13,8 @@ def zoo(records: Sequence[Record]) -> str:
     rows = []
     for one in records:
         if one.arm == "medoid":
-            own = {other.arm: other for other in records
-                   if other.dataset == one.dataset and other.variant in (one.variant, "", None)}  # fmt: skip
+            alike = (other for other in records if other.dataset == one.dataset)
+            own = {other.arm: other for other in alike if other.arm == WHOLE or other.variant == one.variant}
             beside = (accuracy_cell(own[arm]) if arm in own else None for arm in ("random", WHOLE))
             rows.append([
                 NAMES.get(one.dataset, one.dataset), accuracy_cell(one), f"{one.bytes_per_class:,.0f}",
