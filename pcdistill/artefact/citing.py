@@ -138,7 +138,7 @@ def _window(metadata: Metadata) -> bool:
 
 def _taught(metadata: Metadata) -> bool:
     labels = metadata.selection.get("labels")
-    return isinstance(labels, Mapping) and "teacher" in labels
+    return metadata.teacher is not None or (isinstance(labels, Mapping) and "teacher" in labels)
 
 
 def _mixed(metadata: Metadata) -> bool:

@@ -25,7 +25,7 @@ class Zoo(Command):
             artefact, card = Artefact.load(path), path.with_suffix(".md")
             rows.append([
                 ZOO + name, artefact.metadata.arm, len(artefact.metadata.class_names), len(artefact.storage),
-                f"{artefact.storage.nbytes:,}", measured_in(card.read_text(encoding="utf-8")),
+                f"{artefact.nbytes:,}", measured_in(card.read_text(encoding="utf-8")),
                 licence_of(artefact.metadata).partition(";")[0],
             ])  # fmt: skip
         header = ["name", "made by", "classes", "clouds", "bytes", "accuracy, %", "licence"]

@@ -158,7 +158,11 @@ def distill(
         if checkpoint is not None:
             run.save(Path(checkpoint))
         if run.losses:
-            before, after = run.judged()
+            try:
+                before, after = run.judged()
+            except KeyboardInterrupt:
+                saved_to = f", saved to {checkpoint}," if checkpoint is not None else ""
+                raise Interrupted(f"stopped when the result{saved_to} was compared with the first guess") from None
             for follower in followers:
                 follower.judged(before, after)
     return Distilled(
@@ -274,16 +278,20 @@ class _Run:
         result = {name: value.detach().clone() for name, value in self.learned.items()}
         after = self._mean_loss()
         self._set(self.first)
-        before = self._mean_loss()
-        self._set(result)
+        try:
+            before = self._mean_loss()
+        finally:
+            self._set(result)
         return before, after
 
     def _mean_loss(self) -> float:
         """Over draws of step 0 by several seeds: those of later steps may depend on what objectives carry along."""
         own, total = self.objective.seed, 0.0
-        for self.objective.seed in range(own, own + JUDGING):
-            total += self.loss(0).item()
-        self.objective.seed = own
+        try:
+            for self.objective.seed in range(own, own + JUDGING):
+                total += self.loss(0).item()
+        finally:
+            self.objective.seed = own
         return total / JUDGING
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import JsonValue
@@ -22,6 +23,7 @@ from pcdistill.matching import objectives
 from pcdistill.storage import Storage
 from pcdistill.storage.budget import trimmed
 from pcdistill.storage.voxels import VoxelClouds
+from pcdistill.training.augment import Augmentation
 from pcdistill.training.recipe import EvaluationProtocol
 
 
@@ -145,6 +147,10 @@ def _check_parts(plan: DistillPlan) -> None:
     if not plan.objective.sees_parts:
         able = ", ".join(name for name in objectives if objectives[name].sees_parts)
         raise InputError("objective", f"'{plan.spec.objective}' of points with parts", f"one of {able}")
+    options: Any = plan.objective.options
+    for place in (options, options.bank):
+        if getattr(place, "augmentation", Augmentation()).partial:
+            raise InputError("augmentation", "partial views of points with parts", "partial 0")
     if plan.focus is not None:
         raise InputError("focus", "of points with parts", "none")
     if plan.spec.freeze:

@@ -113,7 +113,7 @@ def _check_parts(plan: SelectPlan) -> None:
     """Refuse what cannot be made of a set whose points have parts.
 
     Raises:
-        InputError: a storage that keeps none, soft labels, or clouds mixed of several classes.
+        InputError: a storage that keeps none, soft labels, partial views, or clouds mixed of several classes.
     """
     if not plan.storage.keeps_parts:
         able = ", ".join(name for name in storages if storages[name].keeps_parts)
@@ -122,6 +122,8 @@ def _check_parts(plan: SelectPlan) -> None:
         raise InputError("labels", f"{plan.spec.labels} of points with parts", "hard")
     if plan.kept is not None:
         raise InputError("teacher", "in the file of points with parts", "none: it is labelled point by point")
+    if plan.protocol.recipe.augmentation.partial:
+        raise InputError("partial", f"{plan.protocol.recipe.augmentation.partial} of points with parts", "0")
     if plan.expansion is not None and plan.expansion.mixup:
         raise InputError("expand", "mixup of points with parts", "interpolate: their classes have other parts")
 

@@ -15,6 +15,7 @@ from pcdistill.evaluation.part_scores import check_parts
 from pcdistill.evaluation.scores import Scores, score, test_digest
 from pcdistill.evaluation.sweep import Choice, chosen, later, protocols_of
 from pcdistill.models import Network, Output
+from pcdistill.teaching import Online, OnPolicy
 from pcdistill.training import loop
 from pcdistill.training.loop import OnProgress, OnStep, train_networks
 from pcdistill.training.recipe import EvaluationProtocol
@@ -107,9 +108,12 @@ def train(
     fresh = loop.fresh_network(protocol.network, clouds, seed).to(device)
     loop.train(fresh, clouds, protocol.recipe, seed, on_step, supervision)
     dataset = made.metadata.dataset if isinstance(made, Artefact) else str(clouds.provenance.get("name", "unnamed"))
+    taught = supervision.describe() if isinstance(supervision, Online | OnPolicy) else {}
+    source = made.metadata.source_fingerprint if isinstance(made, Artefact) else made.fingerprint()
     return Trained(
-        fresh, clouds.class_names, protocol, dataset, clouds.points_per_cloud, seed, part_names=clouds.part_names
-    )
+        fresh, clouds.class_names, protocol, dataset, clouds.points_per_cloud, seed, taught,
+        source_fingerprint=source, part_names=clouds.part_names,
+    )  # fmt: skip
 
 
 def _to_train_on(

@@ -153,8 +153,10 @@ def rank(
         device: as in `evaluate`.
 
     Raises:
-        InputError: soft labels and no `label`, or as `evaluate`.
+        InputError: a teacher in the file, soft labels and no `label`, or as `evaluate`.
     """
+    if artefact.teacher is not None:
+        raise InputError("ranking", "a teacher in the file", "a set whose labels stand in it")
     if artefact.clouds.labels.ndim == 1:
         label = None
     elif label is None:

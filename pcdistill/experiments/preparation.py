@@ -39,6 +39,8 @@ def prepared(spec: TeachersSpec) -> Task:
     same = spec.model_dump(include={*Reading.model_fields, *Poses.model_fields})
     training = TrainingSpec(source=spec.source, network=f"pointnet-{spec.student}", **same)
     source = open_training(training)
+    if source.clouds.parts is not None:
+        raise InputError(spec.source, "points with parts", "a set without: no teacher labels points")
     protocol = source.protocol
     swept = protocol.grid is not None  # a recipe of its own is wanted
     if swept:
@@ -60,7 +62,8 @@ def prepared(spec: TeachersSpec) -> Task:
         apart = rule == real.provenance["split_rule"]
         split += ", which the set was made without" if apart else "; the set may have been made of them, too"
     thin = thinned_whole(real, clouds.points_per_cloud)
-    soft = given.labels.ndim == 2
+    kept = source.artefact is not None and source.artefact.teacher is not None
+    soft = given.labels.ndim == 2 or kept
     by = ("--protocol", "tuned") if swept else ()
     task = Task(spec, clouds, protocol, thin, held, split, set_name(source.dataset), soft, by)
     _claim(task)

@@ -248,6 +248,8 @@ def _check_product(product: Product, spec: GridSpec) -> None:
             raise InputError("labels", f"by = {labels.by} for the whole set", "labels given online")
         if labels is not None and labels.by == "file" and any(arm.beside for arm in arms):
             raise InputError("labels", "by = file for two sets beside one another", "labels given online")
+        if labels is not None and labels.by == "file" and any(arm.focus for arm in arms):
+            raise InputError("labels", "by = file with an arm that has a focus", "labels given online")
     if odd := next((name for name in product.facts if name not in Record.model_fields), None):
         raise InputError("facts", nearest(odd, Record.model_fields), "a field of records")
 

@@ -114,6 +114,7 @@ def _taught_facts(
     labels, recipe, count = spec.label(task.cell.labels), task.protocol.recipe, task.cell.product.train_seeds
     clouds = made if isinstance(made, PointClouds) else made[0].training_clouds
     some, classes = real.points[:8, : clouds.points_per_cloud], real.num_classes
+    seen = some[:, : recipe.points]  # by the student at a step
     shown = recipe.batch * recipe.total_steps(len(clouds))
     stored = isinstance(labels, Labels) and labels.by == "stored"
     asked = float(len(clouds) if stored else shown)
@@ -130,6 +131,6 @@ def _taught_facts(
         "labelled_per_network": asked,
         "teacher_seconds": teacher_seconds(task.teacher, spec),
         "teacher_gflops": trained.batch * above.steps * pass_gflops(above.network, classes, some, True),
-        "labelling_gflops": asked * pass_gflops(above.network, classes, some, False),
-        "student_gflops": shown * pass_gflops(network, classes, some, True),
+        "labelling_gflops": asked * pass_gflops(above.network, classes, some if stored else seen, False),
+        "student_gflops": shown * pass_gflops(network, classes, seen, True),
     }

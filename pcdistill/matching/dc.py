@@ -166,4 +166,5 @@ class SiameseAugmentation(DatasetCondensation):
 
 def _shared(draw: Draw, clouds: int) -> Draw:
     """One cloud's draw for many."""
-    return Draw(draw.matrix.expand(clouds, -1, -1), draw.shift.expand(clouds, -1, -1), None, None)
+    sides = None if draw.sides is None else draw.sides.expand(clouds, *draw.sides.shape[1:])
+    return Draw(draw.matrix.expand(clouds, -1, -1), draw.shift.expand(clouds, -1, -1), None, None, sides)

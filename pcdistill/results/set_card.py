@@ -11,9 +11,9 @@ from pcdistill.core.errors import harmless
 from pcdistill.results.arms import NEAR
 from pcdistill.results.record import WHOLE, Record
 from pcdistill.results.table import Table, accuracy_cell
+from pcdistill.storage.budget import FLOAT32_CLOUD
 
 OWN = "this set"
-FLOAT32_CLOUD = 12 * 1024  # bytes of a cloud of 1024 points, which papers count in
 
 
 class Carded(NamedTuple):
@@ -74,7 +74,7 @@ def _facts(of: Carded) -> str:
     rows = [
         ("classes", ", ".join(facts.class_names)),
         ("clouds", f"{clouds}, decoded to {facts.points} points each, {finesse(artefact)}"),
-        ("budget", f"{artefact.storage.nbytes:,} bytes, {artefact.bytes_per_class:,.0f} per class: "
+        ("budget", f"{artefact.nbytes:,} bytes, {artefact.bytes_per_class:,.0f} per class: "
                    f"{artefact.bytes_per_class / FLOAT32_CLOUD:.3f} float32 clouds of 1024 points"),
         ("file", f"{of.file_bytes:,} bytes with names, provenance and checksum"),
         ("made from", f"{facts.dataset}, train; fingerprint `{facts.source_fingerprint}`"),

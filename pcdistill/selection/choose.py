@@ -14,7 +14,7 @@ from pcdistill.clouds import CloudSource, PointClouds, Provenance
 from pcdistill.core.errors import InputError
 from pcdistill.geometry import thinned
 from pcdistill.models import build
-from pcdistill.selection.base import Selector, asked_by, selectors, usual_features
+from pcdistill.selection.base import Selector, asked_by, check_skip, selectors, usual_features
 from pcdistill.selection.dynamics import NETWORK, NETWORKS, Dynamics, watch
 from pcdistill.selection.features import BATCH, network_descriptor, raw_descriptor
 
@@ -118,6 +118,7 @@ def select(
         raise InputError(place, f"{points} points per cloud asked for", f"1 to {clouds.points_per_cloud}")
     if seed < 0:
         raise InputError("seed", str(seed), "0 or more")
+    check_skip(method, skip)
     said = remembered(watched or partial(watch, seed=seed))
     if features is None:
         features, features_name = describer(usual_features(selector), len(names), seed, said)

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from pcdistill.selection.base import distances, exact_features, selectors
-from pcdistill.selection.greedy import cover
 
 # Local optima are reached after far fewer swaps; the bound only rules out a run without end.
 SWAPS_PER_MEDOID = 10
@@ -20,9 +19,24 @@ def select_medoid(features: Tensor, count: int, generator: torch.Generator) -> T
     are the best k to begin with, though not the medoids of k. Memory O(n^2). See `Selector`.
     """
     distance = distances(exact_features(features, count))
-    near = distance.max() - distance
-    chosen = _swap(distance, cover(near, count).chosen).sort().values
-    return chosen[cover(near[:, chosen], count).chosen]
+    chosen = _swap(distance, _greedy(distance, count)).sort().values
+    return chosen[_greedy(distance[:, chosen], count)]
+
+
+def _greedy(distance: Tensor, count: int) -> Tensor:
+    """Columns of `(n, m)` chosen one by one, each lowering the sum of the row minima most.
+
+    What `greedy.cover` chooses of nearness, but for rounding: sets and records rest on these sums.
+    """
+    nearest = torch.full_like(distance[:, :1], torch.inf)
+    taken = torch.zeros(distance.shape[1], dtype=torch.bool)
+    chosen = torch.empty(count, dtype=torch.int64)
+    for turn in range(count):
+        best = torch.minimum(distance, nearest).sum(dim=0).masked_fill(taken, torch.inf).argmin()
+        chosen[turn] = best
+        taken[best] = True
+        nearest = torch.minimum(nearest, distance[:, best, None])
+    return chosen
 
 
 def _swap(distance: Tensor, chosen: Tensor) -> Tensor:

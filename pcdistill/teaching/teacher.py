@@ -34,10 +34,12 @@ class Teacher(NamedTuple):
         return self.members[0].class_names
 
     def check(self, class_names: tuple[str, ...]) -> None:
-        """Raise `InputError` unless every member knows these classes, in this order."""
+        """Raise `InputError` unless every member names these classes, in this order."""
         for number, member in enumerate(self.members):
+            place = self.names[number] if self.names else "teacher"
+            if member.part_names is not None:
+                raise InputError(place, "a network that labels points", "one that names objects")
             if member.class_names != class_names:
-                place = self.names[number] if self.names else "teacher"
                 expected = f"those of the data: {', '.join(class_names)}"
                 raise InputError(place, f"classes {', '.join(member.class_names)}", expected)
 

@@ -218,7 +218,7 @@ def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, most: int)
 
     probe = copy.deepcopy(network).train()
     with torch.autograd.graph.saved_tensors_hooks(measured, lambda value: value), seeded(0):
-        probe(clouds.points[torch.arange(batch) % len(clouds)].to(device))
+        probe(clouds.points[torch.arange(batch) % len(clouds), : recipe.points].to(device))
     weights = sum(value.nbytes for value in network.state_dict().values())
     each: int = 4 * weights + 2 * sum(kept.values())
     total = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else memory()
