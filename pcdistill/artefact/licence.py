@@ -10,8 +10,8 @@ FREE = {r"CC0\b": "cc0-1.0", r"CC BY 4\.0\b": "cc-by-4.0"}
 
 
 def licence_of(metadata: Metadata) -> str:
-    """What the owners of the source allow, as the catalog or else the data set's file says it."""
-    stated = licence_for(metadata.dataset) or metadata.source.get("licence")
+    """What the owners of the source allow, as the data set's file says it, or else the catalog."""
+    stated = metadata.source.get("licence") or licence_for(metadata.dataset)
     return stated if isinstance(stated, str) and stated.strip() else "none stated"
 
 

@@ -65,9 +65,11 @@ def hub() -> Any:
         InputError: it is not installed.
     """
     try:
-        return import_module("huggingface_hub")
+        found = import_module("huggingface_hub")
     except ImportError:
         raise InputError("hub", "huggingface_hub is not installed", "pip install 'pcdistill[hub]'") from None
+    found.logging.set_verbosity_error()  # it tells of every retry
+    return found
 
 
 def _fetched(name: str) -> Path:
@@ -83,5 +85,4 @@ def _fetched(name: str) -> Path:
 
 def reason(error: Exception) -> str:
     """Why something did not come, in a line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]

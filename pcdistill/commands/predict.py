@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import PartNames
 from pcdistill.commands.base import Command, warn
 from pcdistill.core.errors import InputError
@@ -81,6 +82,8 @@ class Predict(Command):
         return self
 
     def run(self, say: Say) -> None:
+        if Artefact.is_one(self.model):
+            raise InputError(self.model, "an artefact", "a network, as pcdistill train makes one of it")
         trained = load_model(self.model)
         points = self.points or trained.protocol.test_points
         files = [file for given in self.files for file in _files(given)]
@@ -93,9 +96,11 @@ class Predict(Command):
                 raise InputError(name.rstrip("_"), found, "a network that labels points")
         objects = self._sound(files, partial(self._object, points=points))  # all, before anything is said of one
         guesses = [_guess(trained, file, cloud) for file, cloud in objects]
-        for file, cloud in objects:
-            if cloud.shape[1] < points:
-                warn(f"{file}: {cloud.shape[1]} points, of {points} that are looked at")
+        few = {file: cloud.shape[1] for file, cloud in objects if cloud.shape[1] < points}
+        if few:
+            least = min(few, key=lambda file: few[file])
+            found = f"{len(few)} of {len(objects)} files have fewer points than the {points} looked at"
+            warn(f"{found}: {least} {few[least]}")
         speed = measure_latency(self.model, points) if self.latency else None
         if self.json_:
             size = self.model.stat().st_size

@@ -161,8 +161,7 @@ def distill(
             try:
                 before, after = run.judged()
             except KeyboardInterrupt:
-                saved_to = f", saved to {checkpoint}," if checkpoint is not None else ""
-                raise Interrupted(f"stopped when the result{saved_to} was compared with the first guess") from None
+                raise Interrupted("stopped when the result was compared with the first guess") from None
             for follower in followers:
                 follower.judged(before, after)
     return Distilled(

@@ -46,14 +46,17 @@ def _bar(title: str, total: int, start: int) -> Iterator[Report]:
 @contextmanager
 def _lines(title: str, total: int, start: int) -> Iterator[Report]:
     began = said = time.monotonic()
+    first: tuple[int, float] | None = None  # what is prepared before the first report says nothing of the rest
 
     def report(done: int, note: str) -> None:
-        nonlocal said
+        nonlocal said, first
         now = time.monotonic()
+        first = first or (done, now)
         if now - said < EVERY:
             return
         said, gone = now, now - began
-        left = f", about {gone * (total - done) / (done - start):.0f} s left" if done > start else ""
+        known, since = first if done > first[0] else (start, began)
+        left = f", about {(now - since) * (total - done) / (done - known):.0f} s left" if done > known else ""
         LOG.info("%s: %d of %d%s, %.0f s gone%s", title, done, total, f", {note}" if note else "", gone, left)
 
     yield report

@@ -182,17 +182,27 @@ def cited_for(name: str) -> tuple[str, ...] | None:
 
     A name that begins as that of a published set, such as `modelnet10_2048.h5`, is taken for one.
     """
-    if name in CATALOG:
-        return CATALOG[name].cites
-    published = {_family(known): entry.cites for known, entry in CATALOG.items() if entry.cites}
-    return published.get(_family(name))
+    entry = _published(name)
+    return None if entry is None else entry.cites
 
 
 def licence_for(name: str) -> str | None:
     """What the owners of a set of this name allow; None where that is not known. Names are taken as in `cited_for`."""
+    entry = _published(name)
+    return None if entry is None else entry.licence
+
+
+def _published(name: str) -> Entry | None:
+    """The catalog set of this name, or the published one that it begins as: by whole names, else by their letters."""
     if name in CATALOG:
-        return CATALOG[name].licence
-    return {_family(known): entry.licence for known, entry in CATALOG.items()}.get(_family(name))
+        return CATALOG[name]
+    published = {known: entry for known, entry in CATALOG.items() if entry.cites}
+    begun = [known for known in published if name.lower().startswith(known) and not name[len(known) :][:1].isalpha()]
+    if begun:
+        return published[max(begun, key=len)]
+    # Letters alone are no permission: somebody's own set may begin with the same.
+    closed = {_family(known): entry for known, entry in published.items() if not entry.licence.startswith("CC")}
+    return closed.get(_family(name))
 
 
 def _family(name: str) -> str:

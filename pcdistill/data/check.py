@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pcdistill.core.errors import InputError
 from pcdistill.data.catalog import SHAPES, load_counted, locate
 from pcdistill.data.gathering import remarks, skipped
+from pcdistill.data.hub import is_remote
 from pcdistill.data.layouts import tree
 from pcdistill.data.layouts.folders import Survey, survey
 from pcdistill.data.objects import Mesh, original, sample_surface
@@ -96,7 +97,7 @@ def check(name: str, wanted: Wanted = AS_STORED, root: str | os.PathLike[str] | 
     """
     findings = Findings()
     met = _Met(findings, wanted)
-    path = None if name in SHAPES else locate(name, root)
+    path = None if name in SHAPES or is_remote(name) else locate(name, root)
     try:
         seen = survey(path[0]) if path is not None and path[1] in (tree.LAYOUT, tree.MODELNET) else None
     except InputError as problem:

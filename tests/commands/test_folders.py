@@ -203,7 +203,8 @@ def test_predictions_of_a_folder_and_of_few_points(unequal, capsys):
     assert run("predict", "n.safetensors", unequal / "test/ball") == 0
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 3
-    assert "0.npy: 10 points, of 1024 that are looked at" in said.err
+    assert "of 3 files have fewer points than the 1024 looked at" in said.err
+    assert "0.npy 10" in said.err
     (unequal / "empty").mkdir()
     assert run("predict", "n.safetensors", unequal / "empty") == 2
     assert "empty: no object files" in capsys.readouterr().err

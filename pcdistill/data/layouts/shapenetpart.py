@@ -81,7 +81,7 @@ def read_text_counted(path: Path, split: str, wanted: Wanted) -> Counted:
         )  # fmt: skip
         return Counted(clouds, found.numbers)
 
-    asked = {"points": wanted.points, "at_most": wanted.at_most, "up": wanted.up_axis, "classes": " ".join(classes)}
+    asked = {**wanted.asked(), "classes": " ".join(classes)}
     return cached([path / CATEGORIES, *files], path, {**facts, **asked}, convert)
 
 
