@@ -19,7 +19,7 @@ from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.errors import InputError, harmless
 from pcdistill.core.files import atomic
 from pcdistill.core.limits import check_room
-from pcdistill.geometry import gather_points, knn
+from pcdistill.geometry import knn
 from pcdistill.storage.base import Arrays, Budget, Storage, storages
 from pcdistill.teaching import KeptTeacher, Online, TeacherFacts
 from pcdistill.training.recipe import EvaluationProtocol
@@ -373,9 +373,9 @@ def set_name(name: str) -> str:
 
 def exhibit_of(artefact: Artefact) -> Exhibit:
     """An artefact to be looked at, with its history."""
-    facts, clouds = artefact.metadata, artefact.clouds
+    facts, clouds = artefact.metadata, _followed(artefact)
     up = str(clouds.provenance.get("up_axis", "z"))
-    frames = [*(snapshot.float() for snapshot in artefact.snapshots[:-1]), _followed(clouds.points, artefact)]
+    frames = [*(snapshot.float() for snapshot in artefact.snapshots[:-1]), clouds.points]
     steps = [0]
     if len(frames) > 1:
         total = len(artefact.losses)
@@ -388,12 +388,13 @@ def exhibit_of(artefact: Artefact) -> Exhibit:
     )  # fmt: skip
 
 
-def _followed(points: Tensor, artefact: Artefact) -> Tensor:
-    """The stored points `(N, P, 3)` in the order of the last snapshot, which holds them in float16."""
+def _followed(artefact: Artefact) -> PointClouds:
+    """The stored clouds, their points in the order of the last snapshot, which holds them in float16."""
+    clouds = artefact.clouds
     if not artefact.snapshots:
-        return points
-    _, index = knn(artefact.snapshots[-1].float(), points, 1)
-    return gather_points(points, index[..., 0])
+        return clouds
+    _, index = knn(artefact.snapshots[-1].float(), clouds.points, 1)
+    return clouds.at_points(index[..., 0])
 
 
 def finesse(artefact: Artefact) -> str:

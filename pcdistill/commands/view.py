@@ -61,8 +61,9 @@ class View(Reading, Command):
     )
     colour: Annotated[
         str,
-        Field(description="what points are coloured by: height, moved, real (distance to the nearest real cloud), "
-                          "critical or gradient (which points matter to a network)"),
+        Field(description="what points are coloured by: height, part (of sets whose points have parts), moved, real "
+                          "(distance to the nearest real cloud), critical or gradient (which points matter to a "
+                          "network)"),
     ] = "height"  # fmt: skip
     real: Annotated[
         str | None, Field(description="data set whose training clouds the nearest ones are shown of, and compared with")

@@ -31,7 +31,7 @@ from pcdistill.viewing.pictures import (
     strips_of,
 )
 from pcdistill.viewing.scene import Floats, Framing, Tile, framed, make_tiles
-from pcdistill.viewing.sheet import THEMES, Legend, Sheet, Theme, flow, lay_out, scale
+from pcdistill.viewing.sheet import THEMES, Legend, Sheet, Theme, flow, lay_out
 
 FORMATS = (".gif", ".webp", ".mp4")
 FRAMES = 48
@@ -190,7 +190,9 @@ class _Film:
         if ending == ".gif":  # a few frames by the fast renderer, whose colours are those of the other
             numbers = [round(number * (count - 1) / (_SAMPLES - 1)) for number in range(_SAMPLES)]
             paper = np.array([self.sheet.theme.paper], dtype=np.uint8)
-            fixed = np.concatenate([paper, scale(_BAR)]) if self.legend else paper  # few pixels, but all are looked at
+            fixed = (
+                np.concatenate([paper, self.legend.colours(_BAR)]) if self.legend else paper
+            )  # few pixels, but all are looked at
             colours = palette(list(self.frames(splat.render, numbers)), fixed)
 
         def write(render: Render) -> None:

@@ -4,19 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.registry import nearest as closest
 from pcdistill.geometry import knn
 from pcdistill.geometry.nearest import Nearest, nearest_real
 from pcdistill.models import Network
+from pcdistill.viewing.scene import PART_COLOURS, Floats, colour_map
 
 # What points can be coloured by, and what it needs besides the clouds.
 COLOURINGS = {
     "height": "",
+    "part": "parts of its points",
     "moved": "snapshots",
     "real": "a real set",
     "critical": "a network",
@@ -30,6 +33,7 @@ class Real(NamedTuple):
 
     nearest: Nearest
     dense: Tensor  # (N, Q, 3): with all its points
+    parts: Tensor | None = None  # (N, P) of the points of `nearest`, where it has those of the synthetic clouds
 
 
 class Judge(NamedTuple):
@@ -47,7 +51,8 @@ class Exhibit:
         title: one line.
         clouds: the set, in the order of its classes, z up.
         frames: `(N, P, 3)` float32 each, from the first guess to the end, z up, point j the same in all; of a set
-            without history its clouds alone. The last frame holds the points of `clouds`, each cloud's in any order.
+            without history its clouds alone. The last frame holds the points of `clouds`; if these have parts, in the
+            same order.
         steps: of the outer loop at which the frames were taken.
         real: the nearest real clouds, where a real set is at hand.
         judge: who says which points matter.
@@ -74,8 +79,8 @@ class Exhibit:
     @property
     def colourings(self) -> list[str]:
         """Those of `COLOURINGS` that this set has what it takes for."""
-        has = {"": True, "snapshots": len(self.frames) > 1, "a real set": self.real is not None,
-               "a network": self.judge is not None}  # fmt: skip
+        has = {"": True, "parts of its points": self.clouds.parts is not None, "snapshots": len(self.frames) > 1,
+               "a real set": self.real is not None, "a network": self.judge is not None}  # fmt: skip
         return [name for name, needed in COLOURINGS.items() if has[needed]]
 
     def only(self, index: Tensor) -> "Exhibit":
@@ -84,7 +89,7 @@ class Exhibit:
         if real is not None:
             near = real.nearest
             near = Nearest(near.index[index], near.distance[index], near.points[index], near.emd[index])
-            real = Real(near, real.dense[index])
+            real = Real(near, real.dense[index], None if real.parts is None else real.parts[index])
         judge = None if self.judge is None else Judge(self.judge.network, self.judge.labels[index])
         frames = tuple(frame[index] for frame in self.frames)
         return replace(self, clouds=self.clouds[index], frames=frames, real=real, judge=judge)
@@ -101,24 +106,34 @@ class Exhibit:
         if self.nbytes is not None:
             whole = real.points.numel() * 4
             facts["compression"] = f"{whole / self.nbytes:,.0f} times: {name} takes {whole / 1e6:,.1f} MB as float32"
-        return replace(self, real=Real(found, real.points[found.index]), facts=facts)
+        dense, parts = real.points[found.index], None
+        if real.parts is not None and _names(real) == _names(self.clouds):
+            _, at = knn(found.points, dense, 1)
+            parts = real.parts[found.index].gather(1, at[..., 0])
+        return replace(self, real=Real(found, dense, parts), facts=facts)
 
 
 class Shades(NamedTuple):
-    """A quantity of every point, to be coloured by `scene.colour_map`.
+    """A quantity of every point, to be coloured by `scene.colour_map`; or its part, by `scene.PART_COLOURS`.
 
     Attributes:
-        shares: `(T, N, P)` float32 in [0, 1], a frame each.
+        shares: `(T, N, P)` float32 in [0, 1], a frame each; of parts numbers of colours.
         label: what it is.
         low, high: what 0 and 1 stand for, in words.
         unit: the value that 1 stands for, in units of the coordinates; NaN where it differs from cloud to cloud.
+        names: of all parts that clouds have, in their order, each with the number of its colour.
     """
 
     shares: Tensor
     label: str
-    low: str
-    high: str
+    low: str = ""
+    high: str = ""
     unit: float = float("nan")
+    names: tuple[tuple[str, int], ...] = ()
+
+    def painted(self, shares: Floats) -> Floats:
+        """sRGB in [0, 1] `(..., 3)` of values such as `shares`."""
+        return PART_COLOURS[np.rint(shares).astype(np.int64)] if self.names else colour_map(shares)
 
 
 def chosen(clouds: PointClouds, classes: Sequence[str], columns: int) -> Tensor:
@@ -164,11 +179,12 @@ def standing(clouds: PointClouds) -> PointClouds:
 def shades(exhibit: Exhibit, colouring: str) -> Shades:
     """The values of one of `COLOURINGS` for all points of all frames, on one scale.
 
-    `height`: within the cloud. `moved`: distance from the first guess. `real`: distance to the nearest point of the
-    nearest real cloud, with all its points. `critical`: how many of a PointNet's pooled channels a point decides, as a
-    share of the most in its cloud (the critical points of Qi et al. 2017). `gradient`: length of the gradient of the
-    cross-entropy with respect to the point, as a share of the longest in its cloud (Zheng et al., "PointCloud saliency
-    maps", 2019, use its radial part).
+    `height`: within the cloud. `part`: the colour of the part that a point belongs to, the same in all classes.
+    `moved`: distance from the first guess. `real`: distance to the nearest point of the nearest real cloud, with
+    all its points. `critical`: how many of a PointNet's pooled channels a point decides, as a share of the most in
+    its cloud (the critical points of Qi et al. 2017). `gradient`: length of the gradient of the cross-entropy with
+    respect to the point, as a share of the longest in its cloud (Zheng et al., "PointCloud saliency maps", 2019,
+    use its radial part).
 
     Raises:
         InputError: an unknown colouring, or the set has not what it needs.
@@ -176,12 +192,15 @@ def shades(exhibit: Exhibit, colouring: str) -> Shades:
     if colouring not in COLOURINGS:
         raise InputError("colour", closest(colouring, COLOURINGS), "one of " + ", ".join(COLOURINGS))
     if colouring not in exhibit.colourings:
-        hint = {"snapshots": "an artefact distilled with --snapshots", "a real set": "--real DATASET",
+        hint = {"parts of its points": "a set that has them, such as shapes_parts",
+                "snapshots": "an artefact distilled with --snapshots", "a real set": "--real DATASET",
                 "a network": "--model NETWORK"}[COLOURINGS[colouring]]  # fmt: skip
         raise InputError("colour", f"'{colouring}' without {COLOURINGS[colouring]}", hint)
     frames = torch.stack(exhibit.frames)
     if colouring == "height":
         return Shades(_within(frames[..., 2], lowest=True), "height", "lowest", "highest")
+    if colouring == "part":
+        return _by_part(exhibit)
     if colouring == "moved":
         return _scaled((frames - frames[0]).norm(dim=-1), "distance moved")
     if colouring == "real":
@@ -201,13 +220,45 @@ def shades(exhibit: Exhibit, colouring: str) -> Shades:
 def real_shades(exhibit: Exhibit, colouring: str) -> Tensor | None:
     """Shares `(N, P)` of the nearest real clouds; None where a colouring compares with them or with the first guess.
 
-    They are drawn grey then.
+    They are drawn grey then, as they are by part where they have none or others.
     """
     assert exhibit.real is not None
     if colouring in ("moved", "real"):
         return None
+    if colouring == "part":
+        parts, names = exhibit.real.parts, exhibit.clouds.part_names
+        return None if parts is None or names is None else part_hues(names)[parts].float()
     judged = Exhibit("", exhibit.clouds, (exhibit.real.nearest.points,), judge=exhibit.judge)
     return shades(judged, colouring).shares[0]
+
+
+def part_hues(parts: PartNames) -> Tensor:
+    """The number of the colour in `PART_COLOURS` `(L,)` int64 of every part.
+
+    Of more parts than colours some share one: each in turn takes that which fewest have, of those that no part has yet
+    which a class has together with it, as long as there is one.
+    """
+    table, hues = parts.table(), list[int]()
+    for part in range(len(parts)):
+        together = (table[:, :part] & table[:, part : part + 1]).any(0).tolist()
+        used = [hue for hue, met in zip(hues, together, strict=True) if met]
+        hues.append(min(range(len(PART_COLOURS)), key=lambda hue: (used.count(hue), hues.count(hue), hue)))
+    return torch.tensor(hues)
+
+
+def _names(clouds: PointClouds) -> tuple[str, ...]:
+    return () if clouds.part_names is None else clouds.part_names.names
+
+
+def _by_part(exhibit: Exhibit) -> Shades:
+    parts, names = exhibit.clouds.parts, exhibit.clouds.part_names
+    assert parts is not None
+    assert names is not None
+    hues = part_hues(names)
+    real = parts[:0] if exhibit.real is None or exhibit.real.parts is None else exhibit.real.parts
+    told = tuple((names.names[part], int(hues[part])) for part in torch.cat([parts, real]).unique().tolist())
+    shares = hues[parts].float().expand(len(exhibit.frames), *parts.shape)
+    return Shades(shares, "part", names=told)
 
 
 def _within(values: Tensor, lowest: bool = False) -> Tensor:

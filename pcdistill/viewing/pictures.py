@@ -14,9 +14,9 @@ from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_writable
 from pcdistill.viewing import splat
-from pcdistill.viewing.exhibit import Exhibit, chosen, real_shades, shades, upright
+from pcdistill.viewing.exhibit import Exhibit, Shades, chosen, real_shades, shades, upright
 from pcdistill.viewing.open3d import offscreen
-from pcdistill.viewing.scene import Floats, Tile, colour_map, height_colours, make_tiles, shadow
+from pcdistill.viewing.scene import Floats, Tile, height_colours, make_tiles, shadow
 from pcdistill.viewing.sheet import THEMES, Legend, Pixels, Row, lay_out, on_shadow
 
 Background = Literal["white", "dark", "transparent"]
@@ -132,12 +132,12 @@ def strips_of(
     places = [len(frames) - 1] if places is None else places
     strips = []
     if initial:
-        strips.append(Strip("initial", frames[:1], colour_map(shares[:1])))
+        strips.append(Strip("initial", frames[:1], found.painted(shares[:1])))
     note = ("distilled" if len(frames) > 1 else "the set") if initial or exhibit.real else ""
-    strips.append(Strip(note, between(frames, places), colour_map(between(shares, places))))
+    strips.append(Strip(note, between(frames, places), found.painted(between(shares, places))))
     if exhibit.real is not None:
-        strips.append(_real_strip(exhibit, colouring))
-    return strips, None if colouring == "height" else Legend(found.label, found.low, found.high)
+        strips.append(_real_strip(exhibit, colouring, found))
+    return strips, None if colouring == "height" else Legend(found.label, found.low, found.high, found.names)
 
 
 def between(frames: Floats, places: Sequence[float]) -> Floats:
@@ -149,13 +149,13 @@ def between(frames: Floats, places: Sequence[float]) -> Floats:
     return np.asarray(frames[before] * (1 - share) + frames[after] * share, dtype=np.float32)
 
 
-def _real_strip(exhibit: Exhibit, colouring: str) -> Strip:
+def _real_strip(exhibit: Exhibit, colouring: str, told: Shades) -> Strip:
     """The nearest real clouds, thinned; grey where the colours compare with them or with the first guess."""
     assert exhibit.real is not None
     points = array(exhibit.real.nearest.points)[None]
     found = real_shades(exhibit, colouring)
     grey = np.broadcast_to(np.array(GREY, dtype=np.float32), points.shape)
-    return Strip("nearest real", points, grey if found is None else colour_map(array(found)[None]))
+    return Strip("nearest real", points, grey if found is None else told.painted(array(found)[None]))
 
 
 def array(tensor: Tensor) -> Floats:

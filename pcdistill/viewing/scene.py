@@ -20,6 +20,15 @@ MARGIN = 0.93  # share of a tile that the largest cloud may fill
 SUPERSAMPLING = 2
 DARKEST = 0.02  # of what is drawn, in sRGB: black marks the pixels that Open3D left empty
 _SHADOW_PIXELS = 96
+# Of parts, sRGB: hues that stay apart when spheres are lit, on white and on dark, and from the grey of real clouds. The
+# first six begin with those of Okabe & Ito, which the colour-blind tell apart.
+PART_COLOURS = np.array(
+    [
+        [0, 114, 178], [240, 140, 20], [0, 158, 115], [211, 60, 38], [204, 121, 167], [86, 180, 233],
+        [123, 63, 228], [98, 192, 31], [224, 47, 208], [138, 90, 58], [205, 196, 28], [142, 38, 112],
+    ],
+    dtype=np.float32,
+) / np.float32(255)  # fmt: skip
 AZIMUTH, ELEVATION = np.deg2rad(-58.0), np.deg2rad(24.0)  # of the eye, three quarters to the front
 
 

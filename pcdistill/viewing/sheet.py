@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pcdistill.viewing.scene import Floats, colour_map
+from pcdistill.viewing.scene import PART_COLOURS, Floats, colour_map
 
 Pixels = NDArray[np.uint8]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -54,11 +55,31 @@ class Row:
 
 @dataclass(frozen=True)
 class Legend:
-    """What the colours say: a quantity, and words for its lowest and its highest value."""
+    """What the colours say: a quantity, and words for its lowest and its highest value; or names, each of one colour.
+
+    Args:
+        label: of the quantity.
+        low, high: its ends.
+        names: with the numbers of their colours in `PART_COLOURS`; where there are any, nothing else is written.
+    """
 
     label: str
-    low: str
-    high: str
+    low: str = ""
+    high: str = ""
+    names: tuple[tuple[str, int], ...] = ()
+
+    def colours(self, count: int) -> Pixels:
+        """Those of its names, or `count` colours of the scale: bytes `(N, 3)`."""
+        return _part_colours()[sorted({hue for _, hue in self.names})] if self.names else scale(count)
+
+
+class Entry(NamedTuple):
+    """A name of a legend as it is written, the number of its colour, and its distance from the left."""
+
+    text: str
+    font: Font
+    hue: int
+    x: int
 
 
 @dataclass(frozen=True)
@@ -157,20 +178,33 @@ class _Paper:
     def __init__(
         self, width: int, body: int, pad: int, theme: Theme, title: str | None, legend: Legend | None, footer: bool
     ) -> None:
-        line = round(1.7 * pad)
-        if legend is not None:
+        line, lines = round(1.7 * pad), 0 if legend is None else 1
+        key = _key(legend, width - 2 * pad, pad) if legend is not None and legend.names else []
+        if key:
+            lines = len(key)
+        elif legend is not None:
             width = max(width, _legend_width(legend, _font(0), 2 * pad, pad) + 2 * pad)
         title, font = _title_that_fits(" ".join((title or "").split()), width - 2 * pad, pad)
         self.width, self.top = width, pad + round(1.3 * _height(font)) if title else pad // 2
         bottom = self.top + body + (pad // 3 if legend or footer else 0)
-        foot = bottom + (line if legend else 0)
+        foot = bottom + line * lines
         self.footer = (pad, foot, width - pad, foot + line) if footer else None
         size = (width, foot + (line if footer else 0) + pad // 2)
         self.page = Image.new("RGBA", size, (*theme.paper, 0 if theme.clear else 255))
         self.draw = ImageDraw.Draw(self.page)
         self.draw.text((pad, pad), title, theme.ink, font, "lt")
-        if legend is not None:
+        for number, entries in enumerate(key):
+            self._name(entries, theme, pad, bottom + line // 2 + number * line)
+        if legend is not None and not key:
             self._explain(legend, theme, pad, bottom + line // 2)
+
+    def _name(self, entries: Sequence[Entry], theme: Theme, pad: int, y: int) -> None:
+        """A line of a legend of names, at the left: each behind a square of its colour."""
+        side = max(5, round(0.7 * pad))
+        for text, font, hue, x in entries:
+            colour = tuple(_part_colours()[hue].tolist())
+            self.page.paste((*colour, 255), (pad + x, y - side // 2, pad + x + side, y - side // 2 + side))
+            self.draw.text((pad + x + pad, y), text, theme.ink, font, "lm")
 
     def _explain(self, legend: Legend, theme: Theme, pad: int, y: int) -> None:
         """The legend, at the right: what is shown, its lowest value, a bar of the colours, its highest."""
@@ -190,9 +224,30 @@ class _Paper:
         self.draw.text((x, y), legend.label, theme.ink, font, "rm")
 
 
+def _key(legend: Legend, room: int, pad: int) -> list[list[Entry]]:
+    """The names of a legend in lines that have room for them."""
+    lines, x = list[list[Entry]](), room
+    for name, hue in legend.names:
+        text = _spelt(readable(name))
+        font = _font(0.95 * pad, text)
+        text = _shortened(text, font, room - pad)
+        wide = pad + _width(text, font)
+        if x + wide > room:
+            lines.append([])
+            x = 0
+        lines[-1].append(Entry(text, font, hue, x))
+        x += wide + pad
+    return lines
+
+
 def _legend_width(legend: Legend, font: Font, bar: int, pad: int) -> int:
     """In pixels, with a bar so wide."""
     return sum(_width(text, font) for text in (legend.label, legend.low, legend.high)) + bar + 2 * pad
+
+
+@cache
+def _part_colours() -> Pixels:
+    return (255 * PART_COLOURS + 0.5).astype(np.uint8)
 
 
 def scale(count: int) -> Pixels:

@@ -1,25 +1,31 @@
 """What there is to see: values of points against naive ones, and what is chosen and refused."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from pcdistill.artefact.artefact import Artefact
+from pcdistill.artefact.artefact import Artefact, exhibit_of
 from pcdistill.cli import main
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.commands.view import View
+from pcdistill.condense import select
 from pcdistill.core.errors import InputError
+from pcdistill.data.procedural import shapes
+from pcdistill.data.procedural.shapes import PART_NAMES
 from pcdistill.models import Network, build
 from pcdistill.training.recipe import protocol
 from pcdistill.training.trained import Trained, save_network
 from pcdistill.viewing import Exhibit, Judge, chosen, shades, standing, upright
+from pcdistill.viewing.exhibit import part_hues, real_shades
+from pcdistill.viewing.scene import PART_COLOURS
 from tests.conftest import of_class
 
 NAMES = ("ball", "box", "ring")
@@ -69,6 +75,64 @@ def test_real_is_the_distance_to_the_whole_nearest_cloud() -> None:
             own = (found.shares[frame, cloud] * found.unit).numpy()
             np.testing.assert_allclose(own, np.minimum(expected, found.unit), atol=1e-5)
     assert made.facts["compression"].startswith(f"{9 * 64 * 3 * 4 / 100:,.0f} times: reals takes")
+
+
+TABLES = st.lists(st.sets(st.integers(0, 29), min_size=1, max_size=14), min_size=1, max_size=8)
+
+
+@settings(max_examples=30)
+@given(TABLES)
+def test_parts_of_a_class_share_a_colour_only_where_there_are_too_many(rows: list[set[int]]) -> None:
+    numbers = {part: place for place, part in enumerate(sorted(set().union(*rows)))}
+    of_class = [sorted(numbers[part] for part in row) for row in rows]
+    hues = part_hues(PartNames(tuple(map(str, range(len(numbers)))), tuple(map(tuple, of_class)))).tolist()
+    assert min(hues) >= 0
+    assert max(hues) < len(PART_COLOURS)
+    if len(numbers) <= len(PART_COLOURS):
+        assert hues == list(range(len(numbers)))  # all differ
+    for part in range(len(numbers)):
+        before = {other for row in of_class if part in row for other in row if other < part}
+        if hues[part] in {hues[other] for other in before}:
+            assert len(before) >= len(PART_COLOURS)
+
+
+def test_parts_of_the_made_shapes_differ_in_every_class() -> None:
+    hues = part_hues(PART_NAMES)
+    assert all(len(hues[list(own)].unique()) == len(own) for own in PART_NAMES.of_class)
+
+
+def labelled(clouds: PointClouds, names: tuple[str, ...] = ("low", "high")) -> PointClouds:
+    """Points below and above the middle."""
+    parts = (clouds.points[..., 2] > 0).long()
+    return replace(clouds, parts=parts, part_names=PartNames.shared(names, 3))
+
+
+def test_parts_keep_their_colour_in_all_frames_and_real_points_have_their_own() -> None:
+    made = exhibit(clouds=labelled(exhibit().clouds))
+    points = torch.rand(9, 64, 3, generator=torch.Generator().manual_seed(4)) - 0.5
+    real = labelled(PointClouds(points, torch.arange(3).repeat(3), NAMES))
+    beside = made.beside(real, "reals").only(torch.tensor([4, 1]))
+    assert beside.real is not None
+    found = shades(beside, "part")
+    assert found.names == (("low", 0), ("high", 1))
+    assert torch.equal(found.shares, (made.frames[-1][[4, 1], :, 2] > 0).float().expand(3, 2, 20))
+    twins = real_shades(beside, "part")
+    assert twins is not None
+    assert torch.equal(twins, (beside.real.nearest.points[..., 2] > 0).float())
+    for others in (labelled(real, ("bottom", "top")), real.without_parts()):
+        assert real_shades(made.beside(others, "others"), "part") is None
+
+
+def test_parts_go_with_points_in_the_order_of_snapshots() -> None:
+    """A file holds its points in an order of its own."""
+    stored = select(shapes.generate("train", 2, 64, parts=True), clouds_per_class=1, points=32, storage="coded", bits=6)
+    shuffled = torch.randperm(32, generator=torch.Generator().manual_seed(0))
+    plain, moved = (
+        exhibit_of(stored),
+        exhibit_of(replace(stored, snapshots=[stored.clouds.points[:, shuffled].half()] * 2)),
+    )
+    assert torch.equal(moved.frames[-1], plain.frames[-1][:, shuffled])
+    assert torch.equal(shades(moved, "part").shares[1], shades(plain, "part").shares[0][:, shuffled])
 
 
 @pytest.mark.parametrize("up", ["x", "y", "z"])
@@ -138,7 +202,12 @@ def test_a_colouring_says_what_it_needs(judge: Judge) -> None:
     still = exhibit(frames=exhibit().frames[-1:], steps=(0,))
     assert still.colourings == ["height"]
     assert exhibit(judge=judge).colourings == ["height", "moved", "critical", "gradient"]
-    for colouring, hint in (("moved", "--snapshots"), ("real", "--real"), ("critical", "--model")):
+    for colouring, hint in (
+        ("part", "shapes_parts"),
+        ("moved", "--snapshots"),
+        ("real", "--real"),
+        ("critical", "--model"),
+    ):
         with pytest.raises(InputError, match=f"'{colouring}' without .*{hint}"):
             shades(still, colouring)
     with pytest.raises(InputError, match=r"'hieght' \(did you mean 'height'\?\)"):
@@ -214,8 +283,8 @@ def test_an_artefact_with_all_that_there_is(files: tuple[Path, Path, Path]) -> N
     stored = Artefact.load(path)
     ring = stored.clouds.class_names.index("ring")
     own = of_class(stored.clouds, ring).points
-    assert torch.equal(made.clouds.points, own)
     # The last frame is the same set of points, in the order in which they were learned.
+    assert torch.equal(made.clouds.points, made.frames[-1])
     for frame, cloud, snapshot in zip(made.frames[-1], own, stored.snapshots[-1][ring * 2 :], strict=False):
         assert sorted(frame.tolist()) == sorted(cloud.tolist())
         assert (frame - snapshot).abs().max() < 1e-3
@@ -229,6 +298,7 @@ def test_an_artefact_with_all_that_there_is(files: tuple[Path, Path, Path]) -> N
         (["--colour", "moved", "--class", "ball"], None),
         (["--colour", "critical"], "colour: 'critical' without a network, expected --model NETWORK"),
         (["--colour", "blue"], "colour: 'blue'"),
+        (["--colour", "part"], "colour: 'part' without parts of its points, expected a set that has them"),
         (["--real", "nowhere"], "nowhere"),
         (["--model", "none.safetensors"], "none.safetensors: no such file"),
         (["--html", "a.html", "--records", "none.jsonl"], "none.jsonl"),

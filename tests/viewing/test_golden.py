@@ -124,11 +124,13 @@ def lift(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def swap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "colour_map", lambda share: scene.colour_map(share)[..., ::-1])
+    monkeypatch.setattr("pcdistill.viewing.exhibit.colour_map", lambda share: scene.colour_map(share)[..., ::-1])
 
 
 def shift(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "colour_map", lambda share: scene.colour_map(np.clip(share + 0.12, 0, 1)))
+    monkeypatch.setattr(
+        "pcdistill.viewing.exhibit.colour_map", lambda share: scene.colour_map(np.clip(share + 0.12, 0, 1))
+    )
 
 
 def relight(monkeypatch: pytest.MonkeyPatch) -> None:

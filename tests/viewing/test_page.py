@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ from PIL import Image
 from torch import Tensor
 
 from pcdistill.cli import main
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.geometry.nearest import nearest_real
 from pcdistill.viewing import Exhibit, Real, Scores, html_page, write_page
 from pcdistill.viewing.browser.page import WEB, content
-from pcdistill.viewing.scene import view_rotation
+from pcdistill.viewing.scene import PART_COLOURS, view_rotation
 from tests.viewing.browser import opened, pixels, settle, started
 
 NAMES = ("night_stand", "empty", "ball", "</script><script>document.title = 'stolen'</script>")
@@ -114,18 +115,44 @@ def test_soft_labels_are_told() -> None:
 
 
 def test_shades_stay_below_the_grey() -> None:
-    """The last place of the palette is the grey of real clouds."""
+    """Behind the scale the palette has the grey of real clouds, and then the colours of parts."""
     made = exhibit()
     meta, arrays = unpacked(made)
     assert made.real is not None
     values = arrays["shade:real"].reshape(3, 9, 40)
-    assert values.max() < meta["grey"] == 255
+    assert values.max() < meta["grey"] == 255 - len(PART_COLOURS)
     away = (made.frames[1][4, :, None] - made.real.dense[4]).norm(dim=-1).amin(1)
     high = float(next(one["high"] for one in meta["colourings"] if one["name"] == "real"))
-    np.testing.assert_allclose(values[1, 4] / 254 * high, away.clamp(max=high), atol=0.05 * high)
+    np.testing.assert_allclose(values[1, 4] / (meta["grey"] - 1) * high, away.clamp(max=high), atol=0.05 * high)
     assert len(meta["map"]) == 256 * 3
-    assert len(set(meta["map"][-3:])) <= 3
-    assert max(meta["map"][-3:]) - min(meta["map"][-3:]) < 15
+    grey = np.reshape(meta["map"], (256, 3))[meta["grey"]]
+    assert np.ptp(grey) < 15
+
+
+def with_parts(made: Exhibit) -> Exhibit:
+    """Upper and lower halves, in the real clouds, too."""
+    assert made.real is not None
+    names = PartNames.shared(("up_per", "lower"), 4)
+    halves = [(points[..., 2] < 0).long() for points in (made.clouds.points, made.real.nearest.points)]
+    clouds = replace(made.clouds, parts=halves[0], part_names=names)
+    return replace(made, clouds=clouds, real=made.real._replace(parts=halves[1]))
+
+
+def test_parts_have_places_in_the_palette_in_all_frames() -> None:
+    made = with_parts(exhibit())
+    meta, arrays = unpacked(made)
+    told = next(one for one in meta["colourings"] if one["name"] == "part")
+    assert [name for name, _ in told["parts"]] == ["up per", "lower"]
+    places = np.array([place for _, place in told["parts"]])
+    colours = np.reshape(meta["map"], (256, 3))[places]
+    np.testing.assert_array_equal(colours, np.rint(255 * PART_COLOURS[:2]))
+    assert made.clouds.parts is not None
+    assert made.real is not None
+    assert made.real.parts is not None
+    own = places[made.clouds.parts.numpy()]
+    np.testing.assert_array_equal(arrays["shade:part"].reshape(3, *own.shape), np.stack([own] * 3))
+    np.testing.assert_array_equal(arrays["real:part"].reshape(own.shape), places[made.real.parts.numpy()])
+    assert all(one["parts"] == [] for one in meta["colourings"] if one["name"] != "part")
 
 
 def test_same_set_same_page() -> None:
@@ -226,6 +253,22 @@ def test_points_are_where_the_camera_of_the_pictures_sees_them(browser: Any, tmp
         assert 0.75 < around.sum() / (np.pi * radius**2) < 1.1  # less the gloss, which is white
         down, across = np.nonzero(around)
         assert np.abs([down.mean() - room, across.mean() - room]).max() < 2
+
+
+def test_parts_are_named_beside_their_colours(browser: Any, tmp_path: Path) -> None:
+    write_page(with_parts(exhibit()), tmp_path / "parts.html", colour="part")
+    with opened(browser, (tmp_path / "parts.html").as_uri()) as (page, notes):
+        assert page.locator("#parts li").all_inner_texts() == ["up per", "lower"]
+        assert not page.locator("#scale").is_visible()
+        picture = pixels(page, "#stage").astype(int)
+        blue, orange = (picture[..., 2] - picture[..., 0] > 60), (picture[..., 0] - picture[..., 2] > 60)
+        assert blue.sum() > 300
+        assert orange.sum() > 300
+        assert np.nonzero(blue[:250])[0].mean() != np.nonzero(orange[:250])[0].mean()
+        page.locator("#colour").select_option("height")
+        assert page.locator("#scale").is_visible()
+        assert not page.locator("#parts").is_visible()
+        assert notes.said == []
 
 
 def test_controls_change_the_picture(browser: Any, address: str) -> None:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.viewing import Exhibit, gallery, picture, shades, splat
 from pcdistill.viewing.exhibit import COLOURINGS
 from pcdistill.viewing.open3d import offscreen
 from pcdistill.viewing.pictures import GREY, between, drawn_by, strips_of
-from pcdistill.viewing.scene import colour_map
+from pcdistill.viewing.scene import PART_COLOURS, colour_map
 
 
 def seen(path: Path) -> np.ndarray:
@@ -161,7 +161,7 @@ def test_soft_labels_and_learned_points_are_shown(clouds: PointClouds, tmp_path:
     assert (tmp_path / "hard.png").read_bytes() == (tmp_path / "soft.png").read_bytes()
 
 
-@pytest.mark.parametrize("colouring", COLOURINGS)
+@pytest.mark.parametrize("colouring", [name for name in COLOURINGS if name != "part"])
 def test_rows_are_the_first_guess_the_clouds_and_the_nearest_real_ones(exhibit: Exhibit, colouring: str) -> None:
     (initial, own, real), legend = strips_of(exhibit, colouring, initial=True)
     assert [strip.note for strip in (initial, own, real)] == ["initial", "distilled", "nearest real"]
@@ -180,6 +180,18 @@ def test_rows_are_the_first_guess_the_clouds_and_the_nearest_real_ones(exhibit: 
     else:
         twins = shades(replace(exhibit, frames=(exhibit.real.nearest.points,)), colouring)
         np.testing.assert_array_equal(real.colours, colour_map(twins.shares.numpy()))
+
+
+def test_points_of_parts_are_painted_in_their_colours_on_all_the_way(exhibit: Exhibit) -> None:
+    assert exhibit.real is not None
+    parts = torch.randint(2, exhibit.clouds.points.shape[:2], generator=torch.Generator().manual_seed(0))
+    clouds = replace(exhibit.clouds, parts=parts, part_names=PartNames.shared(("a", "b"), 3))
+    places = np.linspace(0, 2, 7, dtype=np.float32)
+    (own, real), legend = strips_of(replace(exhibit, clouds=clouds), "part", places=places.tolist())
+    np.testing.assert_array_equal(own.colours, np.stack([PART_COLOURS[parts.numpy()]] * 7))
+    assert (real.colours == np.float32(GREY)).all()  # whose parts are not known
+    assert legend is not None
+    assert legend.names == (("a", 0), ("b", 1))
 
 
 def test_a_set_without_history_has_one_row_and_no_note(exhibit: Exhibit) -> None:

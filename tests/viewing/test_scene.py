@@ -4,6 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcdistill.viewing import scene
+from pcdistill.viewing.pictures import GREY
+from pcdistill.viewing.sheet import THEMES
 from tests.viewing.perceptual import lab, linear
 
 
@@ -30,6 +32,18 @@ def test_the_colour_map_is_perceptually_even_and_grows_lighter() -> None:
     assert (np.diff(seen[:, 0]) > 0).all()
     steps = np.linalg.norm(np.diff(seen, axis=0), axis=1)
     assert steps.max() < 3 * steps.min()
+
+
+def test_colours_of_parts_stay_apart_and_are_seen_on_white_and_on_dark() -> None:
+    light = linear(np.concatenate([scene.PART_COLOURS, [GREY]]).astype(np.float64))
+    seen = lab(light)
+    apart = np.linalg.norm(seen[:, None] - seen, axis=2)
+    assert apart[np.triu_indices(len(seen), 1)].min() > 25  # Delta E; 2 can be told apart side by side
+    luminance = light @ [0.2126, 0.7152, 0.0722]
+    for theme in THEMES.values():
+        paper = float(linear(np.array(theme.paper) / 255) @ [0.2126, 0.7152, 0.0722])
+        contrast = (np.maximum(luminance, paper) + 0.05) / (np.minimum(luminance, paper) + 0.05)
+        assert contrast.min() > 1.7
 
 
 def test_higher_points_have_lighter_colours() -> None:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from pcdistill.viewing import sheet
-from pcdistill.viewing.scene import colour_map
+from pcdistill.viewing.scene import PART_COLOURS, colour_map
 from pcdistill.viewing.sheet import THEMES, Legend, Row, Sheet, flow, lay_out, on_shadow, readable
 
 WHITE = THEMES["white"]
@@ -106,6 +106,25 @@ def test_a_name_is_written_once_for_the_rows_that_share_it() -> None:
 def test_names_are_made_readable() -> None:
     assert readable("night_stand") == "night stand"
     assert readable("a\nb") == "a b"
+
+
+@pytest.mark.parametrize(("tile", "columns"), [(32, 1), (64, 2), (220, 3)])
+def test_the_legend_of_parts_has_every_colour_in_lines_below_the_tiles(tile: int, columns: int) -> None:
+    names = tuple((f"part_{number} of many", number) for number in range(len(PART_COLOURS)))
+    plain, told = (
+        lay_out([Row("a", "", columns)], tile, WHITE, None, words) for words in (None, Legend("part", names=names))
+    )
+    assert told.corners == plain.corners
+    assert told.page.width == plain.page.width
+    pixels = np.asarray(blank(told, tile))[plain.page.height - 4 :].astype(int)
+    assert not (pixels < 250).any(2)[:, [0, 1, -2, -1]].any()
+    places = []
+    for colour in PART_COLOURS:
+        down, across = np.nonzero((pixels == np.rint(255 * colour)).all(2))
+        assert np.ptp(down) == np.ptp(across) >= 4  # a square
+        places.append((int(down.min()), int(across.min())))
+    assert places == sorted(places)  # as they are read
+    assert len({down for down, _ in places}) > 1
 
 
 @pytest.mark.parametrize(("tile", "columns"), [(32, 1), (64, 1), (220, 3)])

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pcdistill.clouds import PartNames
 from pcdistill.core.errors import InputError
 from pcdistill.viewing import Exhibit, open_window, shades
 from pcdistill.viewing.open3d import window
 from pcdistill.viewing.open3d.window import HELP, SIZES, Hall, Mesh, State, Stock, pressed, refusal, ticked
 from pcdistill.viewing.pictures import GREY
-from pcdistill.viewing.scene import ELEVATION, colour_map
+from pcdistill.viewing.scene import ELEVATION, PART_COLOURS, colour_map
 
 REPOSITORY = Path(window.__file__).parents[3]
 STOCK = Stock((3, 1, 2), 4, True, ("height", "moved", "real"))
@@ -223,6 +224,17 @@ def test_signs_tell_the_class_the_step_and_the_colours(exhibit: Exhibit) -> None
             assert (x, z) == pytest.approx((state.column, -state.row), abs=0.01)
     texts = [hall.meshes(State(colouring=colouring))[1].vertices.shape for colouring in hall.stock.colourings]
     assert len(set(texts)) == len(texts)  # each says something else
+
+
+def test_the_legend_of_parts_is_that_of_the_chosen_class(exhibit: Exhibit) -> None:
+    own = exhibit.clouds.hard_labels[:, None].expand(exhibit.clouds.points.shape[:2])
+    names = PartNames(("skin", "core", "seat"), ((0, 1), (1,), (2,)))
+    hall = Hall(replace(exhibit, clouds=replace(exhibit.clouds, parts=own, part_names=names)))
+    for row, hue in ((0, 0), (1, 2)):  # ball and night_stand, whose points are of one part each
+        points, signs = hall.meshes(State(row=row, single=True, colouring="part"))
+        assert np.unique(points.colours, axis=0) == pytest.approx(0.85 * PART_COLOURS[[hue]])
+        shown = [(np.abs(signs.colours - colour).max(1) < 1e-6).any() for colour in PART_COLOURS]
+        assert np.flatnonzero(shown).tolist() == [hue]
 
 
 def front(mesh: Mesh) -> np.ndarray:

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcdistill.core.files import atomic, check_writable
-from pcdistill.viewing.exhibit import Exhibit, real_shades, shades
+from pcdistill.viewing.exhibit import Exhibit, Shades, real_shades, shades
 from pcdistill.viewing.pictures import GREY
-from pcdistill.viewing.scene import AZIMUTH, DISTANCE, ELEVATION, HALFWAY, HAZE, LIGHT, point_radius
+from pcdistill.viewing.scene import AZIMUTH, DISTANCE, ELEVATION, HALFWAY, HAZE, LIGHT, PART_COLOURS, point_radius
 from pcdistill.viewing.sheet import readable, scale
 
 WEB = Path(__file__).with_name("web")
-_GREY = 255  # place of the grey in the palette
+_GREY = 255 - len(PART_COLOURS)  # place of the grey in the palette: behind the scale, before the colours of parts
 _LOSSES = 400  # points of the curve
 _REACH = 1.04  # of a cloud in its cell, seen from the front
 Codes = NDArray[np.uint8] | NDArray[np.uint16]
@@ -98,9 +98,9 @@ def content(exhibit: Exhibit, colour: str = "height", scores: Scores | None = No
         arrays["real"] = _codes(real, span, kind)
     for name, found in drawn.items():
         if name not in ("height", "moved"):  # the page finds these by itself
-            arrays[f"shade:{name}"] = _places_in_palette(found.shares)
+            arrays[f"shade:{name}"] = _places_in_palette(found, found.shares)
             if exhibit.real is not None and (beside := real_shades(exhibit, name)) is not None:
-                arrays[f"real:{name}"] = _places_in_palette(beside)
+                arrays[f"real:{name}"] = _places_in_palette(found, beside)
     layout, block = _packed(arrays)
     # A few clouds may reach beyond their cells, so that the others are not small for their sake.
     reach = float(way.norm(dim=-1).amax(2).quantile(0.75, dim=1).max()) or 1.0
@@ -128,7 +128,8 @@ def content(exhibit: Exhibit, colour: str = "height", scores: Scores | None = No
         "elevation": float(ELEVATION),
         "colour": colour,
         "colourings": [
-            {"name": name, "label": found.label, "low": found.low, "high": found.high} for name, found in drawn.items()
+            {"name": name, "label": found.label, "low": found.low, "high": found.high, "parts": _places_of_names(found)}
+            for name, found in drawn.items()
         ],
         "nearest": _nearest(exhibit),
         "soft": _soft(exhibit),
@@ -140,15 +141,21 @@ def content(exhibit: Exhibit, colour: str = "height", scores: Scores | None = No
     return meta, base64.b64encode(gzip.compress(block, mtime=0)).decode()
 
 
-def _places_in_palette(shares: Tensor) -> NDArray[np.uint8]:
-    found: NDArray[np.uint8] = (shares * (_GREY - 1) + 0.5).to(torch.uint8).numpy()
+def _places_in_palette(told: Shades, shares: Tensor) -> NDArray[np.uint8]:
+    places = shares + (_GREY + 1) if told.names else shares * (_GREY - 1) + 0.5
+    found: NDArray[np.uint8] = places.to(torch.uint8).numpy()
     return found
 
 
+def _places_of_names(told: Shades) -> list[tuple[str, int]]:
+    """Parts and the places of their colours; none of a scale."""
+    return [(readable(name), _GREY + 1 + hue) for name, hue in told.names]
+
+
 def _palette() -> list[int]:
-    """sRGB, 0 to 255, of 256 shades: the colour map, and at its end the grey of what a colouring says nothing of."""
-    grey = [round(255 * level) for level in GREY]
-    return [*scale(_GREY).flatten().tolist(), *grey]
+    """sRGB, 0 to 255, of 256 shades: the colour map, the grey of what a colouring says nothing of, colours of parts."""
+    fixed = np.rint(255 * np.concatenate([[GREY], PART_COLOURS])).astype(int)
+    return [*scale(_GREY).flatten().tolist(), *fixed.flatten().tolist()]
 
 
 def _middle(points: Tensor) -> Tensor:

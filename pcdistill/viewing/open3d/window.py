@@ -17,7 +17,7 @@ from pcdistill.core.files import atomic, safe_name
 from pcdistill.viewing.exhibit import Exhibit, Shades, shades
 from pcdistill.viewing.open3d.spheres import Faces, sphere, sphere_mesh
 from pcdistill.viewing.pictures import GREY, array
-from pcdistill.viewing.scene import AZIMUTH, ELEVATION, Floats, colour_map, point_radius
+from pcdistill.viewing.scene import AZIMUTH, ELEVATION, PART_COLOURS, Floats, colour_map, point_radius
 from pcdistill.viewing.sheet import readable
 
 HELP = """keys of the window:
@@ -180,7 +180,7 @@ class Hall:
         signs = [
             lettering(self.described(state), letter, _INK).at(-0.5, 0.5 + 2.6 * letter),
             # A little behind the text: the camera is framed on what has a volume only.
-            self._legend(state.colouring, 0.8 * letter).at(-0.5, 0.5 + 1.2 * letter, 0.01),
+            self._legend(state, 0.8 * letter).at(-0.5, 0.5 + 1.2 * letter, 0.01),
         ]
         if not state.single:
             for row in range(len(rows)):
@@ -195,7 +195,8 @@ class Hall:
         points = self.frames.shape[2]
         ball, faces = sphere(_TRIANGLES // (points * len(places) * (2 if state.real else 1)))
         radius = point_radius(points) / (2 * _SPACING) * 1.2**state.size
-        paint = _DIMMED * colour_map(array(self.shades(state.colouring).shares[state.frame]))
+        told = self.shades(state.colouring)
+        paint = _DIMMED * told.painted(array(told.shares[state.frame]))
         grey = np.broadcast_to(_DIMMED * np.array(GREY, dtype=np.float32), (points, 3))
         tilt = np.eye(3, dtype=np.float32) if state.single else _TILT
         parts = []
@@ -205,12 +206,19 @@ class Hall:
                 parts.append(_spheres(self.twins[cloud] @ tilt, grey, radius, ball, faces).at(x + _PAIR, z))
         return joined(parts)
 
-    def _legend(self, colouring: str, letter: float) -> Mesh:
-        """Quantity, lowest value, a bar of the colours, highest value, from the origin to the right."""
-        told = self.shades(colouring)
+    def _legend(self, state: State, letter: float) -> Mesh:
+        """Quantity, lowest value, a bar of the colours, highest value, from the origin to the right; or the parts of
+        the chosen class, each behind its colour."""
+        told, names = self.shades(state.colouring), self.exhibit.clouds.part_names
+        bar = colour_map(np.linspace(0, 1, 32, dtype=np.float32))
+        signs: list[tuple[str | Floats, float]] = [(told.label, 0.8), (told.low, 0.4), (bar, 0.4), (told.high, 0.0)]
+        if told.names and names is not None:
+            own = {names.names[part] for part in names.of_class[self.labels[state.row]]}
+            shown = [(readable(name), PART_COLOURS[[hue]]) for name, hue in told.names if name in own]
+            signs = [sign for name, colour in shown for sign in ((colour, 0.4), (name, 0.8))]
         parts, x = [], 0.0
-        for text, gap in ((told.label, 0.8), (told.low, 0.4), ("", 0.4), (told.high, 0.0)):
-            part = lettering(text, letter, _FAINT) if text else _bar(6 * letter, 0.5 * letter)
+        for sign, gap in signs:
+            part = lettering(sign, letter, _FAINT) if isinstance(sign, str) else _bar(letter, sign)
             parts.append(part.at(x, 0))
             x = float(parts[-1].vertices[:, 0].max()) + gap * letter
         return joined(parts)
@@ -254,11 +262,11 @@ def _frame(width: float, height: float, line: float) -> Mesh:
     return _flat(np.array(sides, dtype=np.float32), _ACCENT)
 
 
-def _bar(width: float, height: float, parts: int = 32) -> Mesh:
-    ends = np.linspace(0, width, parts + 1, dtype=np.float32)
-    sides = np.full(parts, height / 2, dtype=np.float32)
-    boxes = np.stack([ends[:-1], ends[1:], -sides, sides], axis=1)
-    return _flat(boxes, colour_map(np.linspace(0, 1, parts, dtype=np.float32)))
+def _bar(letter: float, colours: Floats) -> Mesh:
+    """Of a scale six letters long, of a single colour one."""
+    ends = np.linspace(0, 6 * letter if len(colours) > 1 else letter, len(colours) + 1, dtype=np.float32)
+    sides = np.full(len(colours), letter / 4, dtype=np.float32)
+    return _flat(np.stack([ends[:-1], ends[1:], -sides, sides], axis=1), colours)
 
 
 def lettering(text: str, height: float, colour: Floats, anchor: str = "l") -> Mesh:
@@ -427,14 +435,9 @@ def _check_display() -> None:
     if not sys.platform.startswith("linux") or os.environ.get("WAYLAND_DISPLAY"):
         return
     name = os.environ.get("DISPLAY")
-    if not name:
-        raise InputError(
-            "display", "neither DISPLAY nor WAYLAND_DISPLAY is set", "a desktop session (--html and --png need none)"
-        )
-    if not _x_server_answers():
-        raise InputError(
-            "display", f"DISPLAY={name} cannot be opened", "a desktop session (--html and --png need none)"
-        )
+    if not name or not _x_server_answers():
+        found = f"DISPLAY={name} cannot be opened" if name else "neither DISPLAY nor WAYLAND_DISPLAY is set"
+        raise InputError("display", found, "a desktop session (--html and --png need none)")
 
 
 def _x_server_answers() -> bool:

@@ -94,10 +94,7 @@ function told() {
   $("play").setAttribute("aria-label", state.playing ? "Pause" : "Play");
   $("colour").value = state.colour;
   $("size").value = state.size;
-  const { label, low, high } = clouds.colourings.find(({ name }) => name === state.colour);
-  $("low").textContent = low;
-  $("high").textContent = high;
-  $("legend").title = label;
+  legend(clouds.colourings.find(({ name }) => name === state.colour));
   curve?.mark(step);
   const seen = clouds.rows.filter((row, label) => row.length && !state.hidden.has(label)).length;
   const all = clouds.rows.filter((row) => row.length).length;
@@ -123,10 +120,22 @@ function change(values) {
   redraw();
 }
 
+/** What the colours say: a scale from low to high, or the names of parts. */
+function legend({ label, low, high, parts }) {
+  $("low").textContent = low;
+  $("high").textContent = high;
+  $("legend").title = label;
+  $("scale").hidden = parts.length > 0;
+  panel.parts($("parts"), parts, clouds.map);
+}
+
 function scale() {
   const context = $("scale").getContext("2d");
   const image = context.createImageData(128, 1);
-  for (let i = 0; i < 128; i++) image.data.set([...clouds.map.slice(6 * i, 6 * i + 3), 255], 4 * i);
+  for (let i = 0; i < 128; i++) {
+    const at = 3 * Math.round((i * (clouds.grey - 1)) / 127);
+    image.data.set([...clouds.map.slice(at, at + 3), 255], 4 * i);
+  }
   context.putImageData(image, 0, 0);
 }
 

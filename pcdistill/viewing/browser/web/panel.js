@@ -20,6 +20,15 @@ export function facts(list, entries) {
   }
 }
 
+/** Parts, each behind its colour: [name, place in the palette]. */
+export function parts(list, entries, palette) {
+  list.replaceChildren();
+  for (const [name, place] of entries) {
+    const item = element("li", name, list);
+    item.style.setProperty("--part", `rgb(${palette.slice(3 * place, 3 * place + 3)})`);
+  }
+}
+
 /** The table of accuracies. */
 export function scores(table, { head, rows, caption }) {
   table.replaceChildren();
