@@ -29,7 +29,7 @@ def test_the_doctor_says_what_loads_and_how_to_get_the_rest(
         "plots": json.__version__, "las": "missing: pip install 'pcdistill[las]'",
         "video": "does not load: libnone.so: cannot open",
     }  # fmt: skip
-    assert (facts["found"], facts["devices"][0]) == (["shapes"], "cpu")
+    assert (facts["found"], facts["devices"][0]) == (["shapes", "shapes_parts"], "cpu")
     assert main(["doctor"]) == 0
     assert "missing: pip install 'pcdistill[las]'" in capsys.readouterr().out
 

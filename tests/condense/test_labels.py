@@ -389,7 +389,7 @@ def test_labels_that_cannot_be_had(
 
 
 def test_a_selection_learns_nothing() -> None:
-    with pytest.raises(InputError, match=r"labels = 'learned', expected 'hard' or 'teacher'"):
+    with pytest.raises(InputError, match=r"labels = 'learned', expected 'hard', 'teacher' or 'network'"):
         Select.checked({"data": "set", "output": "a.h5", "labels": "learned"})
 
 
