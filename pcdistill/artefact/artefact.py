@@ -300,7 +300,7 @@ def _check_claims(metadata: Metadata, nbytes: int) -> None:
     Raises:
         InputError: more than `core.limits` allows, or a layout that says something else than the metadata.
     """
-    clouds = len(metadata.class_names) * metadata.clouds_per_class
+    clouds = round(len(metadata.class_names) * metadata.clouds_per_class)  # which may be a rounded share
     check_room(4 * 3 * clouds * metadata.points, nbytes, "metadata 'clouds_per_class' and 'points'")
     told: dict[str, tuple[float, ...]] = {"points": (metadata.points,), "clouds": (metadata.clouds_per_class, clouds)}
     for field, known in told.items():

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import PartNames
 from pcdistill.commands.base import Command, warn
 from pcdistill.core.errors import InputError
@@ -82,8 +81,8 @@ class Predict(Command):
         return self
 
     def run(self, say: Say) -> None:
-        if Artefact.is_one(self.model):
-            raise InputError(self.model, "an artefact", "a network, as pcdistill train makes one of it")
+        if self.model.suffix == ".h5":
+            raise InputError(self.model, "a set of clouds", "a network, as pcdistill train makes one of it")
         trained = load_model(self.model)
         points = self.points or trained.protocol.test_points
         files = [file for given in self.files for file in _files(given)]

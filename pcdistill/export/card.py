@@ -23,7 +23,8 @@ class Card(Options):
 
     Attributes:
         class_names: in the order of the logits.
-        protocol, dataset, source_fingerprint, points, seed, taught: as in `Trained`.
+        protocol, dataset, points, seed, taught: as in `Trained`.
+        source_fingerprint: of the training clouds, as in `Trained`.
         parameters: of the network that was exported.
         input: what it is to be given.
         trained_on: facts of the artefact that it was calibrated on or that the user named.

@@ -18,6 +18,7 @@ from pcdistill.condense import select
 from pcdistill.core.errors import InputError
 from pcdistill.data.procedural import shapes
 from pcdistill.storage import Budget, Storage, storages
+from pcdistill.storage.voxels import VoxelClouds
 
 Make = Callable[..., Artefact]
 
@@ -327,3 +328,25 @@ def test_sets_with_parts_come_back_from_files(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             select(real, clouds_per_class=1, points=32, **asked)
+
+
+@pytest.mark.parametrize(("classes", "clouds"), [(14, 232), (7, 29)])
+def test_clouds_that_classes_share_unequally_are_counted_whole(classes: int, clouds: int, tmp_path: Path) -> None:
+    """Clouds per class are a fraction, and times the classes that may miss the whole number by its last bit."""
+    assert classes * (clouds / classes) != clouds
+    labels = (torch.arange(clouds) % classes).sort().values
+    names = tuple(f"class {number}" for number in range(classes))
+    real = PointClouds(torch.randn(clouds, 24, 3), labels, names, {})
+    made = select(real, method="random", clouds_per_class=1, points=16)
+    stored = VoxelClouds.of_all(real, 6, 16)
+    facts = made.metadata.model_copy(
+        update={
+            "storage": "voxels",
+            "clouds_per_class": clouds / classes,
+            "points": 16,
+            "bits": 3,
+            "layout": stored.layout(),
+        }
+    )
+    Artefact(stored, facts).save(tmp_path / "a.h5")
+    assert len(Artefact.load(tmp_path / "a.h5").storage) == clouds

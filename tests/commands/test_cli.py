@@ -194,7 +194,7 @@ def test_a_test_class_without_clouds_is_null_in_json(
 ) -> None:
     run.select(Path("a.h5"))
     whole = load(run.data, "test")
-    monkeypatch.setattr(subject, "load", lambda *_, **__: whole[whole.labels != 1])
+    monkeypatch.setattr(subject, "read", lambda *_, **__: whole[whole.labels != 1])
     shown = run(
         "evaluate", "a.h5", "--test-data", run.data, "--train-seeds", 1, "--network", "pointnet-small", "--json"
     )

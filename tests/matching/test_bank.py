@@ -314,7 +314,7 @@ def test_other_data_or_configuration_is_another_bank(
     fields = {"networks": 1, "network": "pointnet-layernorm", "points": 32, "pooled_points": 32, "quantiles": 4,
               "trained_steps": (1, 1), "trained_clouds": 4, "pooled_samples": 4, "seed": 1,
               "augmentation": Augmentation(rotate="z")}  # fmt: skip
-    asked = {"map_samples": 4, "attention": 1.0}
+    asked = {"map_samples": 4, "attention": 1.0, "moments": True}
     assert fields.keys() | asked.keys() == BankRequest.model_fields.keys()
     monkeypatch.setattr(bank, "_build", no_building)
     for name, value in fields.items():

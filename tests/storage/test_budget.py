@@ -203,7 +203,7 @@ def test_shapes_are_measured_on_held_out_clouds(tiny_clouds: PointClouds) -> Non
 @pytest.fixture
 def sized(tiny_file: Path, tmp_path: Path) -> Callable[..., Artefact]:
     def make(distilled: bool, **size: object) -> Artefact:
-        given = {"data": str(tiny_file), "output": tmp_path / "a.h5", **size}
+        given = {"data": str(tiny_file), "output": tmp_path / "a.h5", "force": True, **size}
         if not distilled:
             Select(**given).run(print)
         else:

@@ -314,7 +314,7 @@ def order_of(clouds: PointClouds) -> Tensor:
 def test_thrift_fits_more_clouds_in(tiny_file: Path, tmp_path: Path) -> None:
     def chosen(method: str) -> Artefact:
         return written(
-            Select(data=str(tiny_file), output=tmp_path / "a.h5", method=method, bytes_per_class=30, side=10)
+            Select(data=str(tiny_file), output=tmp_path / f"{method}.h5", method=method, bytes_per_class=30, side=10)
         )
 
     thrifty = chosen("thrift")
