@@ -1,11 +1,12 @@
 """What tables call data sets, networks and training sets, and what several of them share."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pcdistill.matching import objectives
-from pcdistill.results.record import Record
+from pcdistill.results.record import WHOLE, Record
 from pcdistill.results.statistics import clear_best
-from pcdistill.results.table import Cell, Strong, Table, accuracy_cell, all_runs_of
+from pcdistill.results.table import Cell, Strong, Table, accuracy_cell, all_runs_of, per_cent
 
 NAMES = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40", "shapes": "shapes"}
 MODELNETS = ("modelnet10", "modelnet40")
@@ -30,6 +31,38 @@ def cells(own: Mapping[str, Record], names: Iterable[str]) -> list[Cell | Strong
         return Strong(accuracy_cell(record)) if record is best else accuracy_cell(record)
 
     return [cell(own.get(name)) for name in names]
+
+
+def by_bytes(records: Iterable[Record], arms: Mapping[str, str], of_classes: bool = False) -> str:
+    """Arms as columns, and the whole set where there is one; data sets at budgets (their `variant`) as rows.
+
+    A row's clear best is bold.
+
+    Args:
+        records: of one network and protocol.
+        arms: what a table calls them. Rows that lack one of them are left out.
+        of_classes: the mean of the classes' accuracies in place of the accuracy; none is bold.
+    """
+    found: dict[tuple[str, int], dict[str, Record]] = {}
+    wholes: dict[str, Record] = {}
+    for record in records:
+        if record.arm == WHOLE:
+            wholes[record.dataset] = record
+        else:
+            found.setdefault((record.dataset, int(record.variant or 0)), {})[record.arm] = record
+
+    def shown(own: Mapping[str, Record], names: Iterable[str]) -> list[Any]:
+        if of_classes:
+            return [per_cent(own[name].class_accuracy_mean) for name in names]
+        return cells({name: own[name] for name in names}, names)
+
+    rows = [
+        [NAMES.get(dataset, dataset), f"{size:,}", *shown(own, arms), *(shown(wholes, [dataset]) if wholes else [])]
+        for (dataset, size), own in sorted(found.items())
+        if own.keys() >= arms.keys()
+    ]
+    header = ["", "bytes per class", *arms.values(), *(["whole set"] if wholes else [])]
+    return Table(header, rows).markdown() if rows else ""
 
 
 def by_part(records: list[Record], field: str, names: dict[str, str]) -> str:

@@ -24,7 +24,7 @@ class Card(Options):
     Attributes:
         class_names: in the order of the logits.
         protocol, dataset, points, seed, taught: as in `Trained`.
-        source_fingerprint: of the training clouds, as in `Trained`.
+        source_fingerprint: of the clouds that its set was made from.
         parameters: of the network that was exported.
         input: what it is to be given.
         trained_on: facts of the artefact that it was calibrated on or that the user named.
@@ -32,7 +32,7 @@ class Card(Options):
         tuned: whether it was fine-tuned under the rounding that int8 brings.
         parity: largest difference of logits between the float32 file and the network it was made from.
         difference: mean absolute difference of logits that rounding to int8 brings on the calibration clouds.
-        part_names: of a network that labels points (`PartNames.facts`), in the order of its logits.
+        part_names: of a network that labels points, in the order of its logits.
         licence: a note.
         versions: of what made the file.
     """

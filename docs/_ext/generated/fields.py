@@ -144,7 +144,7 @@ def _class_default(field: FieldInfo) -> Any:
 def _default(field: FieldInfo, value: Any, written: Callable[[Any], str]) -> str:
     if field.is_required() or value is PydanticUndefined:
         return REQUIRED
-    return "" if value is None or value in ((), {}, []) else f"`{written(value)}`"
+    return "" if value is None or value in ((), {}, [], "") else f"`{written(value)}`"
 
 
 def _in_toml(value: Any) -> str:
