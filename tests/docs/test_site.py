@@ -22,7 +22,7 @@ from pcdistill.storage import storages
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
-COMMON = {"--help", "--config", "--debug"}  # of all commands; the index of commands describes them
+COMMON = {"--help", "--config", "--debug", "--quiet", "--verbose"}  # of all; their index says what they do
 
 
 def build(pages: Path, site: Path) -> subprocess.CompletedProcess[str]:

@@ -272,12 +272,12 @@ def test_grids_decode_to_more_points_where_a_step_draws_from_them(tiny_file: Pat
 
 
 def test_finer_grids_where_all_clouds_leave_bytes_over(tiny_file: Path, tmp_path: Path) -> None:
-    made = written(selecting(tiny_file, tmp_path / "a.h5", bytes_per_class=1500))
+    made = written(selecting(tiny_file, tmp_path / "a.h5", bytes_per_class=500))
     side = made.metadata.layout["side"]
     assert made.metadata.clouds_per_class == 8
-    assert made.storage.nbytes <= 3 * 1500
-    assert side > sides(1500)[0]
-    assert VoxelClouds.of_all(load(str(tiny_file), "train"), side + 2, 256).nbytes > 3 * 1500
+    assert made.storage.nbytes <= 3 * 500
+    assert side > sides(500)[0]
+    assert VoxelClouds.of_all(load(str(tiny_file), "train"), side + 2, 256).nbytes > 3 * 500
 
 
 @pytest.mark.parametrize(
