@@ -40,7 +40,7 @@ class PartMember(NamedTuple):
 
     def features(self, points: Tensor, classes: Tensor) -> Tensor:
         """Last features `(B, N, F)` of points, which the network labels by."""
-        return self.network.point_features(points, told(classes, self.network))[0]
+        return self.network.point_features(points, self.network.told(classes))[0]
 
 
 class PartBank(NamedTuple):
@@ -71,11 +71,6 @@ class PartBank(NamedTuple):
     def is_cached(real: CloudSource, config: BankConfig) -> bool:
         """Whether `of` would read and not build."""
         return is_cached("part_banks", _facts(real, config))
-
-
-def told(classes: Tensor, network: Segmenter) -> Tensor:
-    """Classes `(B,)` as a network is told them."""
-    return torch.nn.functional.one_hot(classes, network.num_classes).float()
 
 
 def _facts(real: CloudSource, config: BankConfig) -> str:
@@ -111,7 +106,7 @@ def _seen(network: Segmenter, clouds: PointClouds, generator: torch.Generator) -
     classes = clouds.hard_labels
     pairs = torch.stack([classes[:, None].expand_as(clouds.parts), clouds.parts], 2).flatten(0, 1)
     units, unit = pairs.unique(dim=0, return_inverse=True)
-    told_all = told(classes, network)
+    told_all = network.told(classes)
     features = torch.cat([
         network.point_features(points, own)[0].flatten(0, 1)
         for points, own in zip(clouds.points.split(BATCH), told_all.split(BATCH), strict=True)

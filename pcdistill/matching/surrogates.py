@@ -81,7 +81,7 @@ def calibrate(network: Network, points: Tensor, classes: Tensor | None = None) -
         norm.momentum = 1.0
     with torch.no_grad(), seeded(0):  # dropout draws from the global generator
         if isinstance(network, Segmenter) and classes is not None:
-            network.train()(points, torch.nn.functional.one_hot(classes, network.num_classes).float())
+            network.train()(points, network.told(classes))
         else:
             network.train()(points)
     for norm, momentum in zip(norms, usual, strict=True):

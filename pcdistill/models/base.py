@@ -103,6 +103,10 @@ class Segmenter(Network):
         super().__init__()
         self.num_classes = num_classes
 
+    def told(self, classes: Tensor) -> Tensor:
+        """What the network is told of clouds of known classes `(B,)`, `(B, C)`."""
+        return nn.functional.one_hot(classes, self.num_classes).float()
+
     def labelling(self, points: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Last features of points `(B, N, F)`, which `head` labels, and the global feature `(B, G)`."""
         raise NotImplementedError

@@ -105,7 +105,7 @@ def _fit(
                     hard=recipe.hard, labelled=batch.labelled,
                 )  # fmt: skip
             else:
-                logits = stack.logits(seen, generators, told(batch.classes, clouds.num_classes))[0]
+                logits = stack.logits(seen, generators, told_some(batch.classes, clouds.num_classes))[0]
                 each = part_losses(logits, labels_kept(own, draw), recipe.label_smoothing)
             losses = each.view(index.shape).mean(1)
             for group in optimizer.param_groups:
@@ -189,7 +189,7 @@ def fresh_network(name: str, clouds: PointClouds, seed: int) -> Network:
     return build(name, clouds.num_classes, seed, 0 if clouds.part_names is None else len(clouds.part_names))
 
 
-def told(classes: Tensor, count: int) -> Tensor:
+def told_some(classes: Tensor, count: int) -> Tensor:
     """What a `Segmenter` in training is told of the classes `(B,)` of its clouds, `(B, C)`: of every fourth, nothing.
 
     So it learns to do without.
@@ -235,7 +235,7 @@ def predict(network: Network, points: Tensor, batch: int = 64, classes: Tensor |
     device = next((value.device for value in network.parameters()), points.device)
     if classes is None or not isinstance(network, Segmenter):
         return torch.cat([network(part.to(device)).logits.to(points.device) for part in points.split(batch)])
-    known = torch.nn.functional.one_hot(classes, network.num_classes).float()
+    known = network.told(classes)
     pairs = zip(points.split(batch), known.split(batch), strict=True)
     return torch.cat([network(part.to(device), own.to(device)).logits.to(points.device) for part, own in pairs])
 
