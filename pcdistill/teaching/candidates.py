@@ -127,7 +127,8 @@ def snapshots(
 def own_inputs(clouds: PointClouds, recipe: Recipe, seed: int, least: int = 512) -> tuple[Tensor, Tensor]:
     """Clouds `(N, P, 3)` as a student in training sees them, augmented, and their classes `(N,)`.
 
-    Every cloud comes equally often, as often as `least` clouds take.
+    All points of each, also where a step of the recipe draws some of them. Every cloud comes equally often, as often
+    as `least` clouds take.
     """
     times = -(-least // len(clouds))
     generator = torch.Generator().manual_seed(seed)
