@@ -21,7 +21,7 @@ from pcdistill.core.errors import InputError
 from pcdistill.evaluation import parse_conditions
 from pcdistill.experiments.budgets import budget_text, class_bytes, parse_budget
 from pcdistill.experiments.spec import HARD, READING, Arm, GridSpec, Labels, Product, TeacherSpec
-from pcdistill.models import networks
+from pcdistill.models import check_network
 from pcdistill.results.record import PRESET, WHOLE
 from pcdistill.training.augment import Poses
 from pcdistill.training.recipe import EvaluationProtocol
@@ -89,7 +89,7 @@ class Cell:
     def protocol(self, spec: GridSpec) -> EvaluationProtocol:
         """How its network is trained and tested; a changed recipe is called `NAME*`."""
         one, labels = self.product, spec.label(self.labels)
-        networks[self.network]  # refused here
+        check_network(self.network)  # refused here
         protocol = protocol_named(one.protocol, self.network)
         changes: dict[str, Any] = {} if labels is None else labels.loss()
         if one.train_steps is not None:
@@ -325,7 +325,7 @@ def _other(cell: Cell, name: str, spec: GridSpec) -> Cell:
 
 def _teacher(cell: Cell, spec: GridSpec, digests: Digests) -> Teacher:
     teacher = TeacherSpec.checked(spec.teacher, "teacher")
-    networks[teacher.network]  # refused here
+    check_network(teacher.network)  # refused here
     poses = Poses(**cell.product.asked())
     untrained = Teacher(cell.source, teacher, poses, {})
     protocol = untrained.protocol().model_dump(mode="json")

@@ -153,6 +153,7 @@ def load_onnx(path: Path) -> Trained:
     return Trained(
         _network(session, card, path).eval(), card.class_names, card.protocol, card.dataset, card.points, card.seed,
         card.taught, hashlib.sha256(content).hexdigest(), card.source_fingerprint, _part_names(card, path),
+        dict(card.versions),
     )  # fmt: skip
 
 
@@ -177,7 +178,8 @@ def card_in(path: Path) -> Card:
         InputError: as `load_onnx` and `load_network`.
     """
     if path.suffix != ".onnx":
-        return card_of(load_network(path))
+        trained = load_network(path)
+        return card_of(trained, versions=dict(trained.versions))
     return _opened(_content(path), path)[1]
 
 

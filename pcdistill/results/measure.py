@@ -118,6 +118,7 @@ def summed_up(
         command, commit: how to measure it again.
         more: further fields of a record; `hardware`, where it was not the processor of this machine.
     """
+    protocol = protocol.suiting(parts=bool(runs[0].class_miou))
     accuracy = [value for run in runs for value in run.accuracy]
     mean, deviation = mean_std(accuracy)
     class_accuracy = [value for run in runs for value in run.class_accuracy]

@@ -38,6 +38,7 @@ class Trained(NamedTuple):
         digest: SHA-256 of the file that it was read from; empty where there is none.
         source_fingerprint: of the training clouds of that set (`PointClouds.fingerprint`); empty where it is not known.
         part_names: of a network that labels points, in the order of its logits.
+        versions: of what wrote the file that it was read from; empty where there is none.
     """
 
     network: Network
@@ -50,6 +51,7 @@ class Trained(NamedTuple):
     digest: str = ""
     source_fingerprint: str = ""
     part_names: PartNames | None = None
+    versions: Mapping[str, str] = {}
 
     def seen(self, points: Tensor) -> Tensor:
         """Clouds `(N, P, 3)` as the network saw those that it was trained on: normalised, if its recipe does that."""
@@ -67,6 +69,7 @@ class _Facts(Options):
     taught: dict[str, JsonValue] = Field(default_factory=dict)
     part_names: JsonValue = None
     source_fingerprint: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("class_names")
     @classmethod
@@ -123,7 +126,7 @@ def load_network(path: Path) -> Trained:
         network.bf16 = protocol.recipe.bf16  # as it was trained, so that it is tested as `evaluate` tests it
         return Trained(
             network.eval(), facts.class_names, protocol, texts["dataset"], facts.points, facts.seed, facts.taught,
-            hashlib.sha256(content).hexdigest(), facts.source_fingerprint, part_names,
+            hashlib.sha256(content).hexdigest(), facts.source_fingerprint, part_names, facts.versions,
         )  # fmt: skip
     except InputError:
         raise

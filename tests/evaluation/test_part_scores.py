@@ -128,12 +128,13 @@ def test_train_and_evaluate_know_the_task_from_the_data(sets: tuple[PointClouds,
 
 def test_records_carry_mious(sets: tuple[PointClouds, PointClouds]) -> None:
     train, test = sets
-    plan = protocol("tuned", test_points=64).changed(steps=2).using("pointnet-tiny-seg")
+    plan = protocol("tuned", test_points=64).changed(steps=2).using("pointnet-tiny")
     run = measure(train, test, plan, 0, 2)
     record = summed_up("parts", "two", plan, [run], "command", "commit")
     assert len(record.class_miou) == len(record.instance_miou) == 2
     assert record.class_miou_mean == pytest.approx(np.mean(record.class_miou))
     assert record.instance_miou_std == pytest.approx(np.std(record.instance_miou, ddof=1))
+    assert record.network == "pointnet-tiny-seg"
     assert record.right == []
     assert record.class_names == list(train.part_names.names)
     assert record.bytes_per_class == train.points.numel() // 3 * 13 / 2

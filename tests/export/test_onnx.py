@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 
+from pcdistill.core.environment import versions
 from pcdistill.core.errors import InputError
 from pcdistill.export import (
     card_in,
@@ -139,6 +140,7 @@ def test_a_card_comes_back_from_every_file(made: Made) -> None:
         card = card_in(path)
         assert (card.class_names, card.dataset, card.seed) == (("ball", "box", "ring"), "tiny.h5", 0)
         trained = load_model(path)
+        assert dict(trained.versions) == card.versions == versions()
         same = {"network": made.trained.network, "digest": made.trained.digest}
         assert trained._replace(**same) == made.trained
         assert not trained.network.training

@@ -188,12 +188,24 @@ def test_a_gif_moves_for_ever_in_the_colours_of_one_table(few: Exhibit, tmp_path
         assert np.quantile(error, 0.99) < 25
 
 
-def test_the_same_clouds_give_the_same_bytes(few: Exhibit, tmp_path: Path) -> None:
-    pytest.importorskip("av")
-    for ending in animation.FORMATS:
-        for name in "ab":
-            turntable(few, tmp_path / f"{name}{ending}", **SMALL)
-        assert (tmp_path / f"a{ending}").read_bytes() == (tmp_path / f"b{ending}").read_bytes()
+@pytest.mark.parametrize("ending", [".gif", ".webp"])
+def test_the_same_clouds_give_the_same_bytes(ending: str, few: Exhibit, tmp_path: Path) -> None:
+    for name in "ab":
+        turntable(few, tmp_path / f"{name}{ending}", **SMALL)
+    assert (tmp_path / f"a{ending}").read_bytes() == (tmp_path / f"b{ending}").read_bytes()
+
+
+def test_the_same_clouds_give_the_same_film(few: Exhibit, tmp_path: Path) -> None:
+    """Not the same bytes: on some processors, two runs of x264 differ in the last bits of what they round."""
+    av = pytest.importorskip("av")
+    shown = []
+    for name in "ab":
+        turntable(few, tmp_path / f"{name}.mp4", **SMALL)
+        with av.open(str(tmp_path / f"{name}.mp4")) as film:
+            shown.append(np.stack([frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]).astype(int))
+    assert shown[0].shape == shown[1].shape
+    difference, moved = np.abs(shown[0] - shown[1]).mean(), np.abs(shown[0][0] - shown[0][len(shown[0]) // 4]).mean()
+    assert difference < moved / 5
 
 
 def test_a_webp_may_be_transparent(few: Exhibit, tmp_path: Path) -> None:
