@@ -292,7 +292,7 @@ def _spread(points: Tensor) -> Tensor:
 
 def _write_float32(network: Network, path: Path) -> None:
     _library("onnxscript")
-    batch, count = torch.export.Dim("batch"), torch.export.Dim("points")
+    batch, count = torch.export.Dim("batch"), torch.export.Dim("points", min=network.least_points)
     size: dict[str, Any] = {"points": {0: batch, 1: count}}
     given: tuple[Tensor, ...] = (torch.zeros(2, 64, 3),)
     if isinstance(network, Segmenter):
@@ -331,7 +331,8 @@ def _parity(exported: Network, network: Network, points: int, place: object) -> 
     kept = network.bf16
     network.bf16 = False  # which only finds the places of maxima, but may take another of two near ones
     generator, worst = torch.Generator().manual_seed(0), 0.0
-    for shape in ((1, points), (5, points), (2, 2 * points), (1, max(1, points // 3))):
+    points = max(points, least := network.least_points)
+    for shape in ((1, points), (5, points), (2, 2 * points), (1, max(least, points // 3))):
         clouds = torch.randn(*shape, 3, generator=generator) * 0.4
         known = torch.arange(shape[0]) % network.num_classes if isinstance(network, Segmenter) else None
         ours, theirs = (predict(one, clouds, classes=known) for one in (exported, network))

@@ -45,6 +45,9 @@ def knn(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def nearest_indices(query: Tensor, reference: Tensor, k: int) -> Tensor:
     """The indices of `knn` alone, in no particular order, as networks want them: a third of the time."""
+    if torch.compiler.is_exporting():  # of any number of clouds and points: neither checks nor blocks by them
+        query, reference, measure = _measured(query, reference)
+        return _some_nearest(measure(query, reference), k)
     if k == reference.shape[1]:
         return torch.arange(k, device=query.device).expand(*query.shape[:2], k)
     return _checked("knn", query, reference, k, _some_nearest)
@@ -158,10 +161,7 @@ def _checked(place: str, query: Tensor, reference: Tensor, k: int, choose: Calla
 
 
 def _search(query: Tensor, reference: Tensor, k: int, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
-    measure = _distances
-    if query.shape[2] >= WIDE:
-        centre, measure = reference.mean(dim=1, keepdim=True), _relative_distances
-        query, reference = query - centre, reference - centre
+    query, reference, measure = _measured(query, reference)
     clouds, rows = query.shape[:2]
     columns = reference.shape[1]
     block = CPU_BLOCK if query.device.type == "cpu" else ACCELERATOR_BLOCK
@@ -176,9 +176,17 @@ def _search(query: Tensor, reference: Tensor, k: int, choose: Callable[[Tensor, 
     return index
 
 
+def _measured(query: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
+    """Both sets as they are measured, and how."""
+    if query.shape[2] < WIDE:
+        return query, reference, _distances
+    centre = reference.mean(dim=1, keepdim=True)
+    return query - centre, reference - centre, _relative_distances
+
+
 def _distances(query: Tensor, reference: Tensor) -> Tensor:
     """Squared distances `(b, m, N)`, summed plane by plane: no `(b, m, N, 3)` is ever made."""
-    total = query.new_zeros(len(query), query.shape[1], reference.shape[1])
+    total = query.new_zeros(query.shape[0], query.shape[1], reference.shape[1])  # len() would fix it in an export
     for q, r in zip(query.unbind(-1), reference.unbind(-1), strict=True):
         total += (q[:, :, None] - r[:, None, :]).square_()
     return total

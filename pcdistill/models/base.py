@@ -53,13 +53,15 @@ class Network(nn.Module):
         stackable: whether `torch.func.vmap` can carry out a training step (`Stack`), and it pays: no random numbers but
             those of `Dropout`, no choices that depend on values in Python, and no gathering of neighbours, which costs
             more stacked than one by one.
-        gathers: whether it gathers neighbours of points, which no export can do at any number of points.
+        gathers: whether it gathers neighbours of points in a way that no export can follow at any number of points.
+        least_points: that an export may take for granted; the file that it gives takes fewer, too.
     """
 
     head: nn.Module
     bf16: bool = False
     stackable: bool = False
     gathers: bool = False
+    least_points: int = 1
 
     def forward(self, points: Tensor) -> Output:
         pooled = self.pooled(points)

@@ -44,7 +44,10 @@ class EdgeConv(nn.Module):
             factor, shift = self.norm.affine()
         own, near = (weight * factor[:, None]).chunk(2, dim=1)
         values = rows @ near.T
-        values = values.gather(0, largest_neighbours(values.detach(), flat))
+        if torch.compiler.is_exporting():
+            values = values[flat].amax(1)
+        else:
+            values = values.gather(0, largest_neighbours(values.detach(), flat))
         values = nn.functional.leaky_relu(torch.addmm(shift, rows, own.T) + values, SLOPE)
         return values.view(clouds, size, -1)
 
@@ -141,8 +144,6 @@ class DGCNN(Network):
         head: widths of the fully connected layers, dropout behind each.
     """
 
-    gathers = True
-
     def __init__(
         self,
         num_classes: int,
@@ -153,7 +154,7 @@ class DGCNN(Network):
         head: Sequence[int] = (512, 256),
     ) -> None:
         super().__init__()
-        self.neighbours = neighbours
+        self.neighbours = self.least_points = neighbours
         sizes = [3, *widths]
         self.edges = nn.ModuleList(EdgeConv(sizes[i], sizes[i + 1]) for i in range(len(widths)))
         self.embedding = SharedLayer(sum(widths), embedding, "batch", slope=SLOPE)

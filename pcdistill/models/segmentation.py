@@ -139,6 +139,8 @@ class PointNet2Seg(Segmenter):
 class DGCNNSeg(Segmenter):
     """DGCNN for parts (Wang et al., ACM TOG 2019), three edge convolutions, without the input transform."""
 
+    least_points = NEIGHBOURS_OF_EDGES
+
     def __init__(self, num_classes: int, num_parts: int) -> None:
         super().__init__(num_classes)
         widths = (64, 64, 64)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 
+from pcdistill.clouds import PartNames
 from pcdistill.core.environment import versions
 from pcdistill.core.errors import InputError
 from pcdistill.export import (
@@ -30,6 +31,7 @@ from pcdistill.export import (
 from pcdistill.export import onnx as exporting
 from pcdistill.export.card import KEY
 from pcdistill.models import build, networks
+from pcdistill.models.dgcnn import DGCNN
 from pcdistill.models.pointnet import PointNet
 from pcdistill.training.loop import predict
 from pcdistill.training.recipe import protocol
@@ -298,9 +300,29 @@ def test_a_process_that_fails_is_one_line(
 @pytest.mark.parametrize("suffix", ["onnx", "pte"])
 def test_networks_that_gather_neighbours_are_refused_before_any_work(suffix: str, tmp_path: Path) -> None:
     gathering = [name for name in networks if build(name, 3, 0).gathers]
-    assert {"dgcnn", "pointnet2", "pointnext-s", "pointconv", "pointmlp-elite", "point-transformer"} <= set(gathering)
-    assert not any(name.startswith("pointnet-") for name in gathering)
+    assert {"pointnet2", "pointnext-s", "pointconv", "pointmlp-elite", "point-transformer"} <= set(gathering)
+    assert not any(name.startswith(("pointnet-", "dgcnn")) for name in gathering)
     for name in gathering:
         with pytest.raises(InputError, match=r"network: a .*, expected a PointNet"):
             write_network(as_trained(build(name, 3, 0), name), tmp_path / f"net.{suffix}")
     assert not list(tmp_path.iterdir())
+
+
+def test_edges_are_exported_for_any_number_of_points(tmp_path: Path) -> None:
+    network = DGCNN(3, neighbours=5, widths=(8, 20, 8), embedding=16, head=(8,)).eval()
+    path = tmp_path / "net.onnx"
+    assert write_network(as_trained(network, "dgcnn"), path).card.parity < 1e-5
+    exported = load_onnx(path).network
+    clouds = torch.randn(3, 33, 3, generator=torch.Generator().manual_seed(1))
+    for points in (3, 5, 6, 33):
+        some = clouds[:, :points]
+        assert torch.allclose(predict(exported, some), predict(network, some), atol=1e-5)
+
+
+def test_dgcnn_for_parts_is_exported(tmp_path: Path) -> None:
+    network = build("dgcnn-seg", 2, 0, 5).eval()
+    trained = as_trained(network, "dgcnn-seg", 2)._replace(
+        part_names=PartNames(("a", "b", "c", "d", "e"), ((0, 1), (2, 3, 4)))
+    )
+    exported = write_network(trained, tmp_path / "net.onnx")
+    assert exported.card.parity < 1e-5
