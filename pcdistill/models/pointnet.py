@@ -69,6 +69,11 @@ class PointNet(Network):
         features: list[Tensor] = self.trunk.point_features(self.align(points))
         return features
 
+    def pooled(self, points: Tensor) -> Tensor:
+        if self.norm == "batch" and not self.training and torch.is_grad_enabled():
+            return self.trunk.frozen(self.align(points))
+        return super().pooled(points)
+
     def critical(self, points: Tensor) -> Tensor:
         pointwise = self.norm in ("layer", "none") or (self.norm == "batch" and not self.training)
         if self.tnet is not None or not pointwise:

@@ -28,12 +28,12 @@ def record(item: reproduce.Item, accuracy: Sequence[float], **changes: Any) -> R
 
 def test_what_is_measured_anew_is_in_the_grids_and_recorded() -> None:
     listed = reproduce.items()
-    assert len(set(listed)) == len(listed) == 13
+    assert len(set(listed)) == len(listed) == 14
     for item in listed:
         found = cells(reproduce.spec_of([item], Path("unused")))
         assert len({cell.place for cell in found}) == 1
         assert reproduce.recorded(item) is not None
-    assert {item.words.split()[0] for item in listed} == {"modelnet10", "shapes"}
+    assert {item.words.split()[0] for item in listed} == {"modelnet10", "modelnet40", "shapes"}
     assert reproduce.spec_of(listed[:1], Path("unused")).records is None
 
 
@@ -86,7 +86,7 @@ def test_an_item_without_a_record_fails_and_is_not_measured(
     monkeypatch.setattr(reproduce, "measured", None)
     monkeypatch.setattr(reproduce, "recorded", lambda item: None)
     assert reproduce.main() == 1
-    assert "0 ok, 0 no, 0 failed, 13 no record, 0 skipped" in capsys.readouterr().out
+    assert "0 ok, 0 no, 0 failed, 14 no record, 0 skipped" in capsys.readouterr().out
 
 
 TINY = """

@@ -273,8 +273,9 @@ def test_every_network_gets_its_turn(name: str, make: Make) -> None:
     used: set[int] = set()
     for k, member in enumerate(objective.experts if name == "tm" else objective.bank.members):
         member.network.register_forward_hook(lambda *_, k=k: used.add(k))
-        see = member.network.point_features
-        member.network.point_features = lambda points, see=see, k=k: (used.add(k), see(points))[1]
+        for way in ("point_features", "pooled"):
+            see = getattr(member.network, way)
+            setattr(member.network, way, lambda points, see=see, k=k: (used.add(k), see(points))[1])
     for step in range(40):
         objective.loss(guess(), step)
     assert used == {0, 1, 2, 3}

@@ -159,6 +159,25 @@ def test_gradients_reach_critical_points_alone(network: Network) -> None:
     torch.testing.assert_close(few, whole)
 
 
+@pytest.mark.parametrize("tnet", [False, True])
+def test_the_global_feature_of_frozen_batch_norm_and_its_derivatives_are_those_of_all_products(tnet: bool) -> None:
+    """Scales of both signs: there the largest value comes of the smallest product."""
+    network = PointNet(3, widths=(8, 16, 24), head=(8,), tnet=tnet, norm="batch").double().eval()
+    norm = network.trunk.layers[-1].norm
+    with torch.no_grad():
+        norm.scale.copy_(torch.linspace(-1, 1, 24))
+        norm.running_mean.copy_(torch.linspace(-0.1, 0.1, 24))
+    points = torch.randn(3, 20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    fast, plain = network.pooled(points), network.point_features(points)[-1].amax(1).relu()
+    torch.testing.assert_close(fast, plain)
+    leaves = (points, *network.trunk.parameters())
+    factor = torch.linspace(1, 2, 24, dtype=torch.float64)
+    for one, other in zip(*(torch.autograd.grad((way.square() * factor).sum(), leaves) for way in (fast, plain)),
+                          strict=True):  # fmt: skip
+        torch.testing.assert_close(one, other)
+    assert torch.autograd.gradgradcheck(network.pooled, points[:1].detach().requires_grad_())
+
+
 def test_evaluation_changes_no_state(network: Network) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     network(points_of(3, 20))

@@ -34,6 +34,8 @@ MADE = 0.05  # mean distance of coordinates after up to 30 steps there, each of 
 RESUMED = 0.005  # the same after the last 18, from where b8c4f1b was
 LOST = 0.01  # relative, of the losses of the first three steps there
 PLAIN = ("points", "coded", "symmetric")  # storages that decode by one multiplication and one sum: alike everywhere
+# Objectives whose steps differentiate pooled features in another order since, and round otherwise on every machine.
+REORDERED = ("krr", "dm", "idm", "m3d")
 # Facts of a run, which differ from run to run or from place to place.
 OF_A_RUN = {"prepare_seconds", "distill_seconds", "versions", "hardware", "created", "sizes"}
 
@@ -217,7 +219,7 @@ def check_made(new: str, old: str, done: int, exact: bool) -> None:
     assert len(found.losses) == len(wanted.losses)
     assert found.losses[:done] == wanted.losses[:done]
     assert found.losses[done : done + 3] == pytest.approx(wanted.losses[done : done + 3], rel=LOST)
-    if exact:
+    if exact and (known["objective"] or {}).get("name") not in REORDERED:
         with h5py.File(new) as one, h5py.File(old) as other:
             assert arrays_of(one) == arrays_of(other)
 

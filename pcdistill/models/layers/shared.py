@@ -6,6 +6,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from pcdistill.geometry import gather_points
 from pcdistill.models.layers.fused import extreme_points, linear_norm_max, linear_norm_relu
 
 Norm = Literal["batch", "layer", "instance", "group", "none"]
@@ -115,6 +116,18 @@ class SharedLayer(nn.Module):
         extremes, _ = extreme_points(values, weight, sign, bf16)
         return extremes * factor + shift
 
+    def frozen_max_pool(self, values: Tensor) -> Tensor:
+        """`max_pool` of frozen batch norm, of which only the products that are largest are differentiated.
+
+        Half the time of all products, as often as one likes; of equal ones the first counts. For `(B, N, K)` that no
+        transform of `torch.func` wraps.
+        """
+        weight = self.linear.weight
+        factor, shift = self.norm.affine()
+        with torch.no_grad():
+            _, places = extreme_points(values, weight, torch.where(factor >= 0, 1.0, -1.0))
+        return (gather_points(values, places) * weight).sum(2) * factor + shift
+
     def _trains_batch_norm(self, values: Tensor) -> bool:
         """Whether batch norm is trained on enough rows for statistics from the input's covariance to pay.
 
@@ -139,6 +152,13 @@ class Trunk(nn.Module):
         for layer in shared:
             points = layer.fused(points)
         return last.max_pool(points, bf16).relu()
+
+    def frozen(self, points: Tensor) -> Tensor:
+        """`forward` of frozen batch norm, whose derivatives are cheap (`SharedLayer.frozen_max_pool`)."""
+        *shared, last = cast(list[SharedLayer], list(self.layers))
+        for layer in shared:
+            points = layer(points)
+        return last.frozen_max_pool(points).relu()
 
     def point_features(self, points: Tensor) -> list[Tensor]:
         features = []
