@@ -9,6 +9,14 @@ from pcdistill.results.statistics import clear_best
 from pcdistill.results.table import Cell, Strong, Table, accuracy_cell, all_runs_of, per_cent
 
 NAMES = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40", "shapes": "shapes"}
+BUDGETS = (
+    123,
+    369,
+    1229,
+    12_288,
+    36_864,
+    122_880,
+)  # bytes per class: a hundredth, ... of a float32 cloud, and 1, 3, 10
 MODELNETS = ("modelnet10", "modelnet40")
 ORDER = ("random", "herding", "kcenter", "medoid", *objectives, "whole")
 NETWORKS = {

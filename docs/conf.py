@@ -12,7 +12,15 @@ project = "pcdistill"
 author = copyright = "pcdistill contributors"
 release = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["version"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx", "sphinx.ext.napoleon", "generated"]
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3", None),
+    "numpy": ("https://numpy.org/doc/stable", None),
+    "torch": ("https://docs.pytorch.org/docs/stable", None),
+    "torch_geometric": ("https://pytorch-geometric.readthedocs.io/en/latest", None),
+}
+intersphinx_timeout = 5
+intersphinx_disabled_reftypes = ["std:*"]
 exclude_patterns = ["_build", "_ext"]
 # Single backticks in docstrings: a link where there is such an object, else code.
 default_role = "py:obj"

@@ -28,6 +28,8 @@ OPTIONAL = (
     "torch_geometric",
     "matplotlib",
     "tensorboard",
+    "wandb",
+    "mlflow",
     "ray",
     "onnx",
     "onnxscript",

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.wording import NAMES
+from benchmarks.wording import BUDGETS, NAMES
 from pcdistill.results.plots import Curve, Point, accuracy_plot
 from pcdistill.results.record import Record, read_records
 
@@ -38,14 +38,16 @@ def draw(dataset: str, records: Sequence[Record], float32: Sequence[Record], pat
         curves.append(curve("random, float32", plain))
     for record in own:
         if record.arm == "whole":
-            levels.append(curve(f"whole set\n{record.bytes_per_class:,.0f} bytes", [record]))
+            levels.append(curve(f"whole set, {record.bytes_per_class:,.0f} bytes", [record]))
     points = [
         Point(one["method"], one["bytes_per_class"], one["accuracy"])
         for one in json.loads((HERE.parent / "published.json").read_text())["points"]
         if one["dataset"] == dataset
     ]
-    note = "PointNet, test clouds of 1024 points; mean ± standard deviation; crosses: as printed in papers."
-    accuracy_plot(curves, levels, path, f"{NAMES[dataset]}: accuracy against bytes per class", note, points)
+    note = "PointNet, test clouds of 1024 points; mean ± standard deviation."
+    accuracy_plot(
+        curves, levels, path, f"{NAMES[dataset]}: accuracy against bytes per class", note, points, ticks=BUDGETS
+    )
 
 
 def _plain(record: Record) -> bool:
@@ -60,6 +62,7 @@ def curve(label: str, line: Sequence[Record]) -> Curve:
         [record.bytes_per_class for record in line],
         [record.accuracy_mean for record in line],
         [record.accuracy_std for record in line],
+        line[0].arm,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.frontier.plot import curve
-from benchmarks.wording import NAMES
+from benchmarks.wording import BUDGETS, NAMES
 from pcdistill.results.plots import Point, accuracy_plot
 from pcdistill.results.record import WHOLE, Record, read_records
 
@@ -27,13 +27,15 @@ def draw(dataset: str, voxels: Sequence[Record], coded: Sequence[Record], path: 
         if (line := [one for one in records if one.arm == arm])
     ]
     wholes = [one for one in other if one.arm == WHOLE]
-    levels = [curve(f"whole set\n{one.bytes_per_class:,.0f} bytes", [one]) for one in wholes]
+    levels = [curve(f"whole set, {one.bytes_per_class:,.0f} bytes", [one]) for one in wholes]
     printed = json.loads((HERE.parent / "published.json").read_text())["points"]
     points = [
         Point(one["method"], one["bytes_per_class"], one["accuracy"]) for one in printed if one["dataset"] == dataset
     ]
-    note = "PointNet, test clouds of 1024 points; mean ± standard deviation; crosses: as printed in papers."
-    accuracy_plot(curves, levels, path, f"{NAMES[dataset]}: accuracy against bytes per class", note, points)
+    note = "PointNet, test clouds of 1024 points; mean ± standard deviation."
+    accuracy_plot(
+        curves, levels, path, f"{NAMES[dataset]}: accuracy against bytes per class", note, points, ticks=BUDGETS
+    )
 
 
 def _tuned(records: Sequence[Record], dataset: str) -> list[Record]:

@@ -14,6 +14,7 @@ from pcdistill.core.files import check_output
 from pcdistill.core.options import Device, Force, Paths, Positional, Reading, Seed
 from pcdistill.core.progress import Say, progress
 from pcdistill.core.registry import nearest
+from pcdistill.core.tracking import Tracked
 from pcdistill.evaluation import of_classes
 from pcdistill.evaluation.subject import open_set
 from pcdistill.selection import select
@@ -24,7 +25,7 @@ from pcdistill.training.trained import Trained, load_network, save_network
 RANK = 4
 
 
-class Adapt(Reading, Command):
+class Adapt(Reading, Tracked, Command):
     """Teach a trained network new classes, or a new domain, from few clouds and a memory of what it knows."""
 
     source: Annotated[Path, Positional, Field(description="trained network (.safetensors)")]
@@ -60,18 +61,28 @@ class Adapt(Reading, Command):
         memory = self._remembered(trained)
         new, dataset = self._learned(trained, None if memory is None else memory.points_per_cloud)
         recipe = trained.protocol.changed(steps=self.train_steps, lr=self.lr).recipe
-        with progress("adapting", self.train_steps) as report:
-            adapted = adapt(
-                trained, [] if memory is None else [memory], new, self.how, recipe, self.seed, self.rank or RANK,
-                lambda step, loss: report(step, f"loss {loss:.4g}"),
-            )  # fmt: skip
+        with self.tracking() as tracking:
+            with progress("adapting", self.train_steps) as report:
+
+                def on_step(step: int, loss: float) -> None:
+                    tracking.loss(step, loss)
+                    report(step, f"loss {loss:.4g}")
+
+                adapted = adapt(
+                    trained, [] if memory is None else [memory], new, self.how, recipe, self.seed, self.rank or RANK,
+                    on_step,
+                )  # fmt: skip
+            learned = {"memory": memory, "new": new}
+            right = {name: _right(adapted, clouds) for name, clouds in learned.items() if clouds is not None}
+            tracking.result(self.output.name, {f"{name}_accuracy": share for name, share in right.items()})
         both = dataset if dataset == trained.dataset else f"{trained.dataset} and {dataset}"
         save_network(self.output, adapted._replace(dataset=both))
         added = len(adapted.class_names) - len(trained.class_names)
         say(f"wrote {self.output}: {len(adapted.class_names)} classes, {added} of them new")
-        for name, clouds in (("memory", memory), ("new", new)):
+        for name, clouds in learned.items():
             if clouds is not None:
-                say(f"  {name:7} {_reached(adapted, clouds)}, of those that it was trained on")
+                has = f"{len(clouds)} clouds of {len(clouds.hard_labels.unique())} classes"
+                say(f"  {name:7} {has}, {100 * right[name]:.1f} % right, of those that it was trained on")
 
     def _remembered(self, trained: Trained) -> PointClouds | None:
         """The clouds of all artefacts that the network is reminded by, among its classes."""
@@ -112,8 +123,7 @@ class Adapt(Reading, Command):
         return clouds if points is None else as_stored(clouds, points), dataset
 
 
-def _reached(adapted: Trained, clouds: PointClouds) -> str:
-    """What the network gets right of what it was adapted with."""
+def _right(adapted: Trained, clouds: PointClouds) -> float:
+    """The share that the network gets right of what it was adapted with."""
     labels = clouds.with_classes(adapted.class_names).hard_labels
-    right = (predict(adapted.network, adapted.seen(clouds.points)).argmax(1) == labels).float().mean()
-    return f"{len(clouds)} clouds of {len(labels.unique())} classes, {100 * right:.1f} % right"
+    return (predict(adapted.network, adapted.seen(clouds.points)).argmax(1) == labels).float().mean().item()

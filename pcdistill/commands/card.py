@@ -1,6 +1,7 @@
 """`pcdistill card`: a page on an artefact."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ from PIL import Image
 from pydantic import Field
 
 from pcdistill.artefact.artefact import Artefact
-from pcdistill.artefact.places import located
+from pcdistill.artefact.places import ZOO, located
 from pcdistill.commands.base import Command
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_other, check_output, sha256_file
@@ -39,10 +40,7 @@ class Card(Command):
     def run(self, say: Say) -> None:
         artefact, file = Artefact.load(self.source), located(self.source)
         picture = None if self.output is None else self._checked(self.output, file).with_suffix(".png")
-        text = card(Carded(
-            self.name or self.source, artefact, sha256_file(file), file.stat().st_size, self._records(),
-            None if self.audit is None else _audit(self.audit), None if picture is None else picture.name,
-        ))  # fmt: skip
+        text = self._text(artefact, file, None if picture is None else picture.name)
         if self.output is None or picture is None:
             say(text.rstrip("\n"))
             return
@@ -50,6 +48,19 @@ class Card(Command):
         with atomic(self.output) as temporary:
             temporary.write_text(text, encoding="utf-8")
         say(f"wrote {self.output} and {picture}")
+
+    def _text(self, artefact: Artefact, file: Path, picture: str | None) -> str:
+        """The card: of the zoo the one that comes with the package, as it was measured, unless something is added."""
+        if self.source.startswith(ZOO) and not (self.records or self.audit or self.name):
+            packaged = file.with_suffix(".md").read_text(encoding="utf-8")
+            drawn = file.with_suffix(".png").name
+            if picture is None:
+                return re.sub(rf"!\[[^]]*\]\({re.escape(drawn)}\)\n\n", "", packaged)
+            return packaged.replace(f"]({drawn})", f"]({picture})")
+        return card(Carded(
+            self.name or self.source, artefact, sha256_file(file), file.stat().st_size, self._records(),
+            None if self.audit is None else _audit(self.audit), picture,
+        ))  # fmt: skip
 
     def _records(self) -> list[Record]:
         return [record for file in self.records for record in read_records(file)]

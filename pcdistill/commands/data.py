@@ -1,7 +1,7 @@
 """`pcdistill data`: list, describe and convert data sets."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -109,4 +109,14 @@ def _told(facts: Mapping[str, Any]) -> str:
     lines |= {f"{name} clouds": f"{split['clouds']:,} x {split['points']:,} points" for name, split in splits.items()}
     rows = [[name, *(split["per_class"][name] for split in splits.values())] for name in facts["classes"]]
     described = [f"{key.replace('_', ' '):13} {value}" for key, value in lines.items() if value]
-    return "\n".join([*described, "", Table(["class", *splits], rows).text()])
+    return "\n".join([*described, "", Table(["class", *splits], rows).text(), *_parts(facts.get("parts", {}))])
+
+
+def _parts(of_class: Mapping[str, Sequence[str]]) -> list[str]:
+    """Parts that points are labelled with: of every class, or a line for each where they have others."""
+    if not of_class:
+        return []
+    every = dict.fromkeys(name for own in of_class.values() for name in own)
+    if all(len(own) == len(every) for own in of_class.values()):
+        return ["", f"parts of every class: {', '.join(every)}"]
+    return ["", f"{len(every)} parts:", *(f"  {name}: {', '.join(own)}" for name, own in of_class.items())]

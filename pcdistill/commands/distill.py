@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -10,21 +9,23 @@ from pydantic import Field
 from pcdistill.artefact.artefact import set_name
 from pcdistill.clouds import CloudSource
 from pcdistill.commands.base import warn
-from pcdistill.commands.followers import Bar, Log, Watched
+from pcdistill.commands.followers import Bar, Watched
 from pcdistill.commands.making import Making, prepared, summary
 from pcdistill.condense import make
 from pcdistill.condense.loop import Follower
 from pcdistill.condense.outcome import Outcome
 from pcdistill.condense.plan import resolve
 from pcdistill.condense.spec import DistillSpec
+from pcdistill.condense.told import Told, facts_of
 from pcdistill.core.errors import Diverged
 from pcdistill.core.files import check_output, check_writable
-from pcdistill.core.options import Device
+from pcdistill.core.options import Device, DryRun
 from pcdistill.core.progress import Say
+from pcdistill.core.tracking import Tracked, Tracking
 from pcdistill.viewing import Live
 
 
-class Distill(DistillSpec, Making):
+class Distill(DistillSpec, Tracked, Making):
     """Condense a data set into synthetic clouds.
 
     The state is saved beside the output on Ctrl-C and every two minutes; --resume goes on from there.
@@ -40,25 +41,30 @@ class Distill(DistillSpec, Making):
         ),
     ] = None  # fmt: skip
     device: Device = "cpu"
+    dry_run: DryRun = False
     resume: Annotated[bool, Field(description="go on from the checkpoint beside the output")] = False
-    log: Annotated[Path | None, Field(description="folder for log.jsonl and, where installed, TensorBoard events")] = (
-        None
-    )
     force: Annotated[
         bool, Field(description="replace an output that is there, and take a set whose loss has not fallen")
     ] = False
 
     def run(self, say: Say) -> None:
         plan, outcome = resolve(self, self.device), Outcome()
+        if self.dry_run:
+            self.foresee(plan, self.points, say)
+            return
         checkpoint = self.output.with_name(self.output.name + ".checkpoint")
         check_output(self.output, self.force or (self.resume and checkpoint.exists()))
         check_writable(checkpoint)
-        with self._page(say) as live, self.real(plan.protocol, self.points) as real:
+        with (
+            self.tracking(self.resume) as tracking, self._page(say) as live,
+            self.real(plan.protocol, self.points) as real,
+        ):  # fmt: skip
             artefact = make.distill(
                 real, plan, dataset=self.data, checkpoint=checkpoint, resume=self.resume,
-                followers=[outcome, *self._followers(real, live)],
+                followers=[outcome, *self._followers(real, live, tracking)],
             )  # fmt: skip
             artefact.save(self.output)
+            tracking.result(self.output.name, facts_of(artefact))
         checkpoint.unlink(missing_ok=True)
         say(f"wrote {self.output}: {summary(artefact)}")
         needed = f"networks or experts ({prepared(artefact, outcome.kept)})"
@@ -78,11 +84,11 @@ class Distill(DistillSpec, Making):
             say(f"watch it at {live.address}")
             yield live
 
-    def _followers(self, real: CloudSource, live: Live | None) -> list[Follower]:
+    def _followers(self, real: CloudSource, live: Live | None, tracking: Tracking) -> list[Follower]:
         followers: list[Follower] = [Bar()]
-        if self.log is not None:
-            followers.append(Log(self.log, self.resume))
+        up = str(real.provenance.get("up_axis", "z"))
+        if tracking:
+            followers.append(Told(tracking, up))
         if live is not None:
-            up = str(real.provenance.get("up_axis", "z"))
             followers.append(Watched(live, set_name(self.data), self.objective, up))
         return followers

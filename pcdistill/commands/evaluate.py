@@ -15,6 +15,7 @@ from pcdistill.commands.base import Command, tell, warn
 from pcdistill.core.environment import hardware, revision
 from pcdistill.core.errors import InputError
 from pcdistill.core.progress import Say, progress
+from pcdistill.core.tracking import Tracked, Tracking
 from pcdistill.evaluation import (
     Condition,
     Evaluation,
@@ -35,6 +36,12 @@ from pcdistill.teaching import OnPolicy
 from pcdistill.training.recipe import EvaluationProtocol
 from pcdistill.training.trained import Trained
 
+# Of a record, what trackers are told.
+TOLD = (
+    "dataset", "arm", "variant", "network", "condition", "protocol", "accuracy_mean", "accuracy_std",
+    "class_accuracy_mean", "class_miou_mean", "instance_miou_mean", "bytes_per_class", "clouds_per_class", "points",
+    "train_seconds",
+)  # fmt: skip
 USUAL_POINTS = EvaluationProtocol.model_fields["test_points"].default
 
 
@@ -45,7 +52,7 @@ class Cell(NamedTuple):
     evaluation: Evaluation | None
 
 
-class Evaluate(SubjectSpec, SupervisionSpec, Command):
+class Evaluate(SubjectSpec, SupervisionSpec, Tracked, Command):
     """Train networks on an artefact or a whole data set and measure their test accuracy, or a trained network's.
 
     Several networks, or conditions besides the clean test set, give a table.
@@ -85,8 +92,9 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
         conditions, others = self._tests(subject)
         kept = Kept(self.output)
         cells = list[Cell]()
-        for protocol in self._protocols(subject):  # all names are known before the first is trained
-            cells += self._cells(subject, protocol, conditions, others, kept)
+        with self.tracking() as tracking:
+            for protocol in self._protocols(subject):  # all names are known before the first is trained
+                cells += self._cells(subject, protocol, conditions, others, kept, tracking)
         single = cells[0].evaluation if len(cells) == 1 and self.output is None else None
         if single is not None:
             self._say_one(single, subject, say)
@@ -121,6 +129,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
         conditions: Sequence[Condition],
         others: TestSets,
         kept: Kept,
+        tracking: Tracking,
     ) -> list[Cell]:
         """A cell per condition: those that are there, and those of what is missing, kept one by one."""
         trained = training_digest(subject, protocol, range(self.train_seeds))
@@ -128,7 +137,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
         there = {one: record for one in conditions if (record := kept.find(settings[one])) is not None}
         cells = {one: Cell(record, None) for one, record in there.items()}
         missing = [one for one in conditions if one not in cells]
-        results = self._results(subject, protocol, missing, others)
+        results = self._results(subject, protocol, missing, others, tracking)
         if missing:
             kept.check_writable()
         for condition, evaluation in results:
@@ -140,6 +149,9 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
             )  # fmt: skip
             kept.add(record)
             cells[condition] = Cell(record, evaluation)
+        for one in conditions:
+            record = cells[one].record
+            tracking.result(f"{record.network} {one.name}", record.model_dump(mode="json", include=set(TOLD)))
         return [cells[one] for one in conditions]
 
     def _results(
@@ -148,6 +160,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
         protocol: EvaluationProtocol,
         conditions: Sequence[Condition],
         others: TestSets,
+        tracking: Tracking,
     ) -> Iterator[tuple[Condition, Evaluation]]:
         """Networks trained, unless one is, and scored, one by one; what does not fit is refused at once."""
         if isinstance(subject.made, Trained):
@@ -160,6 +173,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
                 yield from evaluate_conditions(
                     subject.clouds, parts, protocol, range(self.train_seeds), report, validation=subject.validation,
                     device=self.device, supervision=subject.supervision,
+                    on_losses=tracking.numbers if tracking else None,
                 )  # fmt: skip
 
         return results() if parts else iter(())
@@ -204,7 +218,7 @@ class Evaluate(SubjectSpec, SupervisionSpec, Command):
         """The command line, without what does not matter for the numbers and the folders of whoever ran it."""
         words = ["pcdistill", "evaluate", set_name(self.source)]
         for key, value in self.model_dump(by_alias=True, exclude_defaults=True).items():
-            if key not in ("source", "root", "output", "json", "per_class"):
+            if key not in ("source", "root", "output", "json", "per_class", "log", "trackers"):
                 words += ["--" + key.replace("_", "-"), *_words(value)]
         return shlex.join(words)
 

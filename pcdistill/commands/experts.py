@@ -14,12 +14,13 @@ from pcdistill.core.errors import InputError
 from pcdistill.core.files import cache_root
 from pcdistill.core.options import Device, Engine, Reading, Seed, Workers
 from pcdistill.core.progress import Say, progress
+from pcdistill.core.tracking import Tracked
 from pcdistill.data.reading import read
 from pcdistill.experiments.engine import Job, carried_out
 from pcdistill.matching.experts import ExpertConfig, estimate, missing_experts, record_expert, record_experts
 
 
-class Experts(Reading, Command):
+class Experts(Reading, Tracked, Command):
     """Record the expert trajectories of `tm` in the cache, where `distill` with the same settings finds them.
 
     Every expert is a job of its own and kept as soon as it is done: the same command goes on after an interruption.
@@ -64,11 +65,13 @@ class Experts(Reading, Command):
         jobs = [Job(f"expert {k}", _expert, (self, config, k)) for k in missing]
         failures = []
         with (
+            self.tracking() as tracking,
             progress("recording experts", len(jobs)) as report,
             closing(carried_out(jobs, self.engine, self.workers, self.device)) as ends,
         ):
             for number, (job, reason) in enumerate(ends, 1):
                 report(number, job.name)
+                tracking.result(job.name, {"done": reason is None})
                 if reason is not None:
                     failures.append(f"{job.name}: {reason}")
         if failures:

@@ -1,9 +1,6 @@
-"""Who follows a distillation: a progress bar, a log, a page for the browser."""
+"""Who follows a distillation: a progress bar, a page for the browser."""
 
-import json
-from contextlib import ExitStack, suppress
-from pathlib import Path
-from typing import Any
+from contextlib import ExitStack
 
 from torch import Tensor
 
@@ -29,44 +26,6 @@ class Bar(Follower):
 
     def end(self, finished: bool) -> None:
         self.open.close()
-
-
-class Log(Follower):
-    """Every step's loss in `folder/log.jsonl` and, where installed, as TensorBoard events.
-
-    Args:
-        folder: is made.
-        append: to the log of the run that goes on.
-    """
-
-    def __init__(self, folder: Path, append: bool) -> None:
-        self.folder, self.append = folder, append
-
-    def begin(self, storage: Storage, steps: int) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.lines = (self.folder / "log.jsonl").open("a" if self.append else "w", encoding="utf-8")
-        self.events: Any = None
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.events = SummaryWriter(str(self.folder))
-        except ImportError:
-            return
-
-    def step(self, step: int, loss: float) -> None:
-        try:
-            self.lines.write(json.dumps({"step": step, "loss": loss}) + "\n")
-            self.lines.flush()
-        except OSError as error:  # of a full disk the system tells no name
-            raise OSError(error.errno, error.strerror, str(self.folder / "log.jsonl")) from error
-        if self.events is not None:
-            self.events.add_scalar("loss", loss, step)
-
-    def end(self, finished: bool) -> None:
-        with suppress(OSError):  # of lines that could not be written, which was said
-            self.lines.close()
-        if self.events is not None:
-            self.events.close()
 
 
 class Watched(Follower):

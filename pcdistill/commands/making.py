@@ -5,13 +5,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import torch
 from pydantic import Field
 
 from pcdistill.artefact.artefact import Artefact, finesse
 from pcdistill.clouds import CloudSource
 from pcdistill.commands.base import Command, tell
+from pcdistill.condense.plan import SelectPlan
+from pcdistill.condense.preview import preview
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Force, Reading, Streamed
+from pcdistill.core.progress import Say
 from pcdistill.data import any_number
 from pcdistill.data.places import remember
 from pcdistill.data.reading import read, stream
@@ -30,10 +34,13 @@ class Making(Reading, Command):
     force: Force = False
 
     @contextmanager
-    def real(self, protocol: EvaluationProtocol, points: int | None = None) -> Iterator[CloudSource]:
+    def real(
+        self, protocol: EvaluationProtocol, points: int | None = None, noted: bool = True
+    ) -> Iterator[CloudSource]:
         """The clouds that the set is made of, without those that `protocol` chooses recipes on.
 
-        They are in memory, or with `stream` an open file. A folder gives them `points` points at least.
+        They are in memory, or with `stream` an open file. A folder gives them `points` points at least. Where it was
+        read is remembered, if `noted`.
         """
         if not self.stream:
             clouds = read(self, self.data)
@@ -41,7 +48,8 @@ class Making(Reading, Command):
                 clouds = read(self, self.data, points=points)
             tell(clouds)
             whole = split(clouds, protocol)[0]
-            remember(whole.fingerprint(), self.data)
+            if noted:
+                remember(whole.fingerprint(), self.data)
             yield whole
             return
         if protocol.grid is not None:
@@ -49,7 +57,26 @@ class Making(Reading, Command):
         with stream(self, self.data) as real:
             tell(real)
             yield real
-            remember(real.fingerprint(), self.data)  # which takes a pass over the file, unless it was asked for
+            if noted:
+                remember(real.fingerprint(), self.data)  # which takes a pass over the file, unless it was asked for
+
+    def foresee(self, plan: SelectPlan, points: int | None, say: Say) -> None:
+        """Say what `plan` would make, and make nothing of it."""
+        with self.real(plan.protocol, points, noted=False) as real:
+            made, standing_in, settings, seconds = preview(real, plan)
+        say(f"would write {self.output}: {summary(made)}, {made.nbytes:,} bytes in all")
+        counts = torch.bincount(made.storage.labels)
+        if counts.min() < counts.max():
+            say(f"  from {counts.min()} to {counts.max()} clouds a class")
+        if standing_in:
+            say("  about: random clouds stood in for those that trained networks would choose")
+        if settings is None:
+            return
+        steps = f"{settings.steps:,} steps of at most {min(settings.batch, len(made.storage)):,} clouds"
+        if seconds is None:
+            say(f"  {steps}, after networks or experts are made of the set, which are not in the cache")
+        else:
+            say(f"  {steps}, about {seconds:.0f} s distilling")
 
 
 def prepared(artefact: Artefact, kept: bool) -> str:

@@ -6,18 +6,20 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from pcdistill.artefact.artefact import set_name
 from pcdistill.commands.base import Command
 from pcdistill.commands.evaluate import tell_of
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Paths, Positional
 from pcdistill.core.progress import Say, progress
+from pcdistill.core.tracking import Tracked
 from pcdistill.evaluation.ranking import ARMS, Compression, Ranking, compression, rank
 from pcdistill.evaluation.subject import SubjectSpec, open_subject
 from pcdistill.results.table import mean_per_cent
 from pcdistill.teaching import read_teacher
 
 
-class Rank(SubjectSpec, Command):
+class Rank(SubjectSpec, Tracked, Command):
     """Score an artefact apart from its labels and the recipe (DD-Ranking): trains random clouds and the whole set, too.
 
     Of a set with soft labels, --teacher is who labelled it.
@@ -47,15 +49,19 @@ class Rank(SubjectSpec, Command):
             teacher = read_teacher(self.teacher, protocol.recipe.temperature, self.device)
             teacher.check(real.class_names)
             label = teacher.probabilities
-        with progress("scoring", len(ARMS)) as report:
+        with self.tracking() as tracking, progress("scoring", len(ARMS)) as report:
             ranking = rank(made, real, subject.test, protocol, range(self.train_seeds), label, report, self.device)
+            tracking.result(set_name(self.source), _scores(ranking))
         ratio = compression(made, real, protocol)
         say(_as_json(ranking, ratio) if self.json_ else _as_text(ranking, ratio))
 
 
+def _scores(ranking: Ranking) -> dict[str, float]:
+    return {name: getattr(ranking, name) for name in ("lrs", "ars", "hlr", "ior", "recovery")}
+
+
 def _as_json(ranking: Ranking, ratio: Compression) -> str:
-    scores = {name: getattr(ranking, name) for name in ("lrs", "ars", "hlr", "ior", "recovery")}
-    return json.dumps({**scores, "compression": ratio._asdict(), "accuracies": vars(ranking)})
+    return json.dumps({**_scores(ranking), "compression": ratio._asdict(), "accuracies": vars(ranking)})
 
 
 def _as_text(ranking: Ranking, ratio: Compression) -> str:

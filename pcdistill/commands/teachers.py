@@ -10,4 +10,5 @@ class Teachers(TeachersSpec, Command):
     """Find the teacher that suits a student and a set, among networks, snapshots and temperatures."""
 
     def run(self, say: Say) -> None:
-        search(self, say)
+        with self.tracking() as told:
+            search(self, say, told)

@@ -15,6 +15,7 @@ from pcdistill.core.files import atomic, check_output
 from pcdistill.core.options import Force, Seed
 from pcdistill.core.progress import Say, progress
 from pcdistill.core.registry import nearest
+from pcdistill.core.tracking import Tracked
 from pcdistill.evaluation import train
 from pcdistill.evaluation.subject import SupervisionSpec, TrainingSpec, open_training
 from pcdistill.models import STUDENTS
@@ -23,7 +24,7 @@ from pcdistill.training.supervision import Supervision
 from pcdistill.training.trained import save_network
 
 
-class Train(TrainingSpec, SupervisionSpec, Command):
+class Train(TrainingSpec, SupervisionSpec, Tracked, Command):
     """Train one network on an artefact or a whole data set."""
 
     output: Annotated[Path, Field(description="network to write (.safetensors)")]
@@ -62,16 +63,19 @@ class Train(TrainingSpec, SupervisionSpec, Command):
         watched: Supervision | None = supervision
         if supervision is not None and self.watch is not None:
             watched = Watched(supervision, supervision.teacher, self.watch, notes)
-        with progress("training", training.protocol.recipe.total_steps(len(training.clouds))) as report:
+        total = training.protocol.recipe.total_steps(len(training.clouds))
+        with self.tracking() as tracking, progress("training", total) as report:
 
             def on_step(step: int, loss: float) -> None:
                 losses.append(loss)
+                tracking.loss(step, loss)
                 report(step, f"loss {loss:.4g}")
 
             trained = train(
                 training.clouds, training.protocol, seed=self.seed, on_step=on_step, device=self.device,
                 supervision=watched,
             )  # fmt: skip
+            tracking.result(self.output.name, {"network": trained.protocol.network, "steps": total, "loss": losses[-1]})
         taught = {} if supervision is None else supervision.describe()
         trained = trained._replace(dataset=set_name(training.dataset), source_fingerprint=training.source_fingerprint)
         save_network(self.output, trained._replace(taught=taught))

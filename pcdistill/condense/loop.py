@@ -4,8 +4,6 @@ import hashlib
 import json
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from pcdistill.core.errors import Diverged, InputError
 from pcdistill.core.files import atomic, check_writable
 from pcdistill.core.options import Options
 from pcdistill.core.sealed import KEY, sealed, unsealed
+from pcdistill.core.signals import interrupts_held
 from pcdistill.matching import Objective
 from pcdistill.matching.draws import step_generator
 from pcdistill.storage import Storage
@@ -41,6 +40,9 @@ class Follower:
 
     def step(self, step: int, loss: float) -> None:
         """Step number `step`, from 1, is done; that of a resumed run goes on counting."""
+
+    def snapshot(self, step: int, points: Tensor) -> None:
+        """Decoded clouds after a step, `(N, P, 3)` in the order in which they are learned, are kept (`snapshots`)."""
 
     def judged(self, before: float, after: float) -> None:
         """The loss of the first guess and of the result, under the same draws; not of a run without steps."""
@@ -134,7 +136,7 @@ def distill(
         took = time.perf_counter() - start
         for follower in followers:
             follower.prepared(took < objective.seconds)  # which are those of its making, whenever that was
-        run = _Run(storage, objective, settings, identity)
+        run = _Run(storage, objective, settings, identity, followers)
         if saved_run is not None:
             _restore(run, *saved_run, Path(str(checkpoint)))
         try:
@@ -211,11 +213,19 @@ def learned_points(storage: Storage) -> Tensor:
 class _Run:
     """The state of one run: everything that a checkpoint holds."""
 
-    def __init__(self, storage: Storage, objective: Objective, settings: DistillSettings, identity: str) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        objective: Objective,
+        settings: DistillSettings,
+        identity: str,
+        followers: Sequence[Follower],
+    ) -> None:
         self.storage = storage
         self.objective = objective
         self.settings = settings
         self.identity = identity
+        self.followers = followers
         self.step = 0
         self.losses: list[float] = []
         self.seconds = 0.0
@@ -248,7 +258,7 @@ class _Run:
             raise Diverged(place, f"loss {value}", "a finite one (lower --lr)")
         if not all(numbers[1:]):
             raise Diverged(place, "a gradient that is not finite", "a finite one (lower --lr)")
-        with _interrupts_held():
+        with interrupts_held():
             for (name, parameter), gradient in zip(self.learned.items(), gradients, strict=True):
                 self._adam(parameter, gradient, self.moments[name], self.pace.get(name, 1.0))
             self._average()
@@ -310,8 +320,11 @@ class _Run:
         self._set(self.averaged)
 
     def snapshot(self) -> None:
-        if self.settings.snapshots:
-            self.snapshots[self.step] = learned_points(self.storage)
+        if not self.settings.snapshots:
+            return
+        self.snapshots[self.step] = learned_points(self.storage)
+        for follower in self.followers:
+            follower.snapshot(self.step, self.snapshots[self.step])
 
     def _clouds(self, kind: str, step: int) -> Tensor | None:
         """Ascending indices of the clouds of a step; None for all."""
@@ -420,22 +433,6 @@ def _restore(run: _Run, tensors: dict[str, Tensor], state: dict[str, str], path:
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise InputError(path, f"not a readable checkpoint ({reason})") from None
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is done: what is saved after half an update cannot be resumed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only
-        return
-    held: list[int] = []
-    usual = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
-    if held:
-        signal.raise_signal(signal.SIGINT)
 
 
 def _digest(value: Tensor) -> str:

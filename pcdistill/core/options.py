@@ -209,6 +209,7 @@ SkipBad = Annotated[
 ]
 Streamed = Annotated[bool, Field(description="read the set batch by batch: for sets larger than memory")]
 Force = Annotated[bool, Field(description="replace an output that is there")]
+DryRun = Annotated[bool, Field(description="say what would be made, how large and how long, and write nothing")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="of everything random")]
 Device = Annotated[
     str, AfterValidator(resolved), Field(description="where it is computed: cpu, cuda, cuda:1, mps, or auto")

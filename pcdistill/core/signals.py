@@ -57,6 +57,19 @@ def leaving_at_once() -> Iterator[None]:
 
 
 @contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done: what is saved after half an update cannot be resumed."""
+    if not _main():
+        yield
+        return
+    held: list[int] = []
+    with _handled({signal.SIGINT: lambda number, _: held.append(number)}):
+        yield
+    if held:
+        signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
 def _handled(handlers: dict[signal.Signals, Handler]) -> Iterator[None]:
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:

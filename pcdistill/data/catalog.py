@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -215,12 +215,12 @@ def info(
     root: str | os.PathLike[str] | None = None,
     wanted: Wanted = AS_STORED,
     tell: Callable[..., None] | None = None,
-) -> dict[str, str | list[str] | dict[str, dict[str, object]]]:
+) -> dict[str, Any]:
     """What a set holds, both splits read once: plain values for printing; train alone where there is no other.
 
     Keys: `name`, `classes` (names), `licence`, `url` and `card` (catalog sets: the card's file in the
     repository), `splits`: per split `clouds`, `points`, `per_class` (name -> clouds), `extents` (least
-    and greatest x, y, z), `fingerprint`, `provenance`.
+    and greatest x, y, z), `fingerprint`, `provenance`. Where points are parts of objects `parts` (class -> names).
 
     `wanted` says how to read them, `tell` is given all clouds that were read.
 
@@ -251,7 +251,9 @@ def info(
         }
     if tell is not None:
         tell(*read)
-    facts: dict[str, str | list[str] | dict[str, dict[str, object]]] = {"name": str(name), "classes": names}
+    facts: dict[str, Any] = {"name": str(name), "classes": names}
+    if (parts := read[0].part_names) is not None:
+        facts["parts"] = {of: [parts.names[one] for one in own] for of, own in zip(names, parts.of_class, strict=True)}
     if entry is not None:
         facts |= {"licence": entry.licence, "url": entry.url, "card": f"datasets/{entry.card}"}
     return {**facts, "splits": splits}

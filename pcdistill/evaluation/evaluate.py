@@ -1,7 +1,7 @@
 """Networks trained on a set, or trained before, and what they score: on the clean test set and under conditions."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -17,7 +17,7 @@ from pcdistill.evaluation.sweep import Choice, chosen, later, protocols_of
 from pcdistill.models import Network, Output
 from pcdistill.teaching import Online, OnPolicy
 from pcdistill.training import loop
-from pcdistill.training.loop import OnProgress, OnStep, train_networks
+from pcdistill.training.loop import OnLosses, OnProgress, OnStep, train_networks
 from pcdistill.training.recipe import EvaluationProtocol
 from pcdistill.training.recipe import protocol as protocol_called
 from pcdistill.training.supervision import Supervision
@@ -153,6 +153,7 @@ def evaluate_conditions(
     validation: PointClouds | None = None,
     device: str = "cpu",
     supervision: Supervision | None = None,
+    on_losses: Callable[[int, Mapping[str, float]], None] | None = None,
 ) -> Iterator[tuple[Condition, Evaluation]]:
     """Train fresh networks, one per seed, for every part, and score them under its conditions: one after the other.
 
@@ -163,6 +164,8 @@ def evaluate_conditions(
         seeds: of weights, order and augmentation.
         on_progress: called with the training steps done, of the grid and of all parts together.
         validation, device, supervision: as in `evaluate`.
+        on_losses: called after each step, from 1, with the losses of networks by their names: `loss/pointnet 0` is that
+            of seed 0. Of several parts the points of training clouds are in the name.
 
     Raises:
         InputError: a grid and no validation clouds, or as `train_networks`.
@@ -177,7 +180,11 @@ def evaluate_conditions(
     for part in parts:
         start = time.perf_counter()
         report = later(on_progress, done, "")
-        trained = train_networks(protocol.network, part.training, protocol.recipe, seeds, report, device, supervision)
+        at = f"@{part.training.points_per_cloud}" if len(parts) > 1 else ""
+        trained = train_networks(
+            protocol.network, part.training, protocol.recipe, seeds, report, device, supervision,
+            None if on_losses is None else named(on_losses, f"loss/{protocol.network}{at}"),
+        )  # fmt: skip
         seconds = choosing + time.perf_counter() - start
         done += protocol.recipe.total_steps(len(part.training)) * len(seeds)
         for condition, test in part.conditions:
@@ -185,6 +192,11 @@ def evaluate_conditions(
                 on_progress(done, f"condition {condition.name}")
             points = part.training.points_per_cloud
             yield condition, _scored(trained, seeds, condition, test, protocol, points, seconds, choice)
+
+
+def named(on_losses: Callable[[int, Mapping[str, float]], None], name: str) -> OnLosses:
+    """What is called with losses by seeds, and passes them on by names."""
+    return lambda step, losses: on_losses(step, {f"{name} {seed}": loss for seed, loss in losses.items()})
 
 
 def score_conditions(

@@ -92,10 +92,10 @@ def draw(found: Search, task: Task, say: Say) -> None:
                 else candidate.teacher
             )
             groups.setdefault(kind.partition("@")[0], []).append(candidate)
-    curves = [
-        Curve(name, [100 * candidate.teacher_accuracy for candidate in own], *zip(*map(_spread, own), strict=True))
-        for name, own in groups.items()
-    ]
+    curves = list[Curve]()
+    for name, own in groups.items():
+        means, deviations = zip(*map(_spread, own), strict=True)
+        curves.append(Curve(name, [100 * candidate.teacher_accuracy for candidate in own], means, deviations))
     levels = [Curve("hard labels", [], [sum(found.hard) / len(found.hard)], [])]
     title = f"{task.dataset}, student {task.protocol.network}, T = {task.spec.temperatures[0]:g}"
     draw = partial(

@@ -17,6 +17,7 @@ from pcdistill.core.environment import revision
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_writable
 from pcdistill.core.progress import Say, progress
+from pcdistill.core.tracking import Tracking
 from pcdistill.data import skipped
 from pcdistill.data.places import remember
 from pcdistill.experiments.budgets import budget_text, class_bytes
@@ -52,7 +53,12 @@ def run_grid(spec: GridSpec, say: Say = lambda _: None) -> list[Record]:
     if done := len(tasks) - sum(job.work is carry_out for job in left):
         say(f"{done} of {len(tasks)} cells are there already")
     try:
-        reasons = _worked_off(left, done, len(tasks), spec)
+        with spec.tracking() as tracking:
+            there = {job.name for job in left}
+            for task in tasks:
+                if task.key not in there:
+                    _tell(task, spec, tracking)
+            reasons = _worked_off(left, done, len(tasks), spec, tracking)
     except KeyboardInterrupt:
         if lines := _lines(tasks, _results(tasks, spec), spec):
             write_records(spec.output / "records.jsonl", [line.record for line in lines])
@@ -72,6 +78,15 @@ def run_grid(spec: GridSpec, say: Say = lambda _: None) -> list[Record]:
 def _results(tasks: Sequence[CellTask], spec: GridSpec) -> dict[str, Result]:
     """What is there of the cells, by their keys."""
     return {task.key: result for task in tasks if (result := finished(task, spec)) is not None}
+
+
+def _tell(task: CellTask, spec: GridSpec, tracking: Tracking) -> None:
+    """What came of a cell: accuracy of its networks, by condition."""
+    result = finished(task, spec) if tracking else None
+    for condition, run in (result.runs if result else {}).items():
+        facts = run.model_dump(mode="json", include={"accuracy", "bytes_per_class", "distill_seconds"})
+        accuracy = facts.pop("accuracy")
+        tracking.result(f"{task} {condition}", {**facts, "accuracy_mean": sum(accuracy) / len(accuracy)})
 
 
 def plan_grid(spec: GridSpec, say: Say = lambda _: None) -> None:
@@ -174,8 +189,8 @@ def _bank_job(tasks: Sequence[SetTask], spec: GridSpec, real: PointClouds) -> li
     return [Job(f"networks for {tasks[0].key}", prepare, (tuple(distillations.values()), tasks[0].cell.source, spec))]
 
 
-def _worked_off(left: Sequence[Job], done: int, total: int, spec: GridSpec) -> dict[str, str]:
-    """Why jobs failed, those that did; `done` of `total` cells need none."""
+def _worked_off(left: Sequence[Job], done: int, total: int, spec: GridSpec, tracking: Tracking) -> dict[str, str]:
+    """Why jobs failed, those that did; `done` of `total` cells need none. Of each that did not trackers are told."""
     reasons: dict[str, str] = {}
     ended = succeeded = done
     with progress("comparing", total, done) as report:
@@ -186,6 +201,8 @@ def _worked_off(left: Sequence[Job], done: int, total: int, spec: GridSpec) -> d
                         reasons[job.name] = reason
                     if job.work is carry_out:
                         ended, succeeded = ended + 1, succeeded + (reason is None)
+                        if reason is None:
+                            _tell(job.arguments[0], spec, tracking)
                     report(ended, job.name)
         except KeyboardInterrupt:
             where = f"{succeeded} of {total} cells done (the same command goes on from there)"

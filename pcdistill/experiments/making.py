@@ -9,6 +9,7 @@ from pcdistill.clouds import PointClouds, placed
 from pcdistill.condense import make as making
 from pcdistill.condense.plan import objective_of, resolve
 from pcdistill.condense.spec import DistillSpec, SelectSpec
+from pcdistill.condense.told import Told, facts_of
 from pcdistill.evaluation.scores import peak_mib
 from pcdistill.experiments.cells import SetTask, Source, Teacher
 from pcdistill.experiments.files import Made, set_file, student_file, teacher_file, there, write_json
@@ -66,7 +67,13 @@ def _made(task: SetTask, spec: GridSpec, real: PointClouds, checkpoint: Path) ->
         given = given.model_copy(update={"focus": _student(task, task.focus, spec)})
     again = checkpoint.exists()
     plan = resolve(given, spec.device)
-    return making.distill(real, plan, dataset=task.cell.data, checkpoint=checkpoint, resume=again)
+    with spec.tracking(again, f"sets/{task.key}") as tracking:
+        followers = [Told(tracking, str(real.provenance.get("up_axis", "z")))] if tracking else []
+        made = making.distill(
+            real, plan, dataset=task.cell.data, checkpoint=checkpoint, resume=again, followers=followers
+        )
+        tracking.result(str(task.cell), facts_of(made))
+    return made
 
 
 def _student(task: SetTask, first: SetTask, spec: GridSpec) -> Path:

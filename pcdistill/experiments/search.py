@@ -9,6 +9,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Device, Positional, Reading
 from pcdistill.core.registry import nearest
+from pcdistill.core.tracking import Tracked, Tracking
 from pcdistill.models import STUDENTS
 from pcdistill.teaching.candidates import Candidate
 from pcdistill.training.augment import Poses
@@ -16,7 +17,7 @@ from pcdistill.training.recipe import EvaluationProtocol
 from pcdistill.training.recipe import protocol as protocol_named
 
 
-class TeachersSpec(Reading, Poses):
+class TeachersSpec(Reading, Poses, Tracked):
     """Find the teacher that suits a student and a set, among networks, snapshots and temperatures."""
 
     renamed: ClassVar = {"snapshots": "shares", "steps": "train_steps", "seeds": "train_seeds"}
@@ -69,6 +70,7 @@ class Task(NamedTuple):
     dataset: str
     soft: bool  # whether labels are stored with the set, which are left aside
     trained_by: tuple[str, ...]  # what `train` has to be told of the student's protocol
+    told: Tracking = Tracking()
 
     def teaching(self) -> EvaluationProtocol:
         """How teachers are trained."""

@@ -10,6 +10,7 @@ from pcdistill.condense.spec import presets
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Device, Engine, Options, Reading, Workers, merged
 from pcdistill.core.registry import nearest
+from pcdistill.core.tracking import Tracked
 from pcdistill.experiments.budgets import budget_text, parse_budget
 from pcdistill.matching import objectives
 from pcdistill.results.record import PRESET, WHOLE, Record
@@ -142,7 +143,7 @@ class Product(Poses):
     ] = Field(default_factory=dict)
 
 
-class GridSpec(Reading, Product):
+class GridSpec(Reading, Tracked, Product):
     """Compare methods at several budgets; the same command again goes on where it was stopped."""
 
     heading: ClassVar[str] = "how it is carried out"

@@ -10,6 +10,7 @@ from typing import Any
 from pcdistill.clouds import PointClouds
 from pcdistill.core.files import atomic
 from pcdistill.core.progress import Say, progress
+from pcdistill.core.tracking import Tracking
 from pcdistill.data import skipped
 from pcdistill.evaluation import as_tested
 from pcdistill.experiments.advice import command, draw, table
@@ -33,13 +34,18 @@ from pcdistill.training.supervision import Supervision
 from pcdistill.training.trained import Trained, save_network
 
 
-def search(spec: TeachersSpec, say: Say) -> Search:
+def search(spec: TeachersSpec, say: Say, told: Tracking | None = None) -> Search:
     """Try all candidates and write what came of it; the same call goes on from where it was stopped.
+
+    Args:
+        spec: what is tried.
+        say: takes lines of output.
+        told: of losses of teachers and of what every candidate reached.
 
     Raises:
         InputError: bad input, unknown networks, or a folder with a search of other settings.
     """
-    task = prepared(spec)
+    task = prepared(spec)._replace(told=told or Tracking())
     for line in skipped(task.clouds, task.real):
         say(f"left out: {line}")
     say(f"{len(task.held)} clouds held out: {task.split}")
@@ -51,6 +57,9 @@ def search(spec: TeachersSpec, say: Say) -> Search:
         leading = sorted(candidates, key=lambda candidate: candidate.mean, reverse=True)[:3]
         for temperature in dict.fromkeys(spec.temperatures[1:]):
             candidates += _taught(task, leading, temperature)
+    for one in candidates:
+        facts = one.model_dump(mode="json", include={"teacher_accuracy", "steps", "temperature", "nbytes"})
+        task.told.result(f"{one.teacher}, T = {one.temperature:g}", {**facts, "student_accuracy": one.mean})
     chosen = best(candidates, spec.cheap)
     files = _copied(task, chosen)
     found = Search(tuple(candidates), hard, chosen, files)
@@ -115,6 +124,7 @@ def _trained(task: Task, label: str, name: str, steps: Sequence[int], teacher: T
 
         def on_step(step: int, loss: float) -> None:
             ends[step] = time.perf_counter() - start
+            task.told.loss(step, loss, f"loss/{label}")
             report(step, f"loss {loss:.4g}")
 
         supervision = None if teacher is None else Online(teacher)

@@ -11,7 +11,7 @@ from pcdistill.clouds import PointClouds
 from pcdistill.core.files import visible
 from pcdistill.results.document import Markup, element, picture
 from pcdistill.results.figures import Folder, Plot
-from pcdistill.results.plots import loss_plot, wrapped
+from pcdistill.results.plots import loss_plot
 from pcdistill.results.table import Table, size_of
 from pcdistill.viewing import gallery
 
@@ -93,10 +93,11 @@ def _losses(shown: Sequence[Shown]) -> Plot:
     return Plot(
         "losses-1",
         lambda path: loss_plot(
-            {wrapped(name): own for name, own in losses.items()},
+            losses,
             path,
             "Losses",
             "Losses of different objectives cannot be compared. Of many steps a dot is the mean of some.",
+            [one.artefact.metadata.arm for one in shown if one.artefact.losses],
         ),
         "Losses of the artefacts against steps",
         "; ".join(words) + ".",

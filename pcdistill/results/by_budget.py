@@ -109,7 +109,7 @@ def curves(lines: Sequence[Line]) -> tuple[list[Curve], list[Curve]]:
     drawn, levels = curves_of([line.record for line in clean], list(map(named, clean)))
     # Under the label of records of the whole set, "whole", and of several networks this one's.
     return drawn, [
-        level._replace(label=f"whole set{level.label.removeprefix(WHOLE)}\n{level.sizes[0]:,.0f} bytes")
+        level._replace(label=f"whole set{level.label.removeprefix(WHOLE)}, {level.sizes[0]:,.0f} bytes")
         for level in levels
     ]
 

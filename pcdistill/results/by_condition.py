@@ -11,7 +11,7 @@ from pcdistill.core.files import atomic
 from pcdistill.core.progress import Say
 from pcdistill.evaluation import condition_label
 from pcdistill.geometry import MODELNET_C, POINTCLOUD_C, SEVERITIES
-from pcdistill.results.plots import Curve, accuracy_bars, accuracy_plot, wrapped
+from pcdistill.results.plots import Curve, accuracy_bars, accuracy_plot
 from pcdistill.results.record import Record
 from pcdistill.results.table import Cell, Table, all_runs_of
 
@@ -165,7 +165,7 @@ def _curves(columns: Sequence[Column], places: Mapping[int, Sequence[str]]) -> l
         cells = {place: cell(Row("", names), column) for place, names in places.items()}
         own = {place: one for place, one in cells.items() if one is not None}
         if any(place > 0 for place in own):
-            curves.append(_curve(wrapped(column.label), own))
+            curves.append(_curve(column.label, own))
     return curves
 
 

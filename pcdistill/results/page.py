@@ -18,7 +18,7 @@ from pcdistill.results.confusion import Confusion
 from pcdistill.results.document import Markup, element, escaped, page
 from pcdistill.results.figures import Folder, Plot, check_replaceable, put, quiet
 from pcdistill.results.heatmap import NUMBERED, confusion_plot
-from pcdistill.results.plots import COLOURS, Curve, accuracy_bars, accuracy_plot, curves_of, wrapped
+from pcdistill.results.plots import COLOURS, Curve, accuracy_bars, accuracy_plot, curves_of
 from pcdistill.results.record import WHOLE
 from pcdistill.results.statistics import clear_best
 from pcdistill.results.table import Table, note_of, per_cent
@@ -206,7 +206,6 @@ def _frontier(own: Sequence[Row], number: int) -> Plot:
     curves, levels = curves_of([row.record for row in own], names)
     kinds = {name: row.record.arm for name, row in zip(names, own, strict=True)}
     levels = [_level(level, kinds[level.label]) for level in levels]
-    curves = [curve._replace(label=wrapped(curve.label)) for curve in curves]
     first = own[0].record
     title = f"{first.dataset}, {first.network}, protocol {first.protocol}"
     top = max(own, key=lambda row: row.record.accuracy_mean)
@@ -232,8 +231,8 @@ def _frontier(own: Sequence[Row], number: int) -> Plot:
 def _level(level: Curve, arm: str) -> Curve:
     """The whole set with its bytes; others have none that count."""
     name = level.label.replace(WHOLE, "whole set", 1) if arm == WHOLE else level.label
-    size = f"\n{level.sizes[0]:,.0f} bytes" if level.sizes[0] else ""
-    return level._replace(label=wrapped(name) + size)
+    size = f", {level.sizes[0]:,.0f} bytes" if level.sizes[0] else ""
+    return level._replace(label=name + size)
 
 
 def _class_bars(confused: Sequence[tuple[Row, Confusion]], number: int) -> list[Plot]:
@@ -265,7 +264,7 @@ def _packed(groups: Sequence[list[Any]]) -> list[list[Any]]:
 def _bars(part: Sequence[tuple[Row, Confusion]], names: Sequence[str], name: str) -> Plot:
     recalls = [confusion.recalls for _, confusion in part]
     bars = [
-        Curve(row.title, range(len(names)), own, [math.nan] * len(names))
+        Curve(row.title, range(len(names)), own, [math.nan] * len(names), row.record.arm)
         for (row, _), own in zip(part, recalls, strict=True)
     ]
     first = part[0][0].record

@@ -1,6 +1,7 @@
 """Accuracy against size or another quantity, and as bars, and losses, drawn with matplotlib (the extra `plots`)."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +15,17 @@ from pcdistill.results.record import Record
 # and styles go on where it ends.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX*"
-STYLES = ("-", "--", ":")
-LINE = 11.5  # height of a line of a label in points, and
-GAP = 1.5  # the space between two labels
-ROOM = 18  # characters of a line beside a plot
-BELOW, ABOVE = 0.765, 0.45  # inches of a plot that its axes leave for words
+STYLES = ("-", "--", ":", "-.")
+METHODS = (
+    "krr", "random", "herding", "kcenter", "medoid", "dm", "tm",
+    "gm", "facility", "thrift", "ccs", "el2n", "aum", "window",
+    "quantile", "dc", "dsa", "idm", "m3d", "cafe", "datadam",
+    "sadm", "sadm-paper",
+)  # fmt: skip
+"""Methods in the order of their colours, so that each has the same one in all plots; those in a column share it."""
+WIDTH = 5.4  # inches of a plot: what is written in it can be read where a telephone shows it
+LEFT, RIGHT = 0.62, 0.12  # inches that its axes leave for words, and so on
+BELOW, KEY, WORDS = 0.58, 0.165, 0.15
 WIDE = 12.0  # inches that bars may take before those of further groups stand below
 DOTS = 400  # of a line at most
 
@@ -30,6 +37,20 @@ class Curve(NamedTuple):
     sizes: Sequence[float]  # bytes per class, or what the plot's axis is, ascending
     means: Sequence[float]
     deviations: Sequence[float]
+    method: str = ""  # that decides over the colour, where a plot compares methods
+
+
+class Look(NamedTuple):
+    """How a line is drawn."""
+
+    colour: str
+    marker: str
+    style: str
+    face: str  # of the marker
+
+
+PRINTED = "printed in papers"
+NEAR = 0.15  # of a budget, what sets that were made for it may take less
 
 
 class Point(NamedTuple):
@@ -54,14 +75,27 @@ def curves_of(records: Sequence[Record], names: Sequence[str]) -> tuple[list[Cur
             [record.bytes_per_class for record in own],
             [record.accuracy_mean for record in own],
             [record.accuracy_std for record in own],
+            own[0].arm,
         )
         (levels if own[0].clouds_per_class is None else curves).append(curve)
     return curves, levels
 
 
-def wrapped(label: str) -> str:
-    """A label in as many lines as it takes beside a plot; after a comma there is a new one."""
-    return "\n".join(line for part in label.split(", ") for line in textwrap.wrap(part, ROOM))
+def looks(methods: Sequence[str]) -> list[Look]:
+    """Of every line, by its method, or by its number where the methods of a plot do not tell its lines apart.
+
+    The second line of a colour is dashed and has hollow markers.
+    """
+    told = all(method in METHODS for method in methods) and all(methods.count(one) <= len(STYLES) for one in methods)
+    found, used = list[Look](), Counter[str]()
+    for number, method in enumerate(methods):
+        place = METHODS.index(method) if told else number
+        colour = COLOURS[place % len(COLOURS)]
+        again = used[colour]
+        used[colour] += 1
+        style = STYLES[again % len(STYLES)]
+        found.append(Look(colour, MARKERS[place % len(MARKERS)], style, "white" if again else colour))
+    return found
 
 
 def literal(text: str) -> str:
@@ -79,17 +113,22 @@ def accuracy_plot(
     points: Sequence[Point] = (),
     axis: str = "bytes per class",
     log: bool = True,
+    ticks: Sequence[float] = (),
 ) -> None:
     """Draw accuracy in per cent against bytes per class (log scale) as a PNG or SVG, after the ending of `path`.
 
+    Names stand below, highest line first, so that nothing among the data is anything else.
+
     Args:
-        curves: one line with error bars each, named at its right end in its own colour.
+        curves: one line with error bars each.
         levels: horizontal lines, of which the first mean counts: the whole set.
         path: file to write.
         title, note: above and, small, below the axes.
         points: crosses with their names beside them.
         axis: what `sizes` are.
         log: whether on a log scale, for positive sizes, or else a linear one.
+        ticks: budgets that sizes were measured at, more or less; else the sizes themselves. Those without a size near
+            them are left out.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -97,38 +136,46 @@ def accuracy_plot(
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
     from matplotlib.transforms import ScaledTranslation
 
-    figure, axes = _beside([curve.label for curve in (*curves, *levels)])
-    ends: list[End] = []
-    for number, curve in enumerate(curves):
-        colour = COLOURS[number % len(COLOURS)]
+    labels = [line.label for line in (*curves, *levels)] + [PRINTED] * bool(points)
+    figure, axes = _above_a_key(labels, title, note)
+    drawn: list[tuple[float, str, Any]] = []
+    for number, (curve, look) in enumerate(zip(curves, looks([curve.method for curve in curves]), strict=True)):
         # A little to the side of one another, so that error bars at one size do not hide each other.
-        aside = ScaledTranslation(3.5 * (number - (len(curves) - 1) / 2) / 72, 0, figure.dpi_scale_trans)
+        aside = ScaledTranslation(2.5 * (number - (len(curves) - 1) / 2) / 72, 0, figure.dpi_scale_trans)
         means = [100 * mean for mean in curve.means]
-        axes.errorbar(
-            curve.sizes, means, [100 * deviation for deviation in curve.deviations], color=colour,
-            marker=MARKERS[number % len(MARKERS)], markersize=5, markeredgecolor="white", markeredgewidth=0.5,
-            linestyle=_style(number), linewidth=1.6, elinewidth=1, capsize=2.5, transform=axes.transData + aside,
+        line = axes.errorbar(
+            curve.sizes, means, [100 * deviation for deviation in curve.deviations], color=look.colour,
+            marker=look.marker, markersize=5, markerfacecolor=look.face,
+            markeredgecolor=look.colour if look.face == "white" else "white",
+            markeredgewidth=1 if look.face == "white" else 0.5, linestyle=look.style, linewidth=1.6, elinewidth=1,
+            capsize=2.5, transform=axes.transData + aside,
         )  # fmt: skip
-        ends.append(End(curve.sizes[-1], means[-1], axes.transData + aside, curve.label, colour))
-    for number, point in enumerate(sorted(points, key=lambda point: (point.size, point.accuracy))):
-        where, side = (point.size, 100 * point.accuracy), 1 if number % 2 else -1  # names of neighbours stand apart
-        axes.plot(*where, "x", color="#777777", markersize=5, markeredgewidth=1.2, zorder=1)
-        axes.annotate(
-            point.label, where, xytext=(5 * side, 0), textcoords="offset points", va="center", fontsize=7,
-            ha="left" if side > 0 else "right", color="#777777",
-        )  # fmt: skip
-    sizes = sorted({size for curve in curves for size in curve.sizes} | {point.size for point in points})
+        drawn.append((means[-1], curve.label, line))
     for level in levels:
         mean = 100 * level.means[0]
-        axes.axhline(mean, color="#555555", linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
-        ends.append(End(1.0, mean, axes.get_yaxis_transform(), level.label, "#555555"))
+        line = axes.axhline(mean, color="#555555", linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
+        drawn.append((mean, level.label, line))
+    named = [(label, line) for _, label, line in sorted(drawn, key=lambda one: -one[0])]
+    for number, point in enumerate(sorted(points, key=lambda point: (point.size, point.accuracy))):
+        where, side = (point.size, 100 * point.accuracy), 1 if number % 2 else -1  # names of neighbours stand apart
+        (cross,) = axes.plot(*where, "x", color="#777777", markersize=5, markeredgewidth=1.2, zorder=1)
+        axes.annotate(
+            literal(point.label), where, xytext=(5 * side, 0), textcoords="offset points", va="center", fontsize=7,
+            ha="left" if side > 0 else "right", color="#777777",
+        )  # fmt: skip
+        named += [] if number else [(PRINTED, cross)]
+    sizes = sorted({size for curve in curves for size in curve.sizes} | {point.size for point in points})
     if log:
         axes.set_xscale("log")
     if sizes:
+        more = 1.8 if points else 1.35  # names of crosses stand beside them
         margin = 0.08 * (sizes[-1] - sizes[0]) or 1.0
-        axes.set_xlim(*((sizes[0] / 1.35, sizes[-1] * 1.35) if log else (sizes[0] - margin, sizes[-1] + margin)))
+        axes.set_xlim(*((sizes[0] / 1.35, sizes[-1] * more) if log else (sizes[0] - margin, sizes[-1] + margin)))
+        own = sorted({size for curve in curves for size in curve.sizes}) or sizes
+        near = [tick for tick in ticks if any(abs(size / tick - 1) < NEAR for size in sizes)]
         crowded = not log and any(16 * (b - a) < sizes[-1] - sizes[0] for a, b in pairwise(sizes))
-        axes.xaxis.set_major_locator(MaxNLocator(6) if crowded else FixedLocator(_apart(sizes) if log else sizes))
+        places = near or (measured(own) if log else own)
+        axes.xaxis.set_major_locator(MaxNLocator(6) if crowded else FixedLocator(places))
         axes.xaxis.set_major_formatter(lambda size, _: f"{size:,.0f}")
     else:
         axes.xaxis.set_major_locator(NullLocator())
@@ -137,11 +184,17 @@ def accuracy_plot(
     axes.set_xlabel(f"{axis} (log scale)" if log else axis)
     _percent(axes)
     _dress(axes, title, note)
-    _name(axes, ends)
+    _key(axes, named, note)
     save(figure, path)
 
 
-def loss_plot(losses: Mapping[str, Sequence[float]], path: Path, title: str = "", note: str = "") -> None:
+def loss_plot(
+    losses: Mapping[str, Sequence[float]],
+    path: Path,
+    title: str = "",
+    note: str = "",
+    methods: Sequence[str] = (),
+) -> None:
     """Draw losses against steps as a PNG or SVG, after the ending of `path`.
 
     The scale is logarithmic where all losses are positive and span more than a decade. Of many steps a dot is the mean
@@ -151,20 +204,21 @@ def loss_plot(losses: Mapping[str, Sequence[float]], path: Path, title: str = ""
         losses: by name, one line each, at least one step.
         path: file to write.
         title, note: above and, small, below the axes.
+        methods: of every line, which decide over colours.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    figure, axes = _beside(list(losses))
-    ends: list[End] = []
-    lines = {name: averaged(own) for name, own in losses.items()}
-    for number, (name, (steps, values)) in enumerate(lines.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        marker = MARKERS[number % len(MARKERS)] if len(steps) == 1 else ""
-        axes.plot(steps, values, marker=marker, markersize=5, color=colour, linestyle=_style(number), linewidth=1.2)
-        ends.append(End(steps[-1], values[-1], axes.transData, name, colour))
+    figure, axes = _above_a_key(list(losses), title, note)
+    lines, named = {name: averaged(own) for name, own in losses.items()}, list[tuple[str, Any]]()
+    for (name, (steps, values)), look in zip(lines.items(), looks(methods or [""] * len(lines)), strict=True):
+        marker = look.marker if len(steps) == 1 else ""
+        (line,) = axes.plot(
+            steps, values, marker=marker, markersize=5, color=look.colour, linestyle=look.style, linewidth=1.2
+        )
+        named.append((name, line))
     drawn = [value for _, values in lines.values() for value in values]
     if 0 < 10 * min(drawn) < max(drawn):
         axes.set_yscale("log")
@@ -178,7 +232,7 @@ def loss_plot(losses: Mapping[str, Sequence[float]], path: Path, title: str = ""
     axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
     axes.set_xlabel("step")
     _dress(axes, title, note)
-    _name(axes, ends)
+    _key(axes, named, note)
     save(figure, path)
 
 
@@ -224,7 +278,7 @@ def accuracy_bars(
     tall = 3.78 - names if lines == 1 else 2.2
     high = 0.54 + legend + lines * (tall + names)
     figure = Figure(figsize=(wide, high), dpi=160)
-    width = 0.8 / len(bars)
+    width, shown = 0.8 / len(bars), looks([bar.method for bar in bars])
     for line in range(lines):
         bottom = (lines - line) * names + (lines - line - 1) * tall
         axes = figure.add_axes((0.648 / wide, bottom / high, 1 - 0.864 / wide, tall / high))
@@ -234,7 +288,7 @@ def accuracy_bars(
             axes.bar(
                 [place + (number - (len(bars) - 1) / 2) * width for place in range(len(means))],
                 [100 * mean for mean in means], width, yerr=[100 * deviation for deviation in deviations],
-                color=COLOURS[number % len(COLOURS)], label=literal(bar.label), error_kw={"elinewidth": 0.8},
+                color=shown[number].colour, label=literal(bar.label), error_kw={"elinewidth": 0.8},
                 capsize=1.5,
             )  # fmt: skip
         axes.set_ylim(100 * least, 101)
@@ -248,67 +302,54 @@ def accuracy_bars(
     save(figure, path)
 
 
-class End(NamedTuple):
-    """Where a line ends that is to be named, in which coordinates, and its name and colour."""
-
-    x: float
-    y: float
-    coordinates: Any
-    label: str
-    colour: str
-
-
-def _beside(labels: Sequence[str]) -> tuple[Any, Any]:
-    """A figure and its axes with room at their right for these labels: higher than usual if there are many."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def _above_a_key(labels: Sequence[str], title: str, note: str) -> tuple[Any, Any]:
+    """A figure and its axes, with room below for the names of lines and above for the title."""
     from matplotlib.figure import Figure
 
-    high = max(4.5, sum(map(_height, labels)) / 72 + BELOW + ABOVE)
-    figure = Figure(figsize=(7.2, high), dpi=160)
-    FigureCanvasAgg(figure)
-    return figure, figure.add_axes((0.09, BELOW / high, 0.70, 1 - (BELOW + ABOVE) / high))
+    above = 0.12 + 0.2 * len(_title(title).splitlines())
+    below = _below(labels, note)
+    high = above + 2.9 + below
+    figure = Figure(figsize=(WIDTH, high), dpi=200)
+    return figure, figure.add_axes((LEFT / WIDTH, below / high, 1 - (LEFT + RIGHT) / WIDTH, 2.9 / high))
 
 
-def _height(label: str) -> float:
-    """Of a label beside a plot, in points."""
-    return LINE * (1 + label.count("\n")) + GAP
+def _columns(labels: Sequence[str]) -> int:
+    """That names of lines stand in."""
+    longest = max(map(len, labels), default=1)
+    return max(1, min(3, len(labels), int(WIDTH / (0.45 + 0.075 * longest))))
 
 
-def _name(axes: Any, ends: Sequence[End]) -> None:
-    """Write the names of lines beside their ends, apart from one another."""
-    figure = axes.figure
-    figure.canvas.draw()  # settles the scales that labels are placed by
-    height = axes.bbox.height * 72 / figure.dpi
-    # In the scale's own terms, which may be logarithms.
-    inside = axes.transAxes.inverted()
-    wanted = [inside.transform(end.coordinates.transform((end.x, end.y)))[1] * height for end in ends]
-    for end, place in zip(ends, spread(wanted, [_height(end.label) for end in ends], height), strict=True):
-        axes.annotate(
-            literal(end.label), (end.x, end.y), xycoords=end.coordinates, xytext=(1.035, place / height),
-            textcoords="axes fraction", color=legible(end.colour), fontsize=9, va="center", annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-", "color": end.colour, "linewidth": 0.6, "alpha": 0.6, "shrinkA": 1, "shrinkB": 5,
-            },
-        )  # fmt: skip
+def _below(labels: Sequence[str], note: str) -> float:
+    """Inches below the axes."""
+    return BELOW + KEY * -(-len(labels) // _columns(labels)) + WORDS * len(_words(note).splitlines()) + 0.1
+
+
+def _key(axes: Any, named: Sequence[tuple[str, Any]], note: str) -> None:
+    """The names of lines, below the axes."""
+    wide, high = axes.figure.get_size_inches()
+    labels = [label for label, _ in named]
+    top = _below(labels, note) - BELOW + 0.05
+    legend = axes.figure.legend(
+        [line for _, line in named], ["-"] * len(named), loc="upper left", bbox_to_anchor=(0.1 / wide, top / high),
+        ncols=_columns(labels), frameon=False, fontsize=8.5, borderaxespad=0, borderpad=0, handlelength=2.2,
+        columnspacing=1.2, labelspacing=0.35,
+    )  # fmt: skip
+    for text, label in zip(legend.get_texts(), labels, strict=True):  # it would leave out those that begin with _
+        text.set_text(literal(label))
+
+
+def _title(title: str) -> str:
+    return "\n".join(textwrap.wrap(title, 58))
+
+
+def _words(note: str) -> str:
+    return "\n".join(textwrap.wrap(note, 92))
 
 
 def luminance(colour: Sequence[float]) -> float:
     """Of a colour (sRGB in [0, 1]), from 0 for black to 1 for white, as WCAG 2 reckons it."""
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def legible(colour: str) -> str:
-    """A colour, darkened as far as small text on white needs: a contrast of 4.5 (WCAG 2)."""
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    while 1.05 / (luminance(parts) + 0.05) < 4.5:
-        parts = [0.97 * part for part in parts]
-    return "#" + "".join(f"{int(255 * part):02x}" for part in parts)
-
-
-def _style(number: int) -> Any:
-    """Of the line with this number: colours come again in another style."""
-    return STYLES[number // len(COLOURS) % len(STYLES)]
 
 
 def _percent(axes: Any) -> None:
@@ -321,12 +362,15 @@ def _percent(axes: Any) -> None:
 
 def _dress(axes: Any, title: str, note: str, legend: float = 0.0) -> None:
     """What all plots have: a grid, words above (a legend of so many points between) and below."""
-    axes.set_title(literal(title), loc="left", fontsize=11, pad=6 + legend)
+    wide, high = axes.figure.get_size_inches()
+    narrow = wide == WIDTH
+    axes.set_title(literal(_title(title) if narrow else title), loc="left", fontsize=10, pad=6 + legend)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    wide, high = axes.figure.get_size_inches()
-    axes.figure.text(0.648 / wide, 0.09 / high, literal(note), fontsize=7.5, color="#555555")
+    axes.tick_params(labelsize=8.5)
+    words = literal(_words(note) if narrow else note)
+    axes.figure.text(0.1 / wide if narrow else 0.648 / wide, 0.09 / high, words, fontsize=7.5, color="#555555")
 
 
 def save(figure: Any, path: Path) -> None:
@@ -337,35 +381,20 @@ def save(figure: Any, path: Path) -> None:
         figure.savefig(path, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def spread(wanted: Sequence[float], sizes: Sequence[float], height: float) -> list[float]:
-    """Centres of labels `sizes` high, in the order of those wanted and as near to them as can be without overlap.
-
-    All lie within 0 to `height` if they fit, else they go on above it. The sum of squared moves is the least: in places
-    less the room of what lies below, not to overlap is not to fall, so that it is an isotonic regression, solved by
-    pooling neighbours that would fall (Barlow & Brunk 1972), and bounds only clip its solution.
-    """
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    below, total = [], 0.0
-    for i in order:
-        below.append(total + sizes[i] / 2)
-        total += sizes[i]
-    pools: list[tuple[float, int]] = []  # mean and number
-    for i, room in zip(order, below, strict=True):
-        mean, count = wanted[i] - room, 1
-        while pools and pools[-1][0] > mean:
-            lower, members = pools.pop()
-            mean, count = (mean * count + lower * members) / (count + members), count + members
-        pools.append((mean, count))
-    free = [min(max(mean, 0.0), max(height - total, 0.0)) for mean, count in pools for _ in range(count)]
-    found = [0.0] * len(wanted)
-    for i, place, room in zip(order, free, below, strict=True):
-        found[i] = place + room
-    return found
+def measured(sizes: Sequence[float]) -> list[float]:
+    """Of ascending sizes those that budgets are told by: of near ones the largest, where numbers have room."""
+    groups: list[list[float]] = []
+    for size in sizes:
+        if groups and size * (1 - NEAR) < groups[-1][0]:
+            groups[-1].append(size)
+        else:
+            groups.append([size])
+    return _apart([group[-1] for group in groups])
 
 
 def _apart(sizes: Sequence[float]) -> list[float]:
     """Those of the sizes whose numbers have room beside one another."""
-    room = (sizes[-1] / sizes[0]) ** (1 / 7)
+    room = (sizes[-1] / sizes[0]) ** (1 / 8)
     kept: list[float] = []
     for size in sizes:
         if not kept or size >= kept[-1] * room:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import torch
@@ -21,6 +21,7 @@ from pcdistill.training.supervision import Batch, Supervision
 
 OnStep = Callable[[int, float], None]
 OnProgress = Callable[[int, str], None]  # steps done, of all networks together, and a word on them
+OnLosses = Callable[[int, Mapping[int, float]], None]  # step, from 1, and losses by the seeds of networks
 
 
 def train(
@@ -134,6 +135,7 @@ def train_networks(
     on_progress: OnProgress | None = None,
     device: str = "cpu",
     supervision: Supervision | None = None,
+    on_losses: OnLosses | None = None,
 ) -> list[Network]:
     """Fresh networks, one per seed, trained on the same clouds; in evaluation mode.
 
@@ -149,6 +151,7 @@ def train_networks(
         device: where the networks, and with them clouds and labels, are kept; random numbers are drawn on the
             processor everywhere, so that they are the same.
         supervision: as in `train`.
+        on_losses: called after each step of those that are trained at once; anew where memory fell short.
 
     Raises:
         InputError: as `train`.
@@ -164,6 +167,8 @@ def train_networks(
             named = f"{first + 1} to {first + len(losses)}" if len(losses) > 1 else f"{first + 1}"
             note = f"network {named} of {len(seeds)}, loss {sum(losses) / len(losses):.4g}{short}"
             on_progress(first * total + step * len(losses), note)
+        if on_losses is not None:
+            on_losses(step, dict(zip(seeds[first:], losses, strict=False)))
 
     while first < len(seeds):
         part = slice(first, first + at_once)

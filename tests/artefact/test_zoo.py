@@ -69,6 +69,22 @@ def test_a_card_is_what_the_command_writes(tmp_path: Path) -> None:
     assert [line for line in written if line not in lines] == []
 
 
+def test_without_records_a_card_is_the_packaged_one(tmp_path: Path) -> None:
+    said: list[str] = []
+    Card(source="zoo:shapes-123").run(said.append)
+    packaged = card_of("shapes-123")
+    assert measured_in(said[0]) == measured_in(packaged)
+    assert set(packaged.splitlines()) - set(said[0].splitlines()) == {
+        "![10 classes, some clouds of each](shapes-123.png)"
+    }
+    Card(source="zoo:shapes-123", output=tmp_path / "mine.md").run(said.append)
+    written = (tmp_path / "mine.md").read_text(encoding="utf-8")
+    assert written == packaged.replace("shapes-123.png", "mine.png")
+    assert (tmp_path / "mine.png").is_file()
+    Card(source="zoo:shapes-123", name="hf:me/mine").run(said.append)
+    assert "Not measured here; `pcdistill evaluate hf:me/mine` measures it." in said[-1]
+
+
 def test_one_trains_to_what_its_card_says(capsys: pytest.CaptureFixture[str]) -> None:
     """One of the networks of which the card states the mean, trained and tested anew."""
     words = ["--network", "pointnet-tiny", "--train-steps", "300", "--train-seeds", "1"]

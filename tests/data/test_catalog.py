@@ -7,10 +7,12 @@ import h5py
 import numpy as np
 import pytest
 
+from pcdistill.commands.data import _told
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import sha256_file
 from pcdistill.data import H5Clouds, catalog, info, load, open_streamed, project
 from pcdistill.data.catalog import CATALOG, SHAPES
+from pcdistill.data.prepare import Wanted
 
 CARDS = Path(__file__).parents[2] / "datasets"
 TEN = ["bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet"]
@@ -126,7 +128,20 @@ def test_info(tmp_path, random_points):
     assert train["fingerprint"] == clouds.fingerprint()
     np.testing.assert_allclose(train["extents"][0], clouds.points.numpy().min(axis=(0, 1)))
     np.testing.assert_allclose(train["extents"][1], clouds.points.numpy().max(axis=(0, 1)))
-    assert "card" not in info(tmp_path / "modelnet10_2048.h5")
+    assert not {"card", "parts"} & info(tmp_path / "modelnet10_2048.h5").keys()
+
+
+def test_info_says_which_class_has_which_parts():
+    facts = info("shapes_parts", wanted=Wanted(points=8))
+    parts = load("shapes_parts", points=8).part_names
+    assert facts["parts"] == {
+        name: [parts.names[at] for at in own] for name, own in zip(facts["classes"], parts.of_class, strict=True)
+    }
+    told = _told(facts).splitlines()
+    assert f"{len(parts)} parts:" in told
+    assert told[-1] == f"  table: {', '.join(facts['parts']['table'])}"
+    shared = facts | {"parts": {name: ["axon", "dendrite"] for name in facts["classes"]}}
+    assert _told(shared).splitlines()[-1] == "parts of every class: axon, dendrite"
 
 
 @pytest.mark.skipif(not CARDS.is_dir(), reason="the cards are not part of the installed package")

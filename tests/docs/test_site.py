@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -31,8 +32,8 @@ def build(pages: Path, site: Path) -> subprocess.CompletedProcess[str]:
         pytest.importorskip(needed, reason="the extra docs is not installed")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
     places = ["-d", str(site / "doctrees"), str(pages), str(site / "html")]
-    # Colours would come between the words of messages.
-    environment = {**os.environ, "NO_COLOR": "1"}
+    # Colours would come between the words of messages; and nobody answers at that port: there is no network.
+    environment = {**os.environ, "NO_COLOR": "1", "HTTPS_PROXY": "http://127.0.0.1:9"}
     return subprocess.run([*command, *places], capture_output=True, text=True, timeout=300, env=environment)
 
 
@@ -138,6 +139,29 @@ def check_exports(text: str, pages: dict[Path, Links], site: Path) -> None:
             continue
         page, _, place = where[name].partition("#")
         assert place in pages[site / "api" / page].ids
+
+
+def test_types_of_other_libraries_are_links_where_their_lists_can_be_had(tmp_path: Path) -> None:
+    """Their words in backticks are not."""
+    (tmp_path / "pages").mkdir()
+    lines = "".join(
+        f"{name} py:{kind} 1 x.html#$ -\n" for name, kind in (("torch.Tensor", "class"), ("random", "module"))
+    )
+    head = ["Sphinx inventory version 2", "Project: torch", "Version: 2", "The rest is compressed using zlib."]
+    packed = "".join(f"# {line}\n" for line in head).encode() + zlib.compress(lines.encode())
+    (tmp_path / "objects.inv").write_bytes(packed)
+    conf = (DOCS / "conf.py").read_text().replace("HERE = Path(__file__).parent", f"HERE = Path({str(DOCS)!r})")
+    conf += f"\nintersphinx_mapping = {{'torch': ('https://t.org', {str(tmp_path / 'objects.inv')!r})}}\n"
+    conf += "html_theme = 'basic'\nhtml_static_path = []\n"
+    (tmp_path / "pages" / "conf.py").write_text(conf)
+    (tmp_path / "pages" / "index.md").write_text(
+        "# Pages\n\n```{py:function} turned(points: torch.Tensor) -> None\n```\n\n{py:obj}`random`\n"
+    )
+    done = build(tmp_path / "pages", tmp_path)
+    text = (tmp_path / "html" / "index.html").read_text()
+    assert 'href="https://t.org/x.html#torch.Tensor"' in text
+    assert "x.html#random" not in text
+    assert "inventories" not in done.stderr
 
 
 def test_what_is_missing_fails_the_build(tmp_path: Path) -> None:

@@ -446,7 +446,7 @@ def test_every_set_is_made_once_for_all_networks(grid: Compare, here: list[str],
         assert words[3:] == [f"{accuracy_cell(record)} ({runs_of(record)})" for record in own]
     drawn, levels = curves(list(map(line_of, records)))
     assert [curve.label for curve in drawn] == [f"{arm}, {name}" for arm in ("random", "medoid") for name in names]
-    assert [level.label for level in levels] == [f"whole set, {name}\n98,304 bytes" for name in names]
+    assert [level.label for level in levels] == [f"whole set, {name}, 98,304 bytes" for name in names]
     assert Path("grid/plot.png").exists()
 
     here.clear()  # another network needs no other sets

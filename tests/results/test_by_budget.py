@@ -59,4 +59,4 @@ def test_a_curve_for_every_method_and_a_level_for_the_whole_set(recorded: Record
     sized = [recorded([mean], bytes_per_class=size) for mean, size in ((0.6, 200.0), (0.5, 100.0))]
     drawn, levels = curves([*map(line, sized), everything(whole)])
     assert [(one.label, list(one.sizes), list(one.means)) for one in drawn] == [("random", [100, 200], [0.5, 0.6])]
-    assert [level.label for level in levels] == ["whole set\n98,304 bytes"]
+    assert [level.label for level in levels] == ["whole set, 98,304 bytes"]

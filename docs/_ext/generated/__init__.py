@@ -8,7 +8,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from generated import autodoc, directives, parts
+from generated import autodoc, directives, elsewhere, parts
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -21,4 +21,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-merge-info", parts.merge)
     app.connect("env-check-consistency", parts.complain)
     autodoc.connect(app)
+    elsewhere.connect(app)
     return {"version": "1", "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}

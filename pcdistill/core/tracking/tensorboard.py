@@ -1,0 +1,36 @@
+"""TensorBoard: events in the folder of a run."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pcdistill.core.tracking.base import Facts, Tracker, needed, only_numbers, trackers
+
+
+@trackers.register("tensorboard", cites=())
+class Tensorboard(Tracker):
+    """Losses and numbers of results as scalars, pictures as images, results as texts."""
+
+    def __init__(self, folder: Path, settings: Facts, goes_on: bool) -> None:
+        super().__init__(folder, settings, goes_on)
+        needed("tensorboard", "tensorboard")
+        self.events = needed("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(folder))
+
+    def numbers(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.events.add_scalar(name, value, step)
+
+    def picture(self, step: int, path: Path) -> None:
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(path) as shown:
+            self.events.add_image("clouds", np.asarray(shown.convert("RGB")), step, dataformats="HWC")
+
+    def result(self, name: str, facts: Facts) -> None:
+        for key, value in only_numbers(facts).items():
+            self.events.add_scalar(f"{name}/{key}", value)
+        self.events.add_text(name, f"```\n{json.dumps(dict(facts), indent=1)}\n```")
+
+    def close(self, finished: bool) -> None:
+        self.events.close()
