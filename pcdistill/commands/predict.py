@@ -17,7 +17,7 @@ from pcdistill.clouds import PartNames
 from pcdistill.commands.base import Command, warn
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_output
-from pcdistill.core.options import Force, LeastPoints, Positional, Seed, SkipBad
+from pcdistill.core.options import Device, Force, LeastPoints, Positional, Seed, SkipBad
 from pcdistill.core.progress import Say
 from pcdistill.data.layouts.folders import is_object
 from pcdistill.data.objects import READERS, Mesh, original, read_object, whole_or_sampled
@@ -69,6 +69,7 @@ class Predict(Command):
     ] = None
     latency: Annotated[bool, Field(description="measure time and memory of an .onnx file at one thread")] = False
     json_: Annotated[bool, Field(alias="json", description="print one JSON object instead of text")] = False
+    device: Device = "cpu"
     seed: Seed = 0
     force: Force = False
 
@@ -84,6 +85,7 @@ class Predict(Command):
         if self.model.suffix == ".h5":
             raise InputError(self.model, "a set of clouds", "a network, as pcdistill train makes one of it")
         trained = load_model(self.model)
+        trained.network.to(self.device)
         points = self.points or trained.protocol.test_points
         files = [file for given in self.files for file in _files(given)]
         if trained.part_names is not None:

@@ -27,7 +27,7 @@ def cached(kind: str, facts: str, make: Callable[[], Tensors], from_tensors: Cal
         make: makes the tensors.
         from_tensors: makes of them what is wanted. A file of which it cannot is damaged: its tensors are made again.
     """
-    path = _path(kind, facts)
+    path = place(kind, facts)
     if path.exists():
         with suppress(*DAMAGED):
             tensors, facts_of_file = unsealed(path.read_bytes(), path, "what was kept")
@@ -44,8 +44,9 @@ def cached(kind: str, facts: str, make: Callable[[], Tensors], from_tensors: Cal
 
 def is_cached(kind: str, facts: str) -> bool:
     """Whether `cached` would read and not make."""
-    return _path(kind, facts).exists()
+    return place(kind, facts).exists()
 
 
-def _path(kind: str, facts: str) -> Path:
+def place(kind: str, facts: str) -> Path:
+    """The file for what depends on these facts."""
     return cache_root() / kind / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.safetensors"

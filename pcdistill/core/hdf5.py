@@ -28,6 +28,11 @@ def member(group: h5py.Group, name: str, place: object) -> Any:
     return found
 
 
+def names(group: h5py.Group) -> list[str]:
+    """What lies in a group, whose names are not trusted: those that are no UTF-8, which h5py has as bytes, escaped."""
+    return [name.decode(errors="backslashreplace") if isinstance(name, bytes) else name for name in group]
+
+
 def _check_inside(dataset: h5py.Dataset, place: object) -> None:
     """Before shape or type: asking a virtual dataset for its shape may open other files."""
     properties = dataset.id.get_create_plist()

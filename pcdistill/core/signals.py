@@ -70,6 +70,16 @@ def interrupts_held() -> Iterator[None]:
 
 
 @contextmanager
+def ctrl_c_ignored() -> Iterator[None]:
+    """Processes started in here ignore Ctrl-C, which a terminal sends to all: the first one ends the others."""
+    if not _main():
+        yield
+        return
+    with _handled({signal.SIGINT: signal.SIG_IGN}):
+        yield
+
+
+@contextmanager
 def _handled(handlers: dict[signal.Signals, Handler]) -> Iterator[None]:
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:

@@ -3,9 +3,10 @@
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +17,18 @@ from pcdistill.data.gathering import remarks, skipped
 from pcdistill.data.hub import is_remote
 from pcdistill.data.layouts import tree
 from pcdistill.data.layouts.folders import Survey, survey
-from pcdistill.data.objects import Mesh, original, sample_surface
+from pcdistill.data.looking import Look, looks
+from pcdistill.data.objects import MESH_POINTS
 from pcdistill.data.poses import spread, turned
 from pcdistill.data.prepare import (
     AS_STORED,
     SPLITS,
     MissingSplit,
     Wanted,
-    generator_for,
-    tracked,
-    unit_sphere,
-    z_up,
+    too_few,
 )
 
 FEW = 32  # points that hardly tell a shape
-SAMPLED = 256  # points of a mesh that its spread is told by
 Digests = dict[str, tuple[str, str, str]]  # of a content: split, class and name of what was met first
 
 
@@ -70,9 +68,8 @@ class _Met:
         self.spreads.append(spread)
         self.classes.append(name)
 
-    def note(self, content: bytes, split: str, name: str, place: str) -> None:
-        """Remember a cloud; a copy in the other split, or of another class, is a fault."""
-        digest = hashlib.sha256(content).hexdigest()
+    def note(self, digest: str, split: str, name: str, place: str) -> None:
+        """Remember a cloud by its content; a copy in the other split, or of another class, is a fault."""
         first = self.seen.setdefault(digest, (split, name, place))
         if first[2] == place:
             return
@@ -121,25 +118,40 @@ def _check_folder(seen: Survey, met: _Met) -> None:
     findings = met.findings
     if len(seen.class_names) < 2:
         findings.faults.append(f"{seen.path}: {len(seen.class_names)} class, expected at least two")
-    for split in SPLITS:
-        files = _files(seen, split, met.wanted.seed, findings)
-        if files is None:
-            continue
-        numbers, counts = dict[str, int](), Counter[str]()
-        for name, file in tracked(files, f"checking {seen.path.name} {split}"):
-            counts[name] += 1
-            try:
-                look = _looked_at(file, met.wanted)
-            except InputError as problem:
-                met.bad(str(problem))
-                continue
-            place = file.relative_to(seen.path).as_posix()
-            numbers |= {} if look.points is None else {place: look.points}
-            met.note(look.content, split, name, place)
-            met.stands(name, look.spread)
-        findings.facts.extend([_summary(split, counts, list(numbers.values())), *_few(numbers)])
+    parts = {split: _files(seen, split, met.wanted.seed, findings) for split in SPLITS}
+    files = [file for part in parts.values() for _, file in part or []]
+    with closing(looks(files, seen.path, met.wanted.up_axis or "z", f"checking {seen.path.name}")) as found:
+        for split, part in parts.items():
+            if part is not None:
+                _check_part(seen, split, part, found, met)
     texts = {"left_out": "no objects, left out: {}", "passed_over": "no classes, passed over: {}", "remarks": "{}"}
     findings.facts.extend(texts[fact].format(said) for fact, said in seen.facts().items())
+
+
+def _check_part(
+    seen: Survey, split: str, files: list[tuple[str, Path]], found: Iterator[Look | str], met: _Met
+) -> None:
+    """Every file of a split, of which `found` says what is seen in it."""
+    numbers, counts, least = dict[str, int](), Counter[str](), met.wanted.least_points
+    meshes = 0
+    for name, file in files:
+        look = next(found)
+        counts[name] += 1
+        if isinstance(look, str):
+            met.bad(look)
+            continue
+        if look.points is not None and look.points < least:
+            met.bad(str(too_few(file, look.points, least)))
+            continue
+        place = file.relative_to(seen.path).as_posix()
+        if look.points is None:
+            meshes += 1
+        else:
+            numbers[place] = look.points
+        met.note(look.digest, split, name, place)
+        met.stands(name, look.spread)
+    own = list(numbers.values())
+    met.findings.facts.extend([_summary(split, counts, own), *_read_as(own, meshes, met.wanted), *_few(numbers)])
 
 
 def _files(seen: Survey, split: str, seed: int, findings: Findings) -> list[tuple[str, Path]] | None:
@@ -162,24 +174,6 @@ def _files(seen: Survey, split: str, seed: int, findings: Findings) -> list[tupl
     return [(found.class_names[label], file) for file, label in zip(found.files, found.labels, strict=True)]
 
 
-class _Look(NamedTuple):
-    """What a file holds."""
-
-    content: bytes  # whatever its name and form
-    points: int | None  # None of a mesh
-    spread: NDArray[np.float64]
-
-
-def _looked_at(file: Path, wanted: Wanted) -> _Look:
-    """A file, as it would be read."""
-    found, axis = original(file, wanted.least_points), wanted.up_axis or "z"
-    if isinstance(found, Mesh):
-        sampled = sample_surface(found, SAMPLED, generator_for("check", 0), file)
-        return _Look(found.vertices.tobytes() + found.faces.tobytes(), None, spread(z_up(sampled, axis)))
-    framed = unit_sphere(z_up(found[None], axis), file)[0]
-    return _Look(np.ascontiguousarray(found).tobytes(), len(found), spread(framed))
-
-
 def _check_file(name: str, root: str | os.PathLike[str] | None, met: _Met) -> None:
     """A set in arrays: every cloud of it."""
     findings = met.findings
@@ -196,7 +190,8 @@ def _check_file(name: str, root: str | os.PathLike[str] | None, met: _Met) -> No
             met.bad(line)
         names = [clouds.class_names[label] for label in clouds.hard_labels.tolist()]
         for place, one in enumerate(clouds.points):
-            met.note(one.numpy().tobytes(), split, names[place], f"{split} cloud {place}")
+            content = hashlib.sha256(one.numpy().tobytes()).hexdigest()
+            met.note(content, split, names[place], f"{split} cloud {place}")
             met.stands(names[place], spread(one.numpy()))
         stored = [clouds.points_per_cloud] if numbers is None else numbers.tolist()
         few = _few({f"{split} cloud {place}": number for place, number in enumerate(stored)})
@@ -209,6 +204,16 @@ def _few(numbers: dict[str, int]) -> list[str]:
     few = sorted((points, place) for place, points in numbers.items() if points < FEW <= max(numbers.values()))
     listed = ", ".join(f"{place} {points}" for points, place in few)
     return [f"fewer than {FEW} points (--least-points {FEW} --skip-bad goes on without): {listed}"] if few else []
+
+
+def _read_as(numbers: list[int], meshes: int, wanted: Wanted) -> list[str]:
+    """A line on what becomes of clouds of so many points, beside meshes, where not all are taken as they are."""
+    alike = len({*numbers, *([MESH_POINTS] if meshes else [])}) == 1
+    points = wanted.points or (MESH_POINTS if not alike or not numbers else numbers[0])
+    more, fewer = sum(number > points for number in numbers), sum(number < points for number in numbers)
+    done = [f"{more} larger sampled down to a random subset"] * (more > 0)
+    done += [f"{fewer} smaller filled up by repeats"] * (fewer > 0)
+    return [f"read as clouds of {points} points (--points): {', '.join(done)}"] if done else []
 
 
 def _summary(split: str, counts: Counter[str], numbers: list[int]) -> str:

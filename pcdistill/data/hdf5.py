@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
-from pcdistill.core.hdf5 import member
+from pcdistill.core.hdf5 import member, names
 from pcdistill.core.limits import PACKED, check_room
 from pcdistill.data.formats import check_beginning
 from pcdistill.data.prepare import Floats, Wanted, check_set, enough
@@ -43,7 +43,7 @@ def group(file: h5py.File, name: str, path: Path) -> h5py.Group:
     """Group `name` in the root of the same file, or InputError naming it."""
     found = member(file, name, f"{path} {name}")
     if not isinstance(found, h5py.Group):
-        raise InputError(f"{path} {name}", "no such group", f"one of {', '.join(file) or 'none'}")
+        raise InputError(f"{path} {name}", "no such group", f"one of {', '.join(names(file)) or 'none'}")
     return found
 
 
@@ -52,7 +52,7 @@ def dataset(group: h5py.Group, name: str, path: Path, kinds: str) -> h5py.Datase
     place = f"{path} {group.name.strip('/')}/{name}".replace(" /", " ")
     found = member(group, name, place)
     if not isinstance(found, h5py.Dataset):
-        raise InputError(place, "no such dataset", f"one beside {', '.join(group) or 'nothing'}")
+        raise InputError(place, "no such dataset", f"one beside {', '.join(names(group)) or 'nothing'}")
     if found.shape is None or not found.shape:
         raise InputError(place, "no array", "one")
     if found.dtype.kind not in kinds:

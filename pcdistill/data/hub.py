@@ -7,6 +7,7 @@ tables and arrays of points and labels are read: no code of a set is run, and no
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +20,8 @@ from pcdistill.core.files import cache_root
 from pcdistill.core.limits import PACKED, check_room
 from pcdistill.core.registry import nearest
 from pcdistill.data.layouts.folders import WORDS
-from pcdistill.data.memory import LABEL_KEYS, POINT_KEYS, from_dataset
-from pcdistill.data.prepare import MissingSplit, Wanted
-from pcdistill.data.pyg import from_pyg
+from pcdistill.data.memory import LABEL_KEYS, POINT_KEYS, read_dataset
+from pcdistill.data.prepare import Bad, MissingSplit, Wanted
 
 MODELNETS = {"ModelNet10": "10", "ModelNet40": "40"}
 TABLES = (".parquet", ".npz")
@@ -49,7 +49,9 @@ def _modelnet(name: str, rest: str, split: str, wanted: Wanted) -> PointClouds:
     sets = _library("torch_geometric.datasets", "torch-geometric", "pip install 'pcdistill[pyg]'", name)
     found = _asked(name, lambda: sets.ModelNet(str(cache_root() / "pyg" / rest), MODELNETS[rest], split == "train"))
     names = sorted(found.raw_file_names)  # which it numbers classes by
-    return from_pyg(found, names, wanted.up_axis or "z", wanted.points, wanted.seed)
+    axis = wanted.up_axis or "z"
+    clouds = read_dataset(found, names, wanted.points, True, wanted.seed, axis, bad=Bad(wanted))
+    return replace(clouds, provenance={**clouds.provenance, "layout": "torch-geometric"})
 
 
 def _hugging_face(name: str, repository: str, split: str, wanted: Wanted) -> PointClouds | Path:
@@ -69,7 +71,8 @@ def _hugging_face(name: str, repository: str, split: str, wanted: Wanted) -> Poi
     parts = [_read(here(file), name) for file in sorted(_of(split, tables, name))]
     names = next((part.class_names for part in parts if part.class_names), None)
     rows = [row for part in parts for row in part.rows]
-    return from_dataset(rows, names, wanted.points, True, wanted.seed, wanted.up_axis or "unspecified", name=name)
+    axis = wanted.up_axis or "unspecified"
+    return read_dataset(rows, names, wanted.points, True, wanted.seed, axis, name=name, bad=Bad(wanted))
 
 
 def _of(split: str, files: Sequence[str], name: str) -> list[str]:

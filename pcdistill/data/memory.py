@@ -1,6 +1,7 @@
 """Data sets of anyone's Python as `PointClouds`: of torch, of torch-geometric, of lists and generators."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,10 +10,11 @@ from torch import Tensor
 
 from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.clouds.arrays import POINTS, as_cloud, check_asked, generator, resized
-from pcdistill.clouds.frame import Floats
+from pcdistill.clouds.frame import Floats, unit_sphere
 from pcdistill.clouds.labels import as_array
 from pcdistill.core.errors import InputError
 from pcdistill.data.objects import Mesh, sample_surface
+from pcdistill.data.prepare import Bad, too_few
 
 POINT_KEYS = ("points", "pos", "xyz", "x")
 LABEL_KEYS = ("label", "labels", "y", "target")
@@ -60,40 +62,84 @@ def from_dataset(
         InputError: naming the item, for what `PointClouds.from_arrays` refuses, for other items, and for a mesh
             without area.
     """
+    return read_dataset(
+        dataset, class_names, points_per_cloud, normalise, seed, up_axis, name=name, part_names=part_names
+    )  # fmt: skip
+
+
+def read_dataset(
+    dataset: Iterable[Any] | Sequence[Any],
+    class_names: Sequence[str] | None,
+    points_per_cloud: int | None,
+    normalise: bool,
+    seed: int,
+    up_axis: str,
+    *,
+    name: str | None = None,
+    part_names: PartNames | Sequence[str] | None = None,
+    bad: Bad | None = None,
+) -> PointClouds:
+    """`from_dataset`, of whose clouds those that cannot be used, or have too few points, are noted in `bad`.
+
+    Raises:
+        InputError: as `from_dataset`; with `bad` as `Bad.facts`, of all clouds at once.
+    """
     place = type(dataset).__name__ if name is None else name
     check_asked(points_per_cloud, seed, up_axis)
     clouds: list[Floats] = []
     labels: list[Any] = []
     parts: list[Any] = []
-    for item in _items(dataset, place):
-        number = len(clouds)
-        here = f"{place} item {number}"
-        rng = generator(number, seed)
-        if item.faces is None:
-            cloud = as_cloud(item.points, here)
-            # At once, so that no more than what is kept of a set has to fit into memory.
-            kept = None if points_per_cloud is None else resized(len(cloud), points_per_cloud, rng)
-            clouds.append(cloud if kept is None else cloud[kept])
-            if item.parts is not None:
-                own = _own_parts(item.parts, len(cloud), here)
-                parts.append(own if kept is None else own[kept])
-        else:
-            if item.parts is not None:
-                raise InputError(here, "a mesh with parts", "points with parts")
-            clouds.append(_sampled(item, points_per_cloud or POINTS, rng, here, normalise))
-        labels.append(_checked_label(item.label, here))
+    total = 0
+    for number, item in enumerate(_items(dataset, place)):
+        here, total = f"{place} item {number}", number + 1
+        try:
+            cloud, own = _made(item, points_per_cloud, generator(number, seed), here, normalise, bad)
+            label = _checked_label(item.label, here)
+        except InputError as problem:
+            if bad is None:
+                raise
+            bad.note(problem)
+            continue
+        clouds.append(cloud)
+        labels.append(label)
+        if own is not None:
+            parts.append(own)
         if parts and len(parts) != len(clouds):
             what = "no parts, while those before have some" if item.parts is None else "parts, while others have none"
             raise InputError(here, what, "parts of all items or of none")
+    left_out = {} if bad is None else bad.facts(place, total)
     if not clouds:
         raise InputError(place, "0 items", "at least one")
     names = _names_of(dataset) if class_names is None else class_names
     if part_names is None and parts and names is not None:
         part_names, parts = _known_parts(dataset, names, parts)
-    return PointClouds.from_arrays(
+    made = PointClouds.from_arrays(
         clouds, labels, names, points_per_cloud, normalise, seed, up_axis,
         name=place, parts=parts or None, part_names=part_names,
     )  # fmt: skip
+    return replace(made, provenance={**made.provenance, **left_out}) if left_out else made
+
+
+def _made(
+    item: _Item, points: int | None, rng: np.random.Generator, place: str, unit: bool, bad: Bad | None
+) -> tuple[Floats, NDArray[np.int64] | None]:
+    """A cloud of so many points, at once, so that no more than what is kept of a set has to fit into memory; its parts.
+
+    Raises:
+        InputError: it cannot be used, or has fewer points than `bad` wants.
+    """
+    if item.faces is not None:
+        if item.parts is not None:
+            raise InputError(place, "a mesh with parts", "points with parts")
+        return _sampled(item, points or POINTS, rng, place, unit), None
+    cloud = as_cloud(item.points, place)
+    if bad is not None:
+        if len(cloud) < bad.wanted.least_points:
+            raise too_few(place, len(cloud), bad.wanted.least_points)
+        unit_sphere(cloud[None], place)
+    kept = np.arange(len(cloud)) if points is None else resized(len(cloud), points, rng)
+    parts = None if item.parts is None else _own_parts(item.parts, len(cloud), place)[kept]
+    return cloud if points is None else cloud[kept], parts
 
 
 def _items(dataset: Any, place: str) -> Iterator[_Item]:

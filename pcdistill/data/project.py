@@ -25,7 +25,7 @@ from torch import Tensor
 from pcdistill.clouds import PartNames, PointClouds, Provenance
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
-from pcdistill.core.hdf5 import member
+from pcdistill.core.hdf5 import member, names
 from pcdistill.data.hdf5 import dataset, group, is_own, open_hdf5, reading
 from pcdistill.data.layouts.layout import Layout
 from pcdistill.data.prepare import (
@@ -76,7 +76,9 @@ class H5Clouds:
             self.class_names = class_names_of(self._file, path)
             clouds = member(self._file, split, f"{path} {split}")
             if not isinstance(clouds, h5py.Group):
-                raise MissingSplit(f"{path} {split}", "no such group", f"one of {', '.join(self._file) or 'none'}")
+                raise MissingSplit(
+                    f"{path} {split}", "no such group", f"one of {', '.join(names(self._file)) or 'none'}"
+                )
             self._points = dataset(clouds, "points", path, "f")
             labels = dataset(clouds, "labels", path, "iu")[()]
             attributes = {name: _plain(value) for name, value in self._file.attrs.items()}

@@ -11,9 +11,8 @@ import multiprocessing
 import os
 import platform
 import signal
-import threading
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 
 from pcdistill.core.devices import gpus
 from pcdistill.core.errors import InputError
+from pcdistill.core.signals import ctrl_c_ignored
 
 RETRIES = 3  # of a job whose process was killed on a cluster
 PATIENCE = 60.0  # seconds that cancelled jobs of a cluster have to save where they are
@@ -135,7 +135,7 @@ class Processes:
         gpu = min(self.gpus, key=taken.count, default="")
         process = self.context.Process(target=_in_process, args=(theirs, job, self.threads, gpu), daemon=True)
         try:
-            with _ctrl_c_ignored():
+            with ctrl_c_ignored():
                 process.start()
         except OSError as error:
             ours.close()
@@ -281,16 +281,3 @@ def _stop_on_sigterm() -> None:
 
     signal.signal(signal.SIGINT, interrupted)
     signal.signal(signal.SIGTERM, ended)
-
-
-@contextlib.contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    """Processes started in here ignore Ctrl-C, which a terminal sends to all: the first one ends the others."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)

@@ -144,7 +144,7 @@ def expert_steps(
             raise InputError(
                 f"expert, step {step + 1}",
                 "weights that are not finite",
-                f"finite ones (lower bank.lr, now {config.lr:g})",
+                f"finite ones (lower bank.lr, now {config.lr:g}: --options bank.lr={config.lr / 5:g})",
             )
         keep(step + 1, state)
     return state

@@ -189,7 +189,8 @@ def _distance(segment: Segment, end: Weights) -> tuple[Tensor, Weights]:
     pairs = segment.target.items()
     way = torch.stack([(segment.start[name] - value).square().sum() for name, value in pairs]).sum()
     if not way > 0:
-        raise InputError("trajectory matching", "an expert that does not move", "one that learns (raise bank.lr)")
+        earlier = "one that still learns (start earlier: --options start=[0,3]; or raise bank.lr)"
+        raise InputError("trajectory matching", "an expert that does not move", earlier)
     gaps = {name: end[name] - value for name, value in pairs}
     value = torch.stack([gap.square().sum() for gap in gaps.values()]).sum() / way
     return value, {name: 2 * gap / way for name, gap in gaps.items()}

@@ -10,6 +10,7 @@ import pytest
 from pcdistill.artefact.artefact import Artefact
 from pcdistill.cli import main
 from pcdistill.core.options import Reading
+from pcdistill.data import load
 from pcdistill.experiments.cells import Source
 from pcdistill.experiments.sources import clouds_to_test, training_set
 
@@ -101,8 +102,43 @@ def test_a_whole_set_has_nothing_wrong(unequal, capsys):
     assert run("data", "check", unequal) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "train: 6 clouds of 10 to 2000 points: ball 3, stick 3"
-    assert out[1].endswith("--least-points 32 --skip-bad goes on without): train/ball/0.npy 10, train/stick/0.npy 10")
+    done = "2 larger sampled down to a random subset, 4 smaller filled up by repeats"
+    assert out[1] == f"read as clouds of 1024 points (--points): {done}"
+    assert out[2].endswith("--least-points 32 --skip-bad goes on without): train/ball/0.npy 10, train/stick/0.npy 10")
     assert out[-1] == "nothing wrong"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "points", "said"),
+    [
+        ([50, 50], None, ""),
+        ([50, 50], 50, ""),
+        ([50, 50], 60, "60 points (--points): 4 smaller filled up by repeats"),
+        ([50, 80], None, "1024 points (--points): 4 smaller filled up by repeats"),
+        (
+            [50, 80],
+            60,
+            "60 points (--points): 2 larger sampled down to a random subset, 2 smaller filled up by repeats",
+        ),
+        (["mesh", 1024], None, ""),
+        (["mesh", 1025], None, "1024 points (--points): 2 larger sampled down to a random subset"),
+    ],
+)
+def test_what_is_said_of_numbers_of_points_is_what_the_reader_does(numbers, points, said, tmp_path, capsys):
+    for name in ("ball", "stick"):
+        for place, number in enumerate(numbers):
+            path = tmp_path / "set" / "train" / name / f"{place}.npy"
+            if number == "mesh":
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.with_suffix(".off").write_text(f"OFF\n3 1 0\n0 0 0\n1 0 0\n0 {len(name)} 0\n3 0 1 2\n")
+            else:
+                save(path, number, 10 * place + len(name))
+    assert run("data", "check", "set", *(() if points is None else ("--points", points))) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("read as clouds of ")]
+    assert lines == ([f"read as clouds of {said}"] if said else [])
+    clouds = load("set", "train", points=points)
+    assert f"{clouds.provenance.get('filled', 0)} smaller" in said or "filled" not in clouds.provenance
+    assert said == "" or said.startswith(f"{clouds.points_per_cloud} ")
 
 
 def test_all_that_is_wrong_is_said_at_once(unequal, capsys):

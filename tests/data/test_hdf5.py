@@ -98,3 +98,16 @@ def test_a_field_without_values_is_no_array(tmp_path: Path) -> None:
             file["data"], file["label"] = empty, np.zeros(3, "u1")
         with pytest.raises(InputError, match=r"set\.h5 data: no array"):
             data_and_label(tmp_path / "set.h5", 2, None)
+
+
+def test_names_that_are_no_text_are_told_or_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["class_names"] = ["a", "b"]
+        file.create_group(b"tr\xffin")
+    with pytest.raises(InputError, match=r"set\.h5 train: no such group, expected one of tr\\xffin$"):
+        load(path)
+    with h5py.File(path, "w") as file:
+        file[b"\xff"] = np.zeros(3)
+        file["data"], file["label"] = np.random.default_rng(0).normal(size=(6, 8, 3)), [0, 1] * 3
+    assert len(load(path)) == 4

@@ -50,6 +50,21 @@ def test_arrays_of_the_hub(hub: Path) -> None:
     assert train.provenance["up_axis"] == "unspecified"
 
 
+def test_bad_clouds_of_the_hub_are_named_at_once_or_left_out(hub: Path) -> None:
+    points = POINTS.copy()
+    points[1, 7, 2], points[4] = np.nan, 3
+    np.savez(hub / "train.npz", points=points, label=LABELS)
+    said = r"hf:me/set: 2 of 6 .* hf:me/set item 1: NaN .* hf:me/set item 4: all points of cloud 0 coincide"
+    with pytest.raises(InputError, match=said):
+        load("hf:me/set")
+    found = load("hf:me/set", skip_bad=True)
+    assert (found.labels.tolist(), found.provenance["skipped"]) == ([0, 0, 1, 1], 2)
+    assert str(found.provenance["skipped_clouds"]).startswith("hf:me/set item 1: NaN")
+    with pytest.raises(InputError, match=r"none of 6 clouds can be used \(hf:me/set item 0: 40 points, expected at le"):
+        load("hf:me/set", least_points=41, skip_bad=True)
+    assert load("hf:me/set", least_points=40, skip_bad=True).points.equal(found.points)
+
+
 def test_tables_of_the_hub(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class File:
         """As pyarrow's, of one group of rows."""
@@ -127,6 +142,8 @@ def test_modelnet_of_torch_geometric(own_cache: Path, monkeypatch: pytest.Monkey
         def __init__(self, root: str, name: str, train: bool) -> None:
             asked.append((root, name, train))
             super().__init__(SimpleNamespace(pos=corners, face=faces, y=torch.tensor([k])) for k in (0, 1))
+            if train:
+                self.append(SimpleNamespace(pos=corners * 0, face=faces, y=torch.tensor([1])))
 
     fake = ModuleType("torch_geometric.datasets")
     vars(fake).update(ModelNet=ModelNet)
@@ -136,5 +153,8 @@ def test_modelnet_of_torch_geometric(own_cache: Path, monkeypatch: pytest.Monkey
     assert (found.class_names, found.labels.tolist(), found.points_per_cloud) == (("bathtub", "chair"), [0, 1], 50)
     size = found.points.amax((0, 1)) - found.points.amin((0, 1))
     assert size[2] > 2 * size[0]  # the surface of a solid that is three times as high as it is wide
+    with pytest.raises(InputError, match=r"ModelNet item 2: a mesh of zero area, .* \(--skip-bad goes on without it\)"):
+        load("pyg:ModelNet10")
+    assert len(load("pyg:ModelNet10", skip_bad=True)) == 2
     with pytest.raises(InputError, match=r"pyg:ModelNet11: 'ModelNet11' \(did you mean 'ModelNet10'\?\)"):
         load("pyg:ModelNet11")

@@ -1,13 +1,16 @@
 """Training, testing, teaching, choosing and auditing on a device, with the processor's numbers."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from pcdistill.clouds import PointClouds
+from pcdistill.commands.predict import Predict
 from pcdistill.evaluation import evaluate, train
 from pcdistill.evaluation.audit import audit
 from pcdistill.models import build, networks
@@ -96,6 +99,20 @@ def test_networks_are_kept_and_read_wherever_they_were_trained(tiny_clouds: Poin
     here, back = (load_network(tmp_path / name).network for name in ("here.safetensors", "there.safetensors"))
     torch.testing.assert_close(back.state_dict(), here.state_dict(), rtol=1e-5, atol=1e-6)
     assert f'"{DEVICE}' in (tmp_path / "there.safetensors").read_bytes()[:4096].decode(errors="replace")
+
+
+def test_files_are_guessed_on_the_device(tiny_clouds: PointClouds, tmp_path: Path) -> None:
+    trained = trained_on(tiny_clouds, "cpu")
+    save_network(tmp_path / "net.safetensors", trained)
+    np.save(tmp_path / "cloud.npy", tiny_clouds.points[3])
+    said: dict[str, list[str]] = {}
+    for device in ("cpu", DEVICE):
+        with accelerator():
+            files = {"model": tmp_path / "net.safetensors", "files": [tmp_path / "cloud.npy"]}
+            command = Predict.checked({**files, "json": True, "device": device})
+            command.run(said.setdefault(device, []).append)
+    here, there = (json.loads(said[device][0])["guesses"][0]["probabilities"] for device in ("cpu", DEVICE))
+    assert there == pytest.approx(here, abs=1e-5)
 
 
 def policies(kind: str) -> Callable[[Teacher], Supervision]:

@@ -1,10 +1,14 @@
-"""Mutated files, seeded: whatever reads them gives a result or an `InputError`, soon. `python -m tests.fuzz.run N`."""
+"""Mutated files, seeded: whatever reads them gives a result or an `InputError`, soon and in little memory.
 
+`python -m tests.fuzz.run N [FIRST [KIND ...]]` tries N of every kind, from a number on.
+"""
+
+import faulthandler
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,19 +20,24 @@ from pcdistill.artefact.container import HEADER_BYTES, _header
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.condense.loop import DistillSettings, distill
 from pcdistill.condense.spec import DistillSpec
+from pcdistill.core.environment import peak_memory
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import read_toml
 from pcdistill.core.sealed import _BEFORE, _digest
 from pcdistill.data import load
+from pcdistill.data.objects import read_object
 from pcdistill.matching import Objective
 from pcdistill.results.record import read_records
 from pcdistill.storage import Budget
 from pcdistill.storage.points import StoredPoints
 from pcdistill.training.trained import load_network
+from tests.fuzz.files import write_good
 
 HERE = Path(__file__).parent
 WRITTEN = HERE.parent / "written_before"
-SECONDS = 10.0  # of one file, on a busy machine
+SECONDS = 10.0  # of the processor, of one file
+MEMORY = 2**30  # bytes, of one file of some kilobytes: four times what is free
+STUCK = 300  # seconds after which the campaign ends, and says where it is
 TOML = b'data = "shapes"\noutput = "a.h5"\nobjective = "krr"\nsteps = 3\n[options]\nridge = 0.1\n'
 # What parsers trip over, besides bytes of any kind.
 SPLICES = (
@@ -60,6 +69,7 @@ def targets(folder: Path) -> list[Target]:
     """All kinds, with good files of them; those that are made are written to `folder`."""
     (folder / "good.toml").write_bytes(TOML)
     resumed(folder / "good.checkpoint")
+    (folder / "objects").mkdir()
     artefacts = (*sorted(WRITTEN.glob("storage-*.h5")), WRITTEN / "labels-teacher-coded.h5")
     return [
         Target("artefact", artefacts, Artefact.load, _artefact),
@@ -68,6 +78,7 @@ def targets(folder: Path) -> list[Target]:
         Target("settings", (folder / "good.toml",), lambda path: read_toml(path, DistillSpec)),
         Target("records", (WRITTEN / "records.jsonl",), read_records),
         Target("set", (WRITTEN / "set.h5",), lambda path: load(path, "train")),
+        Target("object", write_good(folder / "objects"), lambda path: read_object(path, 16, 0, path.name)),
     ]
 
 
@@ -127,7 +138,8 @@ def tried(target: Target, seed: int, folder: Path) -> str:
     content = (target.mutate or mutated)(source.read_bytes(), draw)
     path = folder / f"mutated{source.suffix}"
     path.write_bytes(content)
-    start = time.perf_counter()
+    start, before = time.process_time(), peak_memory()
+    faulthandler.dump_traceback_later(STUCK, exit=True)
     try:
         target.read(path)
     except InputError as error:
@@ -135,19 +147,21 @@ def tried(target: Target, seed: int, folder: Path) -> str:
             return f"{target.name} {seed}: several lines: {error}"
     except Exception as error:
         return f"{target.name} {seed}: {type(error).__name__}: {str(error)[:200]}"
-    taken = time.perf_counter() - start
-    return f"{target.name} {seed}: {taken:.1f} s" if taken > SECONDS else ""
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+    taken, more = time.process_time() - start, peak_memory() - before
+    return f"{target.name} {seed}: {taken:.1f} s, {more} bytes" if taken > SECONDS or more > MEMORY else ""
 
 
-def faults(count: int, first: int = 0) -> list[str]:
-    """What is wrong among `count` mutated files of every kind, from number `first` on."""
+def faults(count: int, first: int = 0, only: Collection[str] = ()) -> list[str]:
+    """What is wrong among `count` mutated files of every kind, or of some, from number `first` on."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        kinds = targets(folder)
+        kinds = [kind for kind in targets(folder) if not only or kind.name in only]
         return [found for seed in range(first, first + count) for kind in kinds if (found := tried(kind, seed, folder))]
 
 
 if __name__ == "__main__":
-    found = faults(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    found = faults(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, sys.argv[3:])
     sys.stdout.write("\n".join([*found, f"{len(found)} faults\n"]))
     sys.exit(bool(found))

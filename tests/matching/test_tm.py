@@ -199,7 +199,7 @@ def test_no_loss_where_the_student_ends(tiny_clouds: PointClouds, monkeypatch: p
 
 def test_expert_that_does_not_move_is_one_line(tiny_clouds: PointClouds) -> None:
     objective = made(tiny_clouds, {"lr": 1e-30})
-    with pytest.raises(InputError, match=r"^trajectory matching: an expert that does not move, .*raise bank\.lr"):
+    with pytest.raises(InputError, match=r"^trajectory matching: an expert that does not move, .*start=.*raise bank"):
         objective.loss(guess(), 0)
 
 

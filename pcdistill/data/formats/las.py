@@ -38,7 +38,8 @@ def read_las(path: Path) -> Points:
     log = logging.getLogger("laspy.lasreader")
     log.disabled = True  # it says once more what is raised
     try:
-        with laspy.open(path, laz_backend=(backend,)) as file:
+        # What is beyond float64 is infinite, which is refused later.
+        with laspy.open(path, laz_backend=(backend,)) as file, np.errstate(over="ignore", invalid="ignore"):
             declared = file.header.point_count
             parts = list(_parts(file))
     except Exception as problem:  # laspy raises anything on a damaged file

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pcdistill.clouds import PointClouds
 from pcdistill.clouds.arrays import COLUMNS
 from pcdistill.core.errors import InputError
-from pcdistill.core.hdf5 import member
+from pcdistill.core.hdf5 import member, names
 from pcdistill.data.hdf5 import dataset, group, is_own, open_hdf5, reading, up_axis_of
 from pcdistill.data.layouts import modelnet_hdf5
 from pcdistill.data.layouts.folders import WORDS
@@ -143,7 +143,7 @@ def _sibling(path: Path, split: str, other: str) -> Path | None:
 def _pairs(file: h5py.File, path: Path) -> dict[str, Pair]:
     """Pairs of datasets by split: "all" for those that say none."""
     found = _pairs_in(file, "", path)
-    for name in file:
+    for name in names(file):
         part = member(file, name, f"{path} {name}")
         if isinstance(part, h5py.Group) and (split := WORDS.get(name.lower())) is not None:
             inner = _pairs_in(part, f"{name}/", path).get("all")
@@ -156,7 +156,7 @@ def _pairs(file: h5py.File, path: Path) -> dict[str, Pair]:
 def _pairs_in(holder: h5py.Group, prefix: str, path: Path) -> dict[str, Pair]:
     """Pairs at one level, whose names may have a split's word before or behind."""
     kinds: dict[str, dict[str, str]] = {}
-    for name in holder:
+    for name in names(holder):
         one = member(holder, name, f"{path} {prefix}{name}")
         if not isinstance(one, h5py.Dataset):
             continue

@@ -57,3 +57,9 @@ def test_a_table_of_too_many_chunks_takes_no_memory(refusal, written):
     (table,) = struct.unpack_from("<q", content, start)
     content[table + 4 : table + 8] = b"\xff\xff\xff\x7f"
     assert refusal("a.laz", bytes(content)) == "a.laz: a damaged LAZ, expected a whole file"
+
+
+def test_coordinates_beyond_all_numbers_are_infinite_without_a_warning(read, written):
+    content = bytearray(written("a.las"))
+    struct.pack_into("<d", content, 131, 1e308)  # the scale of x
+    assert np.isinf(read("a.las", bytes(content))[:, 0]).any()
