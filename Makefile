@@ -2,7 +2,7 @@
 # again when pyproject.toml changes. PYTHON=/path/to/python picks the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo deploy-demo test docs reproduce-quick lint format usage web clean
+.PHONY: help setup demo deploy-demo test test-slow docs reproduce-quick lint format usage web clean
 
 ready := .venv/.ready
 demo_ready := .venv/.demo
@@ -28,6 +28,9 @@ deploy-demo: $(ready)  ## from a condensed set to an int8 network that names mes
 
 test: $(ready)  ## run the tests
 	.venv/bin/pytest -n 2
+
+test-slow: $(ready)  ## run the tests that take longest: pages built, clusters, processes killed
+	.venv/bin/pytest -n 2 -m slow
 
 docs: $(ready)  ## build the documentation in docs/_build/html
 	.venv/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html

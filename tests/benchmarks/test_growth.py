@@ -44,6 +44,7 @@ def called(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: str) -> 
     module.main()
 
 
+@pytest.mark.slow
 def test_cells_are_measured_once_recorded_and_drawn(
     growth: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

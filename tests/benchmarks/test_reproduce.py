@@ -111,6 +111,7 @@ def folder(tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path / "tiny"
 
 
+@pytest.mark.slow
 def test_measured_anew_is_what_the_grid_measures(folder: Path, tiny_file: Path) -> None:
     """Bit for bit on one machine; without the sets that were made before, which stay as they are."""
     item = reproduce.Item("tiny", f"{tiny_file.name} random")

@@ -64,6 +64,7 @@ def test_its_programs_run(page: Path, environment: dict[str, str], tmp_path: Pat
     carried_out(page, folder, environment)
 
 
+@pytest.mark.slow
 def test_a_method_is_one_file_one_entry_and_one_page(environment: dict[str, str], tmp_path: Path) -> None:
     """In a copy of the repository, of which nothing else is touched; its own tests are among the page's commands."""
     copy = tmp_path / "copy"

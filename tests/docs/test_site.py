@@ -58,6 +58,7 @@ class Links(HTMLParser):
             self.anchors.append(found["href"])
 
 
+@pytest.mark.slow
 def test_the_site_builds_and_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One build, in one test: it takes most of the time of all tests here."""
     done = build(DOCS, tmp_path)

@@ -242,6 +242,7 @@ def test_a_killed_process_costs_its_own_job_only(tmp_path: Path, monkeypatch: py
     assert list(results(tmp_path)) == ["0.txt", "1.txt"]
 
 
+@pytest.mark.slow
 def test_ray_begins_the_job_of_a_killed_process_again(
     cluster: Any, here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +271,7 @@ def test_ray_begins_the_job_of_a_killed_process_again(
     assert cluster.is_initialized()  # whoever began it ends it
 
 
+@pytest.mark.slow
 def test_leaving_cancels_the_tasks_of_ray_and_lets_them_save(cluster: Any, tmp_path: Path) -> None:
     jobs = [Job("long", until_told, (tmp_path,)), Job("next", draw, (tmp_path, 1), after=("long",))]
 

@@ -14,6 +14,7 @@ def test_mutated_files_are_read_or_refused() -> None:
     assert faults(60) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only Unix forks processes")
 def test_what_is_killed_and_gone_on_with_has_the_same_bits() -> None:
     """In a process of its own: it forks."""
