@@ -6,7 +6,7 @@ from typing import Any
 from pcdistill.matching import objectives
 from pcdistill.results.record import WHOLE, Record
 from pcdistill.results.statistics import clear_best
-from pcdistill.results.table import Cell, Strong, Table, accuracy_cell, all_runs_of, per_cent
+from pcdistill.results.table import Cell, Strong, Table, accuracy_cell, all_runs_of
 
 NAMES = {"modelnet10": "ModelNet10", "modelnet40": "ModelNet40", "shapes": "shapes"}
 BUDGETS = (
@@ -41,7 +41,7 @@ def cells(own: Mapping[str, Record], names: Iterable[str]) -> list[Cell | Strong
     return [cell(own.get(name)) for name in names]
 
 
-def by_bytes(records: Iterable[Record], arms: Mapping[str, str], of_classes: bool = False) -> str:
+def by_bytes(records: Iterable[Record], arms: Mapping[str, str], figure: str = "accuracy") -> str:
     """Arms as columns, and the whole set where there is one; data sets at budgets (their `variant`) as rows.
 
     A row's clear best is bold.
@@ -49,7 +49,7 @@ def by_bytes(records: Iterable[Record], arms: Mapping[str, str], of_classes: boo
     Args:
         records: of one network and protocol.
         arms: what a table calls them. Rows that lack one of them are left out.
-        of_classes: the mean of the classes' accuracies in place of the accuracy; none is bold.
+        figure: `accuracy`, or another field of records that has a value a run; of these none is bold.
     """
     found: dict[tuple[str, int], dict[str, Record]] = {}
     wholes: dict[str, Record] = {}
@@ -60,8 +60,8 @@ def by_bytes(records: Iterable[Record], arms: Mapping[str, str], of_classes: boo
             found.setdefault((record.dataset, int(record.variant or 0)), {})[record.arm] = record
 
     def shown(own: Mapping[str, Record], names: Iterable[str]) -> list[Any]:
-        if of_classes:
-            return [per_cent(own[name].class_accuracy_mean) for name in names]
+        if figure != "accuracy":
+            return [Cell.of(getattr(own[name], figure)) for name in names]
         return cells({name: own[name] for name in names}, names)
 
     rows = [
