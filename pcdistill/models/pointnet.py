@@ -70,7 +70,7 @@ class PointNet(Network):
         return features
 
     def pooled(self, points: Tensor) -> Tensor:
-        if self.norm == "batch" and not self.training and torch.is_grad_enabled():
+        if self.norm == "batch" and not self.training and points.requires_grad:
             return self.trunk.frozen(self.align(points))
         return super().pooled(points)
 
