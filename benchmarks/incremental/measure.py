@@ -287,7 +287,7 @@ def plot(records: Sequence[Record]) -> None:
                 sizes = [len(one.class_names) for one in own]
                 kb = own[-1].memory_kb
                 means, spreads = zip(*(mean_std(one.accuracy) for one in own), strict=True)
-                curves.append(Curve(f"{arm}, {kb:.0f} kB", sizes, means, spreads))
+                curves.append(Curve(f"{arm}, {kb:.0f} kB", sizes, means, spreads, arm))
         if curves:
             note = f"{STUDENT}, {POINTS} points; kB of memory at the last stage; spread over trainings"
             for ending in (".png", ".svg"):

@@ -100,12 +100,12 @@ def headline(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -> str
         "bytes per class",
         *(ARMS[arm] for arm in arms),
         "whole set",
-        f"printed, at {PPC:,} bytes",
+        "printed",
         "times smaller",
     ]
     words = (
         f"Test accuracy of a PointNet in per cent. {note_of(measured)}.\nPrinted: the best of published distilled sets "
-        "of one float32 cloud of 1024 points per class."
+        f"of one float32 cloud of 1024 points per class, {PPC:,} bytes."
     )
     return f"{Table(header, rows).markdown()}\n{words}\n" if rows else ""
 

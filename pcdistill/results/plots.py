@@ -3,7 +3,7 @@
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,14 +82,17 @@ def curves_of(records: Sequence[Record], names: Sequence[str]) -> tuple[list[Cur
 
 
 def looks(methods: Sequence[str]) -> list[Look]:
-    """Of every line, by its method, or by its number where the methods of a plot do not tell its lines apart.
+    """Of every line, by its method; others have the colours that are left, in order.
 
-    The second line of a colour is dashed and has hollow markers.
+    So have all where methods do not tell the lines of a plot apart. The second line of a colour is dashed and has
+    hollow markers.
     """
-    told = all(method in METHODS for method in methods) and all(methods.count(one) <= len(STYLES) for one in methods)
+    told = all(methods.count(one) <= len(STYLES) for one in methods if one in METHODS)
+    places = [METHODS.index(one) if told and one in METHODS else None for one in methods]
+    taken = {place % len(COLOURS) for place in places if place is not None}
+    left = cycle([number for number in range(len(COLOURS)) if number not in taken] or range(len(COLOURS)))
     found, used = list[Look](), Counter[str]()
-    for number, method in enumerate(methods):
-        place = METHODS.index(method) if told else number
+    for place in (next(left) if place is None else place for place in places):
         colour = COLOURS[place % len(COLOURS)]
         again = used[colour]
         used[colour] += 1

@@ -27,6 +27,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "up_axis": "y", "least_points": 9, "skip_bad": True, "json": True,
     },
     "select": {
+        "dry_run": True,
         "force": True,
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "stream": True, "method": "random", "features": "pointnet", "protocol": "published", "seed": 7,
@@ -42,6 +43,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "up_axis": "y", "least_points": 9, "skip_bad": True,
     },
     "distill": {
+        "trackers": ["wandb", "mlflow"], "dry_run": True,
         "force": True,
         "clouds_per_class": 3, "bytes_per_class": 999, "points": 16, "bits": 6, "data": "set", "output": "out.h5",
         "root": "data", "stream": True, "init": "random", "storage": "other", "objective": "dm", "steps": 5, "lr": 0.5,
@@ -55,11 +57,13 @@ EVERY: dict[str, dict[str, Any]] = {
         "device": "cpu:0",
     },
     "experts": {
+        "log": "log", "trackers": ["wandb", "mlflow"],
         "data": "set", "root": "data", "preset": "tm", "options": {"length": 2, "bank": {"steps": 9}}, "members": 3,
         "surrogate": "pointnet", "seed": 7, "workers": 2, "engine": "ray",
         "up_axis": "y", "least_points": 9, "skip_bad": True, "device": "cpu:0",
     },
     "train": {
+        "log": "log", "trackers": ["wandb", "mlflow"],
         "force": True,
         "source": "set", "output": "net.safetensors", "root": "data", "points": 16, "network": "pointnet-small",
         "protocol": "published", "seed": 7, "teacher": ["a.safetensors", "b.safetensors"], "temperature": 3.0,
@@ -74,8 +78,10 @@ EVERY: dict[str, dict[str, Any]] = {
         "cheap": True,
         "up_axis": "y", "least_points": 9, "skip_bad": True, "rotate": "so3", "partial": 0.25,
         "device": "cpu:0",
+        "log": "log", "trackers": ["wandb", "mlflow"],
     },
     "adapt": {
+        "log": "log", "trackers": ["wandb", "mlflow"],
         "force": True,
         "source": "net.safetensors", "memory": ["a.h5", "b.h5"], "new": "set", "output": "new.safetensors",
         "root": "data", "how": "lora", "rank": 2, "train_steps": 9, "lr": 0.5, "shots": 3, "classes": ["bed", "sofa"],
@@ -89,12 +95,14 @@ EVERY: dict[str, dict[str, Any]] = {
         "device": "cpu:0", "teacher": ["net.safetensors"], "temperature": 3.0, "soft_loss": "mse", "hard": 0.5,
         "policy": {"kind": "relabel", "share": 0.25}, "test_points": 512,
         "up_axis": "y", "least_points": 9, "skip_bad": True, "partial": 0.25,
+        "log": "log", "trackers": ["wandb", "mlflow"],
     },
     "rank": {
         "source": "a.h5", "test_data": "set", "root": "data", "network": "pointnet-small", "protocol": "published",
         "rotate": "z", "train_steps": 3, "thin": True, "train_seeds": 1, "device": "cpu:0",
         "teacher": ["net.safetensors"], "json": True, "test_points": 512,
         "up_axis": "y", "least_points": 9, "skip_bad": True, "partial": 0.25,
+        "log": "log", "trackers": ["wandb", "mlflow"],
     },
     "audit": {
         "force": True,
@@ -136,6 +144,7 @@ EVERY: dict[str, dict[str, Any]] = {
     "cache": {"action": "clear"},
     "completion": {"shell": "fish"},
     "compare": {
+        "log": "log", "trackers": ["wandb", "mlflow"],
         "dry_run": True,
         "data": ["set", "other"], "output": "there", "root": "data", "methods": ["random", "preset:krr", "few"],
         "budgets": ["1x64@8", "1229B"], "distill_seeds": 2, "train_seeds": 4, "protocol": "published",

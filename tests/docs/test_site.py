@@ -152,7 +152,8 @@ def test_types_of_other_libraries_are_links_where_their_lists_can_be_had(tmp_pat
     packed = "".join(f"# {line}\n" for line in head).encode() + zlib.compress(lines.encode())
     (tmp_path / "objects.inv").write_bytes(packed)
     conf = (DOCS / "conf.py").read_text().replace("HERE = Path(__file__).parent", f"HERE = Path({str(DOCS)!r})")
-    conf += f"\nintersphinx_mapping = {{'torch': ('https://t.org', {str(tmp_path / 'objects.inv')!r})}}\n"
+    known = {"torch": ("https://t.org", str(tmp_path / "objects.inv")), "away": ("https://a.org", None)}
+    conf += f"\nintersphinx_mapping = {known!r}\n"
     conf += "html_theme = 'basic'\nhtml_static_path = []\n"
     (tmp_path / "pages" / "conf.py").write_text(conf)
     (tmp_path / "pages" / "index.md").write_text(

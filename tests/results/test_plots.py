@@ -119,7 +119,9 @@ def test_a_method_has_one_colour_in_all_plots() -> None:
 
 def test_lines_of_one_method_alone_have_colours_of_their_own() -> None:
     assert len({look.colour for look in looks(["krr"] * 5)}) == 5
-    assert len({look.colour for look in looks(["", "krr", ""])}) == 3
+    mixed = looks(["none", "medoid", "all"])
+    assert mixed[1] == looks(["medoid"])[0]
+    assert len({look.colour for look in mixed}) == 3
 
 
 def test_nothing_but_data_stands_among_the_data(tmp_path: Path) -> None:

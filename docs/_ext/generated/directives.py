@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 import pcdistill
-from generated import fields, papers, parts, results
+from generated import fields, notebooks, papers, parts, results
 from pcdistill import commands
 from pcdistill.commands import COMMANDS, command
 from pcdistill.core.registry import Registry
@@ -206,6 +206,21 @@ class Cite(SphinxRole):
         return [link], []
 
 
+class Notebook(Generated):
+    """A notebook, run now: `{notebook} first-set.ipynb`."""
+
+    required_arguments = 1
+
+    def markdown(self) -> str:
+        _, path = self.env.relfn2path(self.arguments[0])
+        self.env.note_dependency(path)
+        self.env.note_dependency(inspect.getfile(notebooks))
+        try:
+            return notebooks.markdown(Path(path), self.arguments[0])
+        except (RuntimeError, OSError) as error:
+            raise self.error(str(error)) from None
+
+
 DIRECTIVES: dict[str, type[Generated]] = {
     "synopsis": Synopsis,
     "flags": Flags,
@@ -216,6 +231,7 @@ DIRECTIVES: dict[str, type[Generated]] = {
     "numbers": Numbers,
     "bibliography": Bibliography,
     "exports": Exports,
+    "notebook": Notebook,
 }
 
 

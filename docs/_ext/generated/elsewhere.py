@@ -12,7 +12,7 @@ BEFORE_INTERSPHINX = 400  # which is at 500
 
 def connect(app: Sphinx) -> None:
     """Have a list that cannot be had be no warning: these pages are built without network as well."""
-    logging.getLogger("sphinx.sphinx.ext.intersphinx._load").addFilter(_reached)
+    logging.getLogger("sphinx.sphinx.ext.intersphinx").addFilter(_reached)
     app.connect("missing-reference", keep, priority=BEFORE_INTERSPHINX)
 
 
