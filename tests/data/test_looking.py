@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pcdistill.commands.cache import ENTRY
 from pcdistill.core.files import cache_root
 from pcdistill.data import looking
 from pcdistill.data.looking import Look, look_at, looks
@@ -78,6 +79,7 @@ def test_what_was_read_before_an_end_is_kept_and_damage_is_read_anew(files: list
     seen(files)
     assert read == ["4.npy", "5.npy"]
     (kept,) = (cache_root() / "looks").iterdir()
+    assert ENTRY.fullmatch(kept.name)  # which `pcdistill cache clear` removes
     content = bytearray(kept.read_bytes())
     content[-9] ^= 1
     kept.write_bytes(content)
