@@ -55,6 +55,7 @@ class _Met:
     copies: int = 0
     spreads: list[NDArray[np.float64]] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)  # of the spreads
+    parts: set[int] = field(default_factory=set)  # that points have, as places in the list of names
 
     def bad(self, line: str) -> None:
         """A cloud that cannot be used: a fault, unless such ones are to be left out."""
@@ -120,10 +121,19 @@ def _check_folder(seen: Survey, met: _Met) -> None:
         findings.faults.append(f"{seen.path}: {len(seen.class_names)} class, expected at least two")
     parts = {split: _files(seen, split, met.wanted.seed, findings) for split in SPLITS}
     files = [file for part in parts.values() for _, file in part or []]
-    with closing(looks(files, seen.path, met.wanted.up_axis or "z", f"checking {seen.path.name}")) as found:
+    try:
+        part_names = tree.part_names_of(seen.path)
+    except InputError as problem:
+        findings.faults.append(str(problem))
+        part_names = None
+    title, axis = f"checking {seen.path.name}", met.wanted.up_axis or "z"
+    with closing(looks(files, seen.path, axis, title, part_names)) as found:
         for split, part in parts.items():
             if part is not None:
                 _check_part(seen, split, part, found, met)
+    for number, name in enumerate(part_names or ()):
+        if number not in met.parts:
+            findings.faults.append(f"{seen.path / tree.PART_NAMES}: no point is part '{name}', expected some")
     texts = {"left_out": "no objects, left out: {}", "passed_over": "no classes, passed over: {}", "remarks": "{}"}
     findings.facts.extend(texts[fact].format(said) for fact, said in seen.facts().items())
 
@@ -148,6 +158,7 @@ def _check_part(
             meshes += 1
         else:
             numbers[place] = look.points
+        met.parts.update(look.parts)
         met.note(look.digest, split, name, place)
         met.stands(name, look.spread)
     own = list(numbers.values())

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pcdistill.clouds import CloudSource
 from pcdistill.core.errors import InputError
-from pcdistill.data.objects import MESH_POINTS, Mesh, chosen_points, of_points, original, whole_or_sampled
+from pcdistill.data.objects import MESH_POINTS, Mesh, Points, chosen_points, of_points, original, whole_or_sampled
 from pcdistill.data.prepare import Bad, Wanted, check_number, tracked
 
 SAMPLED = "surface sample or seeded subset"  # `points_kept` of sets that can be had at any number of points
@@ -76,9 +76,7 @@ def read_objects(
         try:
             found = original(file, wanted.least_points)
             if labels is not None:
-                if isinstance(found, Mesh):
-                    raise InputError(file, "a mesh, in a set whose points have parts", "points with labels")
-                own = labels(file, len(found))
+                own = own_labels(found, file, labels)
             cloud = of_points(found, file, wanted.seed, name, count)
             if whole is not None and _alike(found, whole, wanted):
                 whole.append(whole_or_sampled(found, file, wanted.seed, name, wanted.points))
@@ -101,7 +99,14 @@ def read_objects(
     return Gathered(stacked, np.array(numbers, dtype=np.int32), np.array(kept, dtype=np.int64), skipped, parts)
 
 
-def _alike(found: "Mesh | NDArray[np.float64]", before: list[Clouds], wanted: Wanted) -> bool:
+def own_labels(found: Mesh | Points, file: Path, labels: Labels) -> NDArray[np.int64]:
+    """Labels `(P,)` of the points of a file; InputError as `labels`, and for a mesh, which has none."""
+    if isinstance(found, Mesh):
+        raise InputError(file, "a mesh, in a set whose points have parts", "points with labels")
+    return labels(file, len(found))
+
+
+def _alike(found: Mesh | Points, before: list[Clouds], wanted: Wanted) -> bool:
     """Whether a cloud has as many points as those before, and no more than are wanted; a mesh has what it is asked."""
     length = (wanted.points or MESH_POINTS) if isinstance(found, Mesh) else len(found)
     fits = wanted.points is None or length <= wanted.points

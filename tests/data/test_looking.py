@@ -1,6 +1,7 @@
 """What checks keep of single files, and files read by several processes."""
 
 import multiprocessing
+from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pcdistill.commands.cache import ENTRY
 from pcdistill.core.files import cache_root
 from pcdistill.data import looking
 from pcdistill.data.looking import Look, look_at, looks
+from pcdistill.data.objects import original
 
 FEW = 6
+LOOK = partial(look_at, up_axis="z")
 
 
 @pytest.fixture
@@ -30,11 +34,11 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that this process reads."""
     names: list[str] = []
 
-    def recorded(file: Path, up_axis: str) -> Look | str:
+    def recorded(file: Path) -> Any:
         names.append(file.name)
-        return look_at(file, up_axis)
+        return original(file)
 
-    monkeypatch.setattr(looking, "look_at", recorded)
+    monkeypatch.setattr(looking, "original", recorded)
     return names
 
 
@@ -78,6 +82,7 @@ def test_what_was_read_before_an_end_is_kept_and_damage_is_read_anew(files: list
     seen(files)
     assert read == ["4.npy", "5.npy"]
     (kept,) = (cache_root() / "looks").iterdir()
+    assert ENTRY.fullmatch(kept.name)  # which `pcdistill cache clear` removes
     content = bytearray(kept.read_bytes())
     content[-9] ^= 1
     kept.write_bytes(content)
@@ -95,7 +100,7 @@ def test_processes_see_the_same_and_one_that_is_killed_is_made_up_for(
     monkeypatch.setattr(looking, "ALONE", 0.0)
     monkeypatch.setattr(looking, "WORTH", 0.0)
     read.clear()
-    many = looking._read(files * 500, "z")
+    many = looking._read(files * 500, LOOK)
     found = [next(many) for _ in range(FEW)]
     assert list(map(told, found)) == alone
     assert read == []
@@ -103,7 +108,7 @@ def test_processes_see_the_same_and_one_that_is_killed_is_made_up_for(
     assert list(map(told, many)) == alone * 499
     assert 0 < len(read) < FEW * 500 / 2
     assert multiprocessing.active_children() == []
-    begun = looking._read(files * 500, "z")
+    begun = looking._read(files * 500, LOOK)
     next(begun)
     begun.close()  # as Ctrl-C does
     assert multiprocessing.active_children() == []
@@ -116,4 +121,4 @@ def test_without_a_process_files_are_read_here(
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(SpawnProcess, "start", refused)
-    assert len(list(looking._read_by(2, files, "z"))) == len(read) == FEW
+    assert len(list(looking._read_by(2, files, LOOK))) == len(read) == FEW

@@ -12,6 +12,7 @@ import torch
 from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.data import from_pyg, load, open_streamed, remarks, to_pyg, write_hdf5
+from pcdistill.data.check import check
 from pcdistill.data.layouts.shapenetpart import PARTS
 from pcdistill.data.procedural import shapes
 from pcdistill.data.project import H5Clouds
@@ -142,10 +143,15 @@ def test_folders_with_names_of_parts(folder: Path) -> None:
 
 def test_folders_whose_labels_do_not_fit(folder: Path) -> None:
     kind = next((folder / "ball").iterdir()).suffix[1:]
+    assert check(str(folder)).faults == []
     (folder / "part_names.txt").write_text("left\n")
+    assert sum("expected 0 to 0, the lines of part_names.txt" in fault for fault in check(str(folder)).faults) == 8
     with pytest.raises(InputError, match=r"label 1 of point \d+, expected 0 to 0, the lines of part_names.txt"):
         load(folder)
     (folder / "part_names.txt").write_text("left\nright\nmiddle\n")
+    for _ in range(2):  # the second from what was kept
+        (fault,) = check(str(folder)).faults
+        assert fault.endswith("part_names.txt: no point is part 'middle', expected some")
     with pytest.raises(InputError, match=r"part_names\.txt: part names: part 'middle' of no class"):
         load(folder)
     (folder / "part_names.txt").write_text("left\nright\n")
@@ -153,6 +159,8 @@ def test_folders_whose_labels_do_not_fit(folder: Path) -> None:
     written(folder / "ball", kind, points, None, "ball9")
     with pytest.raises(InputError, match=rf"ball9.{kind}: points without labels, in a set whose points have parts"):
         load(folder)
+    (fault,) = check(str(folder)).faults
+    assert f"ball9.{kind}: points without labels" in fault
     written(folder / "ball", kind, points, np.full(9, 0.5), "ball9")
     if kind != "ply":
         with pytest.raises(InputError, match=r"label 0.5 of point 0, expected whole numbers"):

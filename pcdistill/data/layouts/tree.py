@@ -73,10 +73,10 @@ def read_counted(path: Path, split: str, wanted: Wanted, usual_axis: str = "unsp
     facts: dict[str, str | int] = {"name": path.name, "split": split, "source": path.name, "layout": NAME}
     facts |= {"points_kept": SAMPLED, "seed": wanted.seed, "split_rule": found.rule, **seen.facts()}
 
-    part_names = lines_of(path / PART_NAMES) if (path / PART_NAMES).is_file() else None
+    part_names = part_names_of(path)
 
     def convert() -> Counted:
-        of_points = None if part_names is None else partial(_parts, names=part_names)
+        of_points = None if part_names is None else partial(parts_in, names=part_names)
         gathered = read_objects(found.files, path, wanted, f"reading {path.name} {split}", of_points)
         labels, every = np.array(found.labels)[gathered.kept], {**facts, **gathered.facts()}
         clouds = assemble(
@@ -94,8 +94,13 @@ def read_counted(path: Path, split: str, wanted: Wanted, usual_axis: str = "unsp
     return cached([path / PART_NAMES, *every], path, {**facts, **asked, "parts": "/".join(part_names)}, convert)
 
 
-def _parts(file: Path, points: int, names: Sequence[str]) -> NDArray[np.int64]:
-    """The part of every point of a file, as a place in the list of names."""
+def part_names_of(path: Path) -> list[str] | None:
+    """The names of the parts of a set whose points have some; InputError of a file that cannot be read."""
+    return lines_of(path / PART_NAMES) if (path / PART_NAMES).is_file() else None
+
+
+def parts_in(file: Path, points: int, names: Sequence[str]) -> NDArray[np.int64]:
+    """The part of every point of a file, as a place in the list of names; InputError of labels that are none."""
     found = labels_of(file, points)
     wrong = (found < 0) | (found >= len(names))
     if wrong.any():
@@ -117,7 +122,7 @@ def _of_classes(seen: Survey, classes: Sequence[str], names: Sequence[str], want
             for file in own if name in found else ():
                 try:
                     cloud = original(file, wanted.least_points)
-                    found[name].update([] if isinstance(cloud, Mesh) else _parts(file, len(cloud), names).tolist())
+                    found[name].update([] if isinstance(cloud, Mesh) else parts_in(file, len(cloud), names).tolist())
                 except InputError:
                     if not wanted.skip_bad:
                         raise
