@@ -4,11 +4,16 @@ HDF5 can take values from elsewhere: external storage reads any file that the re
 one, virtual datasets do both. Whoever publishes what was made of such a set publishes bytes of that file.
 """
 
+import mmap
+import struct
+from pathlib import Path
 from typing import Any
 
 import h5py
 
 from pcdistill.core.errors import InputError
+
+HEAP = b"GCOL\1\0\0\0"  # begins a heap of values of variable length: texts of attributes
 
 
 def member(group: h5py.Group, name: str, place: object) -> Any:
@@ -31,6 +36,25 @@ def member(group: h5py.Group, name: str, place: object) -> Any:
 def names(group: h5py.Group) -> list[str]:
     """What lies in a group, whose names are not trusted: those that are no UTF-8, which h5py has as bytes, escaped."""
     return [name.decode(errors="backslashreplace") if isinstance(name, bytes) else name for name in group]
+
+
+def check_heaps(path: Path) -> None:
+    """Refuse what the HDF5 library never comes back from: texts in a heap whose objects have no size.
+
+    Raises:
+        InputError: naming the file.
+    """
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.find(HEAP)
+        while start >= 0:
+            end = min(start + int.from_bytes(content[start + 8 : start + 16], "little"), len(content))
+            at = start + 16
+            while at + 16 <= end:
+                number, _, _, size = struct.unpack_from("<HHIQ", content, at)
+                if size > len(content) or (number == 0 and size < 16):
+                    raise InputError(path, f"damaged (texts at byte {start})", "a whole HDF5 file")
+                at += size if number == 0 else 16 + (size + 7) // 8 * 8
+            start = content.find(HEAP, start + 8)
 
 
 def _check_inside(dataset: h5py.Dataset, place: object) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcdistill.core.errors import InputError
-from pcdistill.core.hdf5 import member, names
+from pcdistill.core.hdf5 import check_heaps, member, names
 from pcdistill.core.limits import PACKED, check_room
 from pcdistill.data.formats import check_beginning
 from pcdistill.data.prepare import Floats, Wanted, check_set, enough
@@ -19,6 +19,8 @@ from pcdistill.data.prepare import Floats, Wanted, check_set, enough
 def open_hdf5(path: Path) -> h5py.File:
     """An HDF5 file opened for reading, or InputError naming it."""
     try:
+        with h5py.File(path, "r"):  # which says what is none
+            check_heaps(path)
         return h5py.File(path, "r")
     except FileNotFoundError:
         raise InputError(path, "no such file", "an HDF5 file") from None

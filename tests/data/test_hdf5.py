@@ -111,3 +111,15 @@ def test_names_that_are_no_text_are_told_or_passed_over(tmp_path: Path) -> None:
         file[b"\xff"] = np.zeros(3)
         file["data"], file["label"] = np.random.default_rng(0).normal(size=(6, 8, 3)), [0, 1] * 3
     assert len(load(path)) == 4
+
+
+def test_texts_that_the_library_never_comes_back_from_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["class_names"] = ["a", "b"]
+    content = bytearray(path.read_bytes())
+    at = content.index(b"GCOL") + 16
+    content[at : at + 16] = bytes(16)  # free space of no size
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"set\.h5: damaged \(texts at byte \d+\), expected a whole HDF5 file"):
+        load(path)
