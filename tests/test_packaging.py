@@ -69,7 +69,7 @@ def test_the_wheel_holds_no_data(wheel: Path) -> None:
     data = {".h5", ".hdf5", ".npy", ".npz", ".off", ".ply", ".pcd", ".safetensors", ".pt", ".pkl", ".jsonl"}
     found = {name for name in ZipFile(wheel).namelist() if Path(name).suffix in data}
     assert found == {f"pcdistill/artefact/zoo/{name}.h5" for name in zoo()}
-    assert wheel.stat().st_size < 1 << 20
+    assert wheel.stat().st_size < 3 << 19
 
 
 def test_the_wheel_carries_licence_and_types(wheel: Path, project: dict[str, Any]) -> None:

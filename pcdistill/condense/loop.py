@@ -219,7 +219,7 @@ class _Run:
         objective: Objective,
         settings: DistillSettings,
         identity: str,
-        followers: Sequence[Follower],
+        followers: Sequence[Follower] = (),
     ) -> None:
         self.storage = storage
         self.objective = objective

@@ -120,7 +120,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "force": True,
         "model": "net.onnx", "files": ["a.off", "b.npy"], "points": 16, "up_axis": "y", "top": 2, "latency": True,
         "json": True, "seed": 7, "output": "labelled", "class": "chair",
-        "least_points": 9, "skip_bad": True,
+        "least_points": 9, "skip_bad": True, "device": "cpu:0",
     },
     "view": {
         "force": True,

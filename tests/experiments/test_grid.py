@@ -272,7 +272,7 @@ def test_a_grid_leaves_records_a_table_and_a_plot(
     assert lines[7].startswith("Whole set, 98,304 bytes per class: ")
     assert Path("grid/table.md").read_text() in ran.out
     with Image.open("grid/plot.png") as picture:
-        assert (picture.format, picture.size) == ("PNG", (1152, 720))
+        assert (picture.format, picture.size) == ("PNG", (1080, 876))
     made = {path.name.partition("-seed")[0]: Artefact.load(path) for path in written("artefacts/*.h5")}
     assert made["tiny-h5-dc-1x16@8"].metadata.objective is not None
     assert made["tiny-h5-dc-1x16@8"].metadata.objective["outer"] == 3
