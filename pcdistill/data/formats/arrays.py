@@ -1,6 +1,7 @@
 """Arrays of NumPy: .npy and .npz, plain or structured. What a header says is believed only if the file can hold it."""
 
 import math
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -107,7 +108,9 @@ def _array(file: IO[bytes], size: int, place: object) -> NDArray[Any]:
         raise InputError(place, "no array of NumPy" if magic else "an empty file", "one that np.save wrote")
     try:
         read_header = npy.read_array_header_1_0 if magic[-2] == 1 else npy.read_array_header_2_0
-        shape, transposed, dtype = read_header(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it was written by Python 2
+            shape, transposed, dtype = read_header(file)
     except Exception as problem:  # NumPy reads it as Python, whose parser raises many things
         raise InputError(place, "a damaged header of an array", "one that np.save wrote") from problem
     if dtype.hasobject:

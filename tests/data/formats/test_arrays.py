@@ -56,6 +56,11 @@ def test_arrays(read, values):
     np.testing.assert_array_equal(read("a.npz", npz(whatever=values)), POINTS)
 
 
+def test_an_array_that_python_2_wrote_is_read_without_a_warning(read):
+    """Its integers end in L."""
+    np.testing.assert_array_equal(read("a.npy", header("(4L, 3L)") + POINTS.astype("<f4").tobytes()), POINTS)
+
+
 @pytest.mark.parametrize("name", ["points", "pos", "xyz", "coord", "Points", "XYZ"])
 def test_arrays_by_name(read, name):
     np.testing.assert_array_equal(read("a.npz", npz(color=POINTS * 0, **{name: POINTS}, zzz=POINTS)), POINTS)
