@@ -119,7 +119,7 @@ class SharedLayer(nn.Module):
     def frozen_max_pool(self, values: Tensor) -> Tensor:
         """`max_pool` of frozen batch norm, of which only the products that are largest are differentiated.
 
-        Half the time of all products, as often as one likes; of equal ones the first counts. For `(B, N, K)` that no
+        Cheaper than all products, as often as one likes; of equal ones the first counts. For `(B, N, K)` that no
         transform of `torch.func` wraps.
         """
         weight = self.linear.weight
