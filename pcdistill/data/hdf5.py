@@ -19,9 +19,11 @@ from pcdistill.data.prepare import Floats, Wanted, check_set, enough
 def open_hdf5(path: Path) -> h5py.File:
     """An HDF5 file opened for reading, or InputError naming it."""
     try:
-        with h5py.File(path, "r"):  # which says what is none
+        with contextlib.ExitStack() as opened:
+            file = opened.enter_context(h5py.File(path, "r"))  # which says what is none
             check_heaps(path)
-        return h5py.File(path, "r")
+            opened.pop_all()  # it stays open
+            return file
     except FileNotFoundError:
         raise InputError(path, "no such file", "an HDF5 file") from None
     except OSError as problem:

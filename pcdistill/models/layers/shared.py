@@ -148,17 +148,20 @@ class Trunk(nn.Module):
         )
 
     def forward(self, points: Tensor, bf16: bool) -> Tensor:
-        *shared, last = cast(list[SharedLayer], list(self.layers))
-        for layer in shared:
-            points = layer.fused(points)
-        return last.max_pool(points, bf16).relu()
+        last, hidden = self._hidden(points)
+        return last.max_pool(hidden, bf16).relu()
 
     def frozen(self, points: Tensor) -> Tensor:
         """`forward` of frozen batch norm, whose derivatives are cheap (`SharedLayer.frozen_max_pool`)."""
+        last, hidden = self._hidden(points)
+        return last.frozen_max_pool(hidden).relu()
+
+    def _hidden(self, points: Tensor) -> tuple[SharedLayer, Tensor]:
+        """The last layer, and what comes before it."""
         *shared, last = cast(list[SharedLayer], list(self.layers))
         for layer in shared:
-            points = layer(points)
-        return last.frozen_max_pool(points).relu()
+            points = layer.fused(points)
+        return last, points
 
     def point_features(self, points: Tensor) -> list[Tensor]:
         features = []
