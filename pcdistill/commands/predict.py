@@ -102,6 +102,7 @@ class Predict(Command):
             least = min(few, key=lambda file: few[file])
             found = f"{len(few)} of {len(objects)} files have fewer points than the {points} looked at"
             warn(f"{found}: {least} {few[least]}")
+        points = trained.network.fixed_points or points
         speed = measure_latency(self.model, points) if self.latency else None
         if self.json_:
             size = self.model.stat().st_size

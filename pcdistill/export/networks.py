@@ -11,13 +11,12 @@ from pcdistill.core.files import atomic
 from pcdistill.export.card import card_of
 from pcdistill.export.executorch import LARGEST, export_executorch
 from pcdistill.export.folding import can_be_folded, folded
-from pcdistill.export.onnx import Exported, export_onnx
+from pcdistill.export.onnx import POINTS, Exported, export_onnx
 from pcdistill.export.quantise import fine_tuned
 from pcdistill.training.loop import OnStep
 from pcdistill.training.trained import Trained
 
 SUFFIXES = (".onnx", ".pte")
-POINTS = 1024  # of an object, for networks that do not say what they were trained on
 
 
 def write_network(
@@ -49,9 +48,6 @@ def write_network(
         if calibration is not None or path.suffix == ".pte":
             able = "a PointNet with batch norm, as pointnet-tiny, for int8 and .pte"
             raise InputError("network", f"a {trained.protocol.network}", able)
-        if trained.network.gathers:
-            found = f"a {trained.protocol.network}, which gathers neighbours of points"
-            raise InputError("network", found, "a PointNet, as pointnet-tiny (pcdistill train --student tiny)")
         return export_onnx(trained.network, trained, path, card_of(trained))
     network = folded(trained.network)
     if path.suffix == ".pte":

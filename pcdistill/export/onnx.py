@@ -22,10 +22,12 @@ from pcdistill.core.files import atomic
 from pcdistill.core.limits import read_whole
 from pcdistill.export.card import KEY, Card, card_of, read_card
 from pcdistill.export.running import bound_memory, check_operators, run
+from pcdistill.geometry import farthest_points
 from pcdistill.models import Network, Output, Segmenter
 from pcdistill.training.loop import predict
 from pcdistill.training.trained import Trained, load_network
 
+POINTS = 1024  # of an object, for networks that do not say what they were trained on
 PARITY = 1e-4  # largest difference of logits that a float32 file is written with
 OPSET = 18
 # Inputs and outputs of networks that name objects, and of those that label points.
@@ -47,6 +49,8 @@ class Exported(NamedTuple):
 class OnnxNetwork(Network):
     """An ONNX model as a network that can be tested; it cannot be trained.
 
+    One of a fixed number of points is given as many of larger clouds, well spread, and those of smaller ones again.
+
     Raises:
         InputError: when called, naming `place`, for a model that does not run or gives something else than logits.
     """
@@ -54,24 +58,45 @@ class OnnxNetwork(Network):
     def __init__(self, session: Any, place: object, classes: int) -> None:
         super().__init__()
         self.session, self.place, self.classes = session, place, classes
+        self.fixed_points = _fixed_points(session)
 
     def forward(self, points: Tensor) -> Output:
+        size, count = points.shape[1], self.fixed_points
+        if count is not None and count != size:
+            points = farthest_points(points, count) if count < size else points[:, torch.arange(count) % size]
         given = {"points": points.detach().numpy()}
         logits = _logits(self.session, self.place, given, (len(points), self.classes))
         return Output(logits, torch.empty(len(points), 0))
 
 
 class OnnxSegmenter(Segmenter):
-    """As `OnnxNetwork`, of a model that labels points."""
+    """As `OnnxNetwork`, of a model that labels points.
+
+    One of a fixed number of points is given clouds of another in parts: every so-manieth point, filled up by others.
+    """
 
     def __init__(self, session: Any, place: object, classes: int, parts: int) -> None:
         super().__init__(classes)
         self.session, self.place, self.parts = session, place, parts
+        self.fixed_points = _fixed_points(session)
 
     def forward(self, points: Tensor, classes: Tensor | None = None) -> Output:
-        given = {"points": points.detach().numpy(), "classes": self._known(points, classes).numpy()}
-        logits = _logits(self.session, self.place, given, (*points.shape[:2], self.parts))
-        return Output(logits, torch.empty(len(points), 0))
+        clouds, size = points.shape[:2]
+        count = self.fixed_points or size
+        parts = -(-size // count)
+        places = torch.arange(count * parts).view(count, parts).T.flatten() % size
+        seen, known = points[:, places].view(-1, count, 3), self._known(points, classes).repeat_interleave(parts, 0)
+        given = {"points": seen.detach().numpy(), "classes": known.numpy()}
+        logits = _logits(self.session, self.place, given, (len(seen), count, self.parts))
+        found = logits.new_empty(clouds, size, self.parts)
+        found[:, places] = logits.view(clouds, -1, self.parts)
+        return Output(found, torch.empty(clouds, 0))
+
+
+def _fixed_points(session: Any) -> int | None:
+    """Points of the clouds that a model takes; None of any number."""
+    size = session.get_inputs()[0].shape[1]
+    return size if isinstance(size, int) else None
 
 
 def _logits(session: Any, place: object, given: dict[str, Any], shape: tuple[int, ...]) -> Tensor:
@@ -107,10 +132,11 @@ class Logits(nn.Module):
 def export_onnx(
     network: Network, trained: Trained, path: Path, card: Card, calibration: PointClouds | None = None
 ) -> Exported:
-    """Write a network as ONNX, batch and number of points open, its card inside.
+    """Write a network as ONNX, batch and, if it can be, number of points open, its card inside.
 
     Args:
-        network: what is written: a folded PointNet, or any network as it is.
+        network: what is written: a folded PointNet, or any network as it is; one that gathers neighbours for clouds of
+            as many points as it was trained on.
         trained: what it was made from; the float32 file has to give its logits, unless it was fine-tuned since.
         path: file to write.
         card: what is known of it.
@@ -122,11 +148,14 @@ def export_onnx(
     """
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
-        _write_float32(network, plain)
+        points = trained.points or POINTS
+        _write_float32(network, plain, points)
         reference = network if card.tuned else trained.network
         exported = _network(_session(plain.read_bytes(), path), card, path)
-        parity = _parity(exported, reference, trained.points or 128, path)
+        parity = _parity(exported, reference, points, path)
         card = card.model_copy(update={"parity": parity})
+        if network.gathers:
+            card = card.model_copy(update={"input": card.input.replace("(batch, points,", f"(batch, {points},")})
         made = plain
         if calibration is not None:
             made, seen = Path(folder) / "int8.onnx", _spread(calibration.points)
@@ -290,11 +319,12 @@ def _spread(points: Tensor) -> Tensor:
     return points[torch.linspace(0, len(points) - 1, min(MOST, len(points))).round().long()]
 
 
-def _write_float32(network: Network, path: Path) -> None:
+def _write_float32(network: Network, path: Path, points: int) -> None:
+    """Write a network for clouds of any number of points or, if it gathers neighbours, of so many."""
     _library("onnxscript")
     batch, count = torch.export.Dim("batch"), torch.export.Dim("points", min=network.least_points)
-    size: dict[str, Any] = {"points": {0: batch, 1: count}}
-    given: tuple[Tensor, ...] = (torch.zeros(2, 64, 3),)
+    size: dict[str, Any] = {"points": {0: batch} if network.gathers else {0: batch, 1: count}}
+    given: tuple[Tensor, ...] = (torch.zeros(2, points if network.gathers else 64, 3),)
     if isinstance(network, Segmenter):
         size, given = {**size, "classes": {0: batch}}, (*given, torch.zeros(2, network.num_classes))
     with quiet():
@@ -305,7 +335,7 @@ def _write_float32(network: Network, path: Path) -> None:
                 external_data=False, verbose=False,
             )  # fmt: skip
         except Exception as error:  # the exporter raises classes of its own
-            reason = f"cannot be exported with any number of points ({_short(error)})"
+            reason = f"cannot be exported ({_short(error)})"
             raise InputError(type(network).__name__, reason, "a PointNet, as pointnet-tiny") from None
 
 
@@ -332,7 +362,8 @@ def _parity(exported: Network, network: Network, points: int, place: object) -> 
     network.bf16 = False  # which only finds the places of maxima, but may take another of two near ones
     generator, worst = torch.Generator().manual_seed(0), 0.0
     points = max(points, least := network.least_points)
-    for shape in ((1, points), (5, points), (2, 2 * points), (1, max(least, points // 3))):
+    others = [] if network.gathers else [(2, 2 * points), (1, max(least, points // 3))]
+    for shape in ((1, points), (5, points), *others):
         clouds = torch.randn(*shape, 3, generator=generator) * 0.4
         known = torch.arange(shape[0]) % network.num_classes if isinstance(network, Segmenter) else None
         ours, theirs = (predict(one, clouds, classes=known) for one in (exported, network))

@@ -7,8 +7,8 @@ from typing import Any
 from pcdistill.core.errors import InputError
 
 # What the exporter and the quantiser write of networks of this package, and functions of single values that other
-# networks may have. None of them holds a graph that is run again and again (Loop, Scan), calls another (If) or asks for
-# another's code.
+# networks may have. None of them holds a graph that is run as often as its values say (Loop), calls another (If) or
+# asks for another's code. A Scan goes over a constant, as often as the file has numbers for it.
 _NAMES = """
     Abs Add ArgMax ArgMin AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv
     CumSum DequantizeLinear Div Dropout Einsum Elu Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND
@@ -31,10 +31,23 @@ def check_operators(model: Any, place: object) -> None:
     """
     if len(model.functions) or len(model.training_info):
         raise InputError(place, "functions of its own", "a file written by pcdistill export")
+    constants = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
-        name = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-        if name not in OPERATORS or any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
-            raise InputError(place, f"operator {name!r:.80}", "those that pcdistill export writes")
+        inner = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+        scans = _name(node) == "Scan" and len(inner) == 1 and constants.issuperset(_scanned(node))
+        for one in inner[0].node if scans else (node,):
+            if _name(one) not in OPERATORS or any(part.HasField("g") or part.graphs for part in one.attribute):
+                raise InputError(place, f"operator {_name(one)!r:.80}", "those that pcdistill export writes")
+
+
+def _name(node: Any) -> str:
+    return f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else str(node.op_type)
+
+
+def _scanned(node: Any) -> list[str]:
+    """What a Scan goes over: the last inputs, as many as it says; one that nothing is called where there is none."""
+    count = next((attribute.i for attribute in node.attribute if attribute.name == "num_scan_inputs"), 0)
+    return list(node.input)[-count:] if count > 0 else [""]
 
 
 def bound_memory(runtime: Any, options: Any) -> None:

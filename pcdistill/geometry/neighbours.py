@@ -45,10 +45,7 @@ def knn(query: Tensor, reference: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def nearest_indices(query: Tensor, reference: Tensor, k: int) -> Tensor:
     """The indices of `knn` alone, in no particular order, as networks want them: a third of the time."""
-    if torch.compiler.is_exporting():  # of any number of clouds and points: neither checks nor blocks by them
-        query, reference, measure = _measured(query, reference)
-        return _some_nearest(measure(query, reference), k)
-    if k == reference.shape[1]:
+    if not torch.compiler.is_exporting() and k == reference.shape[1]:
         return torch.arange(k, device=query.device).expand(*query.shape[:2], k)
     return _checked("knn", query, reference, k, _some_nearest)
 
@@ -152,6 +149,9 @@ def _chamfers(cloud: Tensor, others: Tensor, height: int) -> Tensor:
 
 
 def _checked(place: str, query: Tensor, reference: Tensor, k: int, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
+    if torch.compiler.is_exporting():  # of any number of clouds and points: neither checks nor blocks by them
+        query, reference, measure = _measured(query, reference)
+        return choose(measure(query, reference), k)
     if query.ndim != 3 or reference.ndim != 3 or query[:, 0].shape != reference[:, 0].shape:
         found = f"sets of shape {tuple(query.shape)} and {tuple(reference.shape)}"
         raise InputError(place, found, "(B, M, 3) and (B, N, 3)")
@@ -207,6 +207,8 @@ def _some_nearest(distances: Tensor, k: int) -> Tensor:
 def _nearest(distances: Tensor, k: int) -> Tensor:
     if k == 1:
         return distances.argmin(dim=-1, keepdim=True)
+    if torch.compiler.is_exporting():  # what carries the file out puts equals in order
+        return distances.topk(k, largest=False).indices
     index = distances.topk(k, largest=False).indices.sort(dim=-1).values
     order = distances.gather(-1, index).sort(dim=-1, stable=True).indices
     return index.gather(-1, order)

@@ -49,6 +49,8 @@ def farthest_point_sample(points: Tensor, count: int, start: Tensor | None = Non
     values = points.detach()
     if values.dtype not in (torch.float32, torch.float64):
         values = values.float()
+    if torch.compiler.is_exporting():
+        return _traced(values, count)
     step = max(1, (CPU_POINTS if values.device.type == "cpu" else ACCELERATOR_POINTS) // size)
     chosen = torch.empty(clouds, count, dtype=torch.int64, device=values.device)
     for first in range(0, clouds, step):
@@ -93,9 +95,27 @@ def _sample(points: Tensor, chosen: Tensor, start: Tensor | None) -> None:
         latest = _first_largest(nearest)
 
 
+def _traced(points: Tensor, count: int) -> Tensor:
+    """The sample of `_sample` as one operation that an export can follow, of any number of clouds."""
+    from torch._higher_order_ops.scan import scan  # slow to import, and of exports only
+
+    planes = points.permute(2, 0, 1)
+    first = (planes - planes.mean(dim=2, keepdim=True)).square().sum(dim=0).argmax(dim=1, keepdim=True)
+
+    def choose(state: list[Tensor], _: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        nearest, latest = state
+        distance = (planes - planes.gather(2, latest[None].expand(3, -1, 1))).square().sum(dim=0)
+        nearest = torch.minimum(nearest, distance).scatter(1, latest, -1.0)
+        return [nearest, nearest.argmax(dim=1, keepdim=True)], [latest.clone()]
+
+    _, (chosen,) = scan(choose, [torch.full_like(planes[0], torch.inf), first], [torch.arange(count)])
+    index: Tensor = chosen[:, :, 0].T
+    return index
+
+
 def _first_largest(values: Tensor) -> Tensor:
     """`(B, 1)` index of the largest value of each row, the lowest of equals."""
-    # NumPy's search is vectorised, several times as fast as PyTorch's, but cannot be traced.
-    if values.device.type == "cpu" and not torch.compiler.is_exporting():
+    # NumPy's search is vectorised, several times as fast as PyTorch's.
+    if values.device.type == "cpu":
         return torch.from_numpy(values.numpy().argmax(axis=1, keepdims=True))
     return values.argmax(dim=1, keepdim=True)

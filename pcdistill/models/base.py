@@ -53,7 +53,8 @@ class Network(nn.Module):
         stackable: whether `torch.func.vmap` can carry out a training step (`Stack`), and it pays: no random numbers but
             those of `Dropout`, no choices that depend on values in Python, and no gathering of neighbours, which costs
             more stacked than one by one.
-        gathers: whether it gathers neighbours of points in a way that no export can follow at any number of points.
+        gathers: whether it gathers neighbours of points in a way that an export can follow for one number of points.
+        fixed_points: that a cloud must have, of an exported network of which that is so; None of any number.
         least_points: that an export may take for granted; the file that it gives takes fewer, too.
     """
 
@@ -61,6 +62,7 @@ class Network(nn.Module):
     bf16: bool = False
     stackable: bool = False
     gathers: bool = False
+    fixed_points: int | None = None
     least_points: int = 1
 
     def forward(self, points: Tensor) -> Output:
@@ -121,7 +123,7 @@ class Segmenter(Network):
         return [self.labelling(points, self._known(points, classes))[0]]
 
     def _known(self, points: Tensor, classes: Tensor | None) -> Tensor:
-        return points.new_zeros(len(points), self.num_classes) if classes is None else classes.to(points)
+        return points.new_zeros(points.shape[0], self.num_classes) if classes is None else classes.to(points)
 
 
 NetworkFactory = Callable[[int], Network]

@@ -105,7 +105,7 @@ class PointTransformer(Network):
         offsets = gather_points(points, index) - centres[:, :, None]
         edges = torch.cat([offsets, gather_points(features, index)], 3)
         pooled = layer.max_pool(edges.flatten(0, 1), False).relu()
-        return pooled.view(len(points), centres.shape[1], -1)
+        return pooled.view(points.shape[0], centres.shape[1], -1)
 
 
 @networks.register("point-transformer", cites=("zhao2021pointtransformer",))

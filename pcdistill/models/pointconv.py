@@ -57,6 +57,8 @@ def _through(layers: nn.ModuleList, values: Tensor) -> Tensor:
 
 def density(points: Tensor, bandwidth: float) -> Tensor:
     """Gaussian kernel estimate `(B, N)` of the density at the points `(B, N, 3)`, up to a factor, as released."""
+    if torch.compiler.is_exporting():  # of any number of clouds
+        return _kernel(points, bandwidth)
     step = max(1, CHUNK_ELEMENTS // points.shape[1] ** 2)
     return torch.cat([_kernel(part, bandwidth) for part in points.split(step)])
 
@@ -99,7 +101,7 @@ class PointConvNet(Network):
                 index = nearest_indices(centres, points, min(self.around[number], points.shape[1]))
             else:
                 centres = points.mean(1, keepdim=True)
-                index = torch.arange(points.shape[1], device=points.device).expand(len(points), 1, -1)
+                index = torch.arange(points.shape[1], device=points.device).expand(points.shape[0], 1, -1)
             offsets = gather_points(points, index) - centres[:, :, None]
             around = None if features is None else gather_points(features, index)
             features = stage(offsets, around, gather_points(inverse[..., None], index)[..., 0])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pcdistill.geometry import gather_points, knn
 from pcdistill.models.base import Network, networks
+from pcdistill.models.layers.fused import occurrences
 from pcdistill.models.layers.grouping import (
     Groups,
     centre_counts,
@@ -60,7 +61,7 @@ class Stage(nn.Module):
         targets = own @ absolute.T - (own * factor) @ relative.T
         rows = edge_layer(self.transfer.norm, features * factor, relative, targets, groups)
         pooled = group_max(self.before(rows), groups, self.training)
-        after: Tensor = self.after(groups.restore(pooled, len(features)))
+        after: Tensor = self.after(groups.restore(pooled, features.shape[0]))
         return after
 
 
@@ -72,7 +73,7 @@ def spread(features: Tensor, own: Tensor, groups: Groups, training: bool) -> Ten
     clouds, centres, channels = own.shape
     mean = features.mean(1, keepdim=True)
     features, own = features - mean, own - mean
-    uses = torch.bincount(groups.neighbours, minlength=clouds * features.shape[1]).view(clouds, -1, 1)
+    uses = occurrences(groups.neighbours, clouds * features.shape[1]).view(clouds, -1, 1)
     sums = neighbour_sums(features, groups, training).view(own.shape)
     k = groups.padded.shape[1]
     total = (uses * features.square()).sum((1, 2)) + k * own.square().sum((1, 2)) - 2 * (own * sums).sum((1, 2))

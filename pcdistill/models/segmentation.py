@@ -99,7 +99,7 @@ class Propagation(nn.Module):
     def forward(self, points: Tensor, own: Tensor, centres: Tensor, features: Tensor) -> Tensor:
         """`(B, N, 3)` points with `(B, N, P)` features, `(B, M, 3)` centres with `(B, M, C)`, to `(B, N, F)`."""
         distance, index = knn(points, centres, min(NEIGHBOURS, centres.shape[1]))
-        shares = 1 / (distance + 1e-8)
+        shares = 1 / distance.clamp_min(1e-8)  # a sum with so little is taken for nothing where an export is simplified
         shares = shares / shares.sum(2, keepdim=True)
         values = torch.cat([(gather_points(features, index) * shares[..., None]).sum(2), own], 2)
         for layer in cast(list[SharedLayer], list(self.layers)):
@@ -112,6 +112,8 @@ class PointNet2Seg(Segmenter):
 
     The global feature and the class join at the last centres and at the points, once a cloud.
     """
+
+    gathers = True
 
     def __init__(self, num_classes: int, num_parts: int) -> None:
         super().__init__(num_classes)

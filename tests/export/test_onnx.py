@@ -30,6 +30,7 @@ from pcdistill.export import (
 )
 from pcdistill.export import onnx as exporting
 from pcdistill.export.card import KEY
+from pcdistill.geometry import farthest_points
 from pcdistill.models import build, networks
 from pcdistill.models.dgcnn import DGCNN
 from pcdistill.models.pointnet import PointNet
@@ -297,15 +298,60 @@ def test_a_process_that_fails_is_one_line(
         measure_latency(made.float32, 32, 20)
 
 
-@pytest.mark.parametrize("suffix", ["onnx", "pte"])
-def test_networks_that_gather_neighbours_are_refused_before_any_work(suffix: str, tmp_path: Path) -> None:
-    gathering = [name for name in networks if build(name, 3, 0).gathers]
-    assert {"pointnet2", "pointnext-s", "pointconv", "pointmlp-elite", "point-transformer"} <= set(gathering)
-    assert not any(name.startswith(("pointnet-", "dgcnn")) for name in gathering)
-    for name in gathering:
+def test_networks_that_gather_neighbours_are_refused_as_pte_before_any_work(tmp_path: Path) -> None:
+    for name in GATHERING:
         with pytest.raises(InputError, match=r"network: a .*, expected a PointNet"):
-            write_network(as_trained(build(name, 3, 0), name), tmp_path / f"net.{suffix}")
+            write_network(as_trained(build(name, 3, 0), name), tmp_path / "net.pte")
     assert not list(tmp_path.iterdir())
+
+
+GATHERING = [name for name in networks if build(name, 3, 0).gathers]
+
+
+def test_which_networks_gather_neighbours() -> None:
+    assert {"pointnet2", "pointnext-s", "pointconv", "pointmlp-elite", "point-transformer"} <= set(GATHERING)
+    assert not any(name.startswith(("pointnet-", "dgcnn")) for name in GATHERING)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GATHERING)
+def test_networks_that_gather_neighbours_are_exported_for_as_many_points_as_they_saw(name: str, tmp_path: Path) -> None:
+    network, path = build(name, 3, 0).eval(), tmp_path / "net.onnx"
+    with torch.no_grad():  # logits of fresh networks hardly differ
+        [value for value in network.head.parameters() if value.ndim == 2][-1].mul_(1000)
+    written = write_network(as_trained(network, name)._replace(points=24), path)
+    assert "points (batch, 24, 3)" in written.card.input
+    exported = load_onnx(path).network
+    assert exported.fixed_points == 24
+    clouds = torch.randn(3, 40, 3, generator=torch.Generator().manual_seed(1)) * 0.4
+    expected = predict(network, clouds[:, :24])
+    assert (spread := float(expected.std(0).max())) > 1e-3
+    assert torch.allclose(predict(exported, clouds[:, :24]), expected, atol=spread / 100)
+    thin = farthest_points(clouds, 24)  # of more points these, of fewer the same again
+    assert torch.allclose(predict(exported, clouds), predict(network, thin), atol=spread / 100)
+    again = torch.cat([clouds[:, :14], clouds[:, :10]], 1)
+    assert torch.allclose(predict(exported, clouds[:, :14]), predict(network, again), atol=spread / 100)
+
+
+@pytest.mark.slow
+def test_pointnet2_for_parts_is_exported_and_labels_clouds_of_any_number_of_points(tmp_path: Path) -> None:
+    network = build("pointnet2-seg", 2, 0, 5).eval()
+    with torch.no_grad():
+        network.head.weight.mul_(100)
+    names = PartNames(("a", "b", "c", "d", "e"), ((0, 1), (2, 3, 4)))
+    path = tmp_path / "net.onnx"
+    trained = as_trained(network, "pointnet2-seg", 2)._replace(part_names=names, points=24)
+    assert write_network(trained, path).card.parity < 1e-4
+    exported = load_onnx(path).network
+    clouds = torch.randn(3, 48, 3, generator=torch.Generator().manual_seed(1)) * 0.4
+    known = torch.tensor([0, 1, 1])
+    labelled = predict(exported, clouds, classes=known)
+    assert (spread := float(labelled.std((0, 1)).max())) > 1e-3
+    for first in (0, 1):  # every other point is a cloud of its own
+        half = predict(network, clouds[:, first::2], classes=known)
+        assert torch.allclose(labelled[:, first::2], half, atol=spread / 100)
+    few = torch.cat([clouds[:, :20], clouds[:, :4]], 1)
+    assert torch.allclose(predict(exported, clouds[:, :20]), predict(network, few)[:, :20], atol=spread / 100)
 
 
 def test_edges_are_exported_for_any_number_of_points(tmp_path: Path) -> None:

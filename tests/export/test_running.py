@@ -49,6 +49,29 @@ def test_operators_that_are_not_written_are_refused(node: Any, found: str) -> No
         check_operators(model(node), "file")
 
 
+def scan(scanned: str, *nodes: Any) -> Any:
+    body = onnx.helper.make_graph(list(nodes), "body", [], [])
+    return onnx.helper.make_node("Scan", ["state", scanned], ["out"], body=body, num_scan_inputs=1)
+
+
+def test_a_scan_goes_over_a_constant_of_the_file() -> None:
+    relu = onnx.helper.make_node("Relu", ["a"], ["b"])
+    turns = onnx.numpy_helper.from_array(np.arange(3), "turns")
+
+    def checked(node: Any) -> None:
+        held = model(onnx.helper.make_node("Range", ["a", "b", "c"], ["made"]), node)
+        held.graph.initializer.append(turns)
+        check_operators(held, "file")
+
+    checked(scan("turns", relu))
+    for node in (scan("made", relu), scan("state", relu), scan("turns", scan("turns", relu)), scan("turns", looping())):
+        with pytest.raises(InputError, match=r"operator '(Scan|Loop)'"):
+            checked(node)
+    bare = onnx.helper.make_node("Scan", [], ["out"], body=onnx.helper.make_graph([], "body", [], []))
+    with pytest.raises(InputError, match="operator 'Scan'"):
+        checked(bare)
+
+
 def test_functions_of_its_own_are_refused() -> None:
     own = model()
     own.functions.add().name = "own"

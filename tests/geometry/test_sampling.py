@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from pcdistill.core.errors import InputError
-from pcdistill.geometry import farthest_point_sample, farthest_points, gather_points, random_rotations, rotate, sampling
+from pcdistill.geometry import (
+    ball_query,
+    farthest_point_sample,
+    farthest_points,
+    gather_points,
+    random_rotations,
+    rotate,
+    sampling,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(max_examples=25, deadline=None)
@@ -126,3 +134,17 @@ def test_sampled_points_are_those_of_the_definition() -> None:
     values = clouds(3)
     for cloud, found in zip(values, farthest_points(values, 7), strict=True):
         assert torch.equal(found, cloud[naive_sample(cloud.numpy(), 7)])
+
+
+class Neighbourhoods(torch.nn.Module):
+    def forward(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        index = farthest_point_sample(points, 6)
+        return index, ball_query(gather_points(points, index), points, 0.8, 5)
+
+
+def test_what_an_export_follows_chooses_the_same_in_any_number_of_clouds() -> None:
+    size = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(Neighbourhoods(), (clouds(0),), dynamic_shapes=size).module()
+    for count in (1, 4):
+        for found, expected in zip(exported(clouds(1, count)), Neighbourhoods()(clouds(1, count)), strict=True):
+            assert_close(found, expected)

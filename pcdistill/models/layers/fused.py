@@ -308,7 +308,7 @@ def _weighted_sums(rows: Tensor, index: Tensor, weights: Tensor, starts: Tensor 
 
 def occurrences(index: Tensor, size: int) -> Tensor:
     """How often each of 0 .. size - 1 is in `index` `(N,)`: `(size,)` int64."""
-    if index.device.type == "cpu":
+    if index.device.type == "cpu" and not torch.compiler.is_exporting():
         return torch.bincount(index, minlength=size)
     return index.new_zeros(size).scatter_add_(0, index, torch.ones_like(index))  # without waiting to learn the largest
 

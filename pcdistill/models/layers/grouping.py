@@ -84,7 +84,9 @@ class Groups(NamedTuple):
 
     def restore(self, values: Tensor, clouds: int) -> Tensor:
         """`(G, F)` as they stand in rows to `(B, M, F)`."""
-        inverse = torch.empty_like(self.order).scatter_(0, self.order, torch.arange(len(values), device=values.device))
+        inverse = torch.empty_like(self.order).scatter_(
+            0, self.order, torch.arange(values.shape[0], device=values.device)
+        )
         return values[inverse].view(clouds, -1, values.shape[1])
 
 
@@ -93,9 +95,10 @@ def groups_of(index: Tensor, size: int) -> Groups:
     clouds, _, k = index.shape
     offset = torch.arange(clouds, device=index.device)[:, None, None] * size
     flat = (index + offset).view(-1, k)
-    order = torch.arange(len(flat), device=index.device)
+    groups = flat.shape[0]  # len() would fix it in an export
+    order = torch.arange(groups, device=index.device)
     if torch.compiler.is_exporting():  # shapes cannot depend on values: the fill stays
-        return Groups(flat, torch.zeros_like(flat, dtype=torch.bool), order, flat.T.reshape(-1), (len(flat),) * k)
+        return Groups(flat, torch.zeros_like(flat, dtype=torch.bool), order, flat.T.reshape(-1), (groups,) * k)
     filled = flat == flat[:, :1]
     filled[:, 0] = False
     counts = k - filled.sum(1)
