@@ -1,6 +1,7 @@
 """What tables call data sets, networks and training sets, and what several of them share."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 from pcdistill.matching import objectives
@@ -39,6 +40,17 @@ def cells(own: Mapping[str, Record], names: Iterable[str]) -> list[Cell | Strong
         return Strong(accuracy_cell(record)) if record is best else accuracy_cell(record)
 
     return [cell(own.get(name)) for name in names]
+
+
+def without_gaps(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table without empty cells: rows that lack the same ones, which are None, stand in a table of the others."""
+    groups: dict[tuple[bool, ...], list[Sequence[object]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(cell is not None for cell in row), []).append(row)
+    return "\n".join(
+        Table(list(compress(header, there)), [list(compress(row, there)) for row in own]).markdown()
+        for there, own in groups.items()
+    )
 
 
 def by_bytes(records: Iterable[Record], arms: Mapping[str, str], figure: str = "accuracy") -> str:

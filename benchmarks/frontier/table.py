@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.wording import NAMES, cells
+from benchmarks.wording import NAMES, cells, without_gaps
 from pcdistill.results.record import Record, read_records
-from pcdistill.results.table import Table, accuracy_cell, note_of
+from pcdistill.results.table import accuracy_cell, note_of
 
 
 def frontier(records: list[Record], papers: list[dict[str, Any]]) -> str:
@@ -23,12 +23,12 @@ def frontier(records: list[Record], papers: list[dict[str, Any]]) -> str:
         rows.append([
             f"{NAMES.get(dataset, dataset)}, {int(size):,}", protocol, f"{clouds:.0f} x {shape.points} @ {shape.bits}",
             *cells(made, ("random", "herding", "kcenter", "medoid", "krr")),
-            printed.get("SADM", "–"), printed.get("3DDP", "–"),
+            printed.get("SADM"), printed.get("3DDP"),
             None if whole is None else accuracy_cell(whole),
         ])  # fmt: skip
     header = ["bytes per class", "protocol", "clouds x points @ bits", "random", "herding", "k-center", "medoids",
               "distilled", "SADM", "3DDP", "whole set"]  # fmt: skip
-    return Table(header, rows).markdown() + f"\n{note_of(records)}.\n" if rows else ""
+    return without_gaps(header, rows) + f"\n{note_of(records)}.\n" if rows else ""
 
 
 def _by_size(place: tuple[str, str, str]) -> tuple[str, str, int]:

@@ -24,7 +24,7 @@ def incremental(records: list[Record]) -> str:
             last = own[stages]
             cells = [accuracy_cell(own[stage]) for stage in range(1, stages + 1)] if scenario == "classes" else []
             cells += [_spread(accuracies) for accuracies in (last.old_accuracy, last.new_accuracy)]
-            size = f"{budget:,}" if budget else "–"
+            size = {"none": "0", "all": "all"}.get(arm, f"{budget:,}")
             rows.append([{"none": "none", "all": "all clouds"}.get(arm, SETS.get(arm, arm)), size, how,
                          f"{last.memory_kb:,.1f}", *cells])  # fmt: skip
         seen = [f"{10 + 10 * stage} classes" for stage in range(1, stages + 1)]

@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.wording import MODELNETS, NAMES, NETWORKS, NOTHING, SETS, budget_text, cells, how_made
+from benchmarks.wording import MODELNETS, NAMES, NETWORKS, NOTHING, SETS, budget_text, cells, how_made, without_gaps
 from pcdistill.results.record import Record, read_records
-from pcdistill.results.table import Table
 
 PRINTED = " Printed: on sets distilled with PointNet under the paper's own protocol, clouds per class not stated.\n"
 
@@ -40,7 +39,7 @@ def networks(records: list[Record], papers: list[dict[str, Any]], only: tuple[st
     if not rows:
         return ""
     header = ["bytes per class", "trained on", *(NETWORKS[name] for name in columns)]
-    return Table(header, rows).markdown() + "\n" + how_made(list(own.values())).rstrip() + PRINTED
+    return without_gaps(header, rows) + "\n" + how_made(list(own.values())).rstrip() + PRINTED
 
 
 def _of_size(own: dict[tuple[str, str], Record], columns: list[str]) -> list[list[object]]:
@@ -55,8 +54,8 @@ def _of_size(own: dict[tuple[str, str], Record], columns: list[str]) -> list[lis
     return rows
 
 
-def _printed(one: dict[str, Any] | None) -> str:
-    return "–" if one is None else f"{100 * one['accuracy']:.1f} ± {100 * one['std']:.1f}"
+def _printed(one: dict[str, Any] | None) -> str | None:
+    return None if one is None else f"{100 * one['accuracy']:.1f} ± {100 * one['std']:.1f}"
 
 
 def tables(folder: Path) -> dict[str, str]:

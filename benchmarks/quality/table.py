@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.wording import NAMES, NOTHING, SETS
+from benchmarks.wording import NAMES, NOTHING, SETS, without_gaps
 from pcdistill.results.record import Record, read_records
 from pcdistill.results.table import Table, accuracy_cell
 
@@ -21,17 +21,17 @@ def quality(records: list[Record], facts: dict[str, Any]) -> str:
     for place, part in facts.items():
         dataset, name = place.split()
         if name == "test":
-            rows.append([f"{NAMES.get(dataset, dataset)}, test clouds", "–", *_looks(part["lines"])])
+            rows.append([f"{NAMES.get(dataset, dataset)}, test clouds", None, *_looks(part["lines"])])
     header = ["trained on", "accuracy", "Chamfer", "EMD", "as near as copies %", "traced %", "to its start %",
               "authentic %", "unevenness", "covered", "matching"]  # fmt: skip
-    return Table(header, rows).markdown() if rows else ""
+    return without_gaps(header, rows) if rows else ""
 
 
-def _looks(found: list[dict[str, Any]]) -> list[str]:
+def _looks(found: list[dict[str, Any]]) -> list[str | None]:
     """Cells of sets of one kind; distances times a thousand."""
 
-    def mean(values: list[Any], times: float, digits: int) -> str:
-        return "–" if None in values else f"{times * sum(values) / len(values):.{digits}f}"
+    def mean(values: list[Any], times: float, digits: int) -> str | None:
+        return None if None in values else f"{times * sum(values) / len(values):.{digits}f}"
 
     made = [one["made"] for one in found]
     return [

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.wording import NAMES, ORDER
+from benchmarks.wording import NAMES, ORDER, without_gaps
 from pcdistill.results.record import Record, read_records
 from pcdistill.results.table import Table, accuracy_cell
 
@@ -18,15 +18,15 @@ def summary(records: list[Record], protocol: str) -> str:
     own = [r for r in records if r.protocol.split(" ")[0] == protocol]
     sizes = sorted({size for r in own if (size := _size(r))})
     arms = [arm for arm in METHODS if any(r.arm == arm for r in own)]
-    lines = []
+    lines = list[list[object]]()
     for size in sizes:
         cells = {r.arm: r for r in own if _size(r) in (size, None) and r.dataset == size[0]}
         dataset, clouds, points, bits = size
-        line = [f"{NAMES.get(dataset, dataset)}, {clouds} x {points}, {bits} bits"]
+        line: list[object] = [f"{NAMES.get(dataset, dataset)}, {clouds} x {points}, {bits} bits"]
         line.append(f"{next(r for r in own if _size(r) == size).bytes_per_class:,.0f}")
-        lines.append(line + [accuracy_cell(cells[arm]) if arm in cells else "–" for arm in (*arms, "whole")])
+        lines.append(line + [accuracy_cell(cells[arm]) if arm in cells else None for arm in (*arms, "whole")])
     header = ["clouds x points per class", "bytes per class", *(METHODS[arm] for arm in arms), "whole set"]
-    return Table(header, lines).markdown()
+    return without_gaps(header, lines)
 
 
 def _size(record: Record) -> Size | None:

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from benchmarks.wording import NAMES, NOTHING, SETS, budget_text, cells, how_made
+from benchmarks.wording import NAMES, NOTHING, SETS, budget_text, cells, how_made, without_gaps
 from pcdistill.results.record import Record, read_records
-from pcdistill.results.table import Table
 
 LABELS = ("hard", "static", "views", "online")
 STUDENTS = {"pointnet-nano": "nano", "pointnet-tiny": "tiny", "pointnet-light": "light", "pointnet": "PointNet"}
@@ -39,7 +38,7 @@ def teaching(records: list[Record], student: str | None = "pointnet-tiny", long:
     if not rows:
         return ""
     header = ["bytes per class", "trained on", *([] if student else ["student"]), *shown]
-    return Table(header, rows).markdown() + "\n" + how_made([own[key] for key in own if key[:4] in places])
+    return without_gaps(header, rows) + "\n" + how_made([own[key] for key in own if key[:4] in places])
 
 
 def teachers(records: list[Record]) -> str:
@@ -64,14 +63,16 @@ def teachers(records: list[Record]) -> str:
             ]  # fmt: skip
     header = ["data", "teacher, s", "teacher, GFLOP", "labels online, GFLOP", "student, GFLOP", "student, s",
               "student taught online, s", "random, 1,229, hard to online", "distilled"]  # fmt: skip
-    return Table(header, list(rows.values())).markdown() if rows else ""
+    return without_gaps(header, list(rows.values())) if rows else ""
 
 
-def _gain(records: list[Record], dataset: str, arm: str) -> str:
+def _gain(records: list[Record], dataset: str, arm: str) -> str | None:
     found = {str(r.variant): r for r in records
              if (r.dataset, r.network) == (dataset, "pointnet-tiny")}  # fmt: skip
-    pair = [found.get(f"{arm} 1229 {labels}") for labels in ("hard", "online")]
-    return " to ".join("–" if one is None else f"{100 * one.accuracy_mean:.1f}" for one in pair)
+    hard, online = (found.get(f"{arm} 1229 {labels}") for labels in ("hard", "online"))
+    if hard is None or online is None:
+        return None
+    return f"{100 * hard.accuracy_mean:.1f} to {100 * online.accuracy_mean:.1f}"
 
 
 def tables(folder: Path) -> dict[str, str]:

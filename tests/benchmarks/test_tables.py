@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import tables
 from benchmarks.sizes.table import details, summary
+from benchmarks.wording import without_gaps
 from pcdistill.results.record import Record, read_records, write_record
 
 TEXT = "before\n<!-- table: {} -->\nold\n<!-- end -->\nafter\n"
@@ -55,6 +56,25 @@ def test_committed_tables_are_those_of_the_committed_records() -> None:
     assert set(blocks) == set(known)
     for file in tables.files():
         assert tables.filled(file.read_text(), known) == file.read_text(), file
+
+
+def test_no_cell_of_a_committed_table_is_empty() -> None:
+    rows = [
+        (page, line)
+        for page in tables.files()
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ") and not line.startswith("|  |")
+    ]
+    assert len(rows) > 300
+    for page, line in rows:
+        assert not {"", "–", "None"} & {cell.strip() for cell in line.strip("|").split("|")}, (page, line)
+
+
+def test_rows_that_lack_the_same_cells_stand_in_one_table() -> None:
+    text = without_gaps(["", "a", "b"], [["x", 1, None], ["y", 2, 3], ["z", 4, None]])
+    first, second = text.split("\n\n")
+    assert first.splitlines() == ["|  | a |", "| :-- | --: |", "| x | 1 |", "| z | 4 |"]
+    assert second.splitlines() == ["|  | a | b |", "| :-- | --: | --: |", "| y | 2 | 3 |"]
 
 
 def test_tables_are_checked_written_and_then_agree(
