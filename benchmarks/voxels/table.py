@@ -83,6 +83,32 @@ def beside_papers(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -
     return Table(header, rows).markdown()
 
 
+def seconds(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -> str:
+    """How long papers distil on a GPU, and how long the smallest of these files that does as well took on a core."""
+    rows = []
+    for one in sorted(papers, key=lambda one: (one["dataset"], -one.get("hours", 0))):
+        own = [record for record in records if record.dataset == one["dataset"] and record.arm != WHOLE]
+        enough = [record for record in own if record.accuracy_mean >= one["accuracy"]]
+        if "hours" in one and enough:
+            ours = min(enough, key=lambda record: record.bytes_per_class)
+            rows.append([
+                NAMES[one["dataset"]], one["method"], f"{100 * one['accuracy']:.1f}", f"{3600 * one['hours']:,.0f}",
+                f"{int(ours.variant or 0):,}", ARMS[ours.arm], accuracy_cell(ours),
+                f"{ours.distill_seconds + ours.prepare_seconds:.0f}",
+            ])  # fmt: skip
+    header = [
+        "",
+        "paper",
+        "it prints",
+        "seconds on a GPU",
+        "ours, bytes per class",
+        "how",
+        "accuracy",
+        "seconds on a core",
+    ]
+    return Table(header, rows).markdown()
+
+
 def headline(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -> str:
     """A row for every budget of the ModelNets; where all clouds fit, medoids are what random clouds are."""
     found = [(dataset, size, cells) for dataset, size, cells in _budgets(records) if dataset in MODELNETS]
@@ -136,5 +162,6 @@ def tables(folder: Path) -> dict[str, str]:
         "voxels_all": by_bytes(records, ("random",), alone=True),
         "voxels_smallest": smallest(records),
         "voxels_papers": beside_papers(records, papers),
+        "voxels_seconds": seconds(records, papers),
         "headline": headline(records, papers),
     }

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.voxels.plot import draw
-from benchmarks.voxels.table import beside_papers, by_bytes, headline, smallest
+from benchmarks.voxels.table import beside_papers, by_bytes, headline, seconds, smallest
 from pcdistill.results.record import Record
 from tests.benchmarks.test_frontier import record
 
@@ -47,6 +47,17 @@ def test_papers_stand_beside_the_smallest_that_does_as_well() -> None:
     ]
     (line,) = beside_papers(RECORDS, papers).splitlines()[2:]
     assert line == "| ModelNet10 | A | 12,300 | 86.0 | 123 | medoids | 86.0 ± 1.4 | 100 |"
+
+
+def test_seconds_are_those_of_the_smallest_file_that_does_as_well() -> None:
+    papers = [
+        {"dataset": "modelnet10", "method": "A", "bytes_per_class": 36864, "accuracy": 0.87, "hours": 0.5},
+        {"dataset": "modelnet10", "method": "B", "bytes_per_class": 36864, "accuracy": 0.5},
+        {"dataset": "modelnet10", "method": "C", "bytes_per_class": 36864, "accuracy": 0.95, "hours": 1.0},
+    ]
+    slow = record("random", 1229, 0.88, storage="voxels", class_names=TEN, distill_seconds=9.0, prepare_seconds=2.0)
+    (line,) = seconds([*RECORDS[:2], slow, WHOLE], papers).splitlines()[2:]
+    assert line == "| ModelNet10 | A | 87.0 | 1,800 | 1,229 | random | 89.0 ± 1.4 | 11 |"
 
 
 def test_the_headline_has_every_budget_and_no_gap() -> None:
