@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 
+from pcdistill.core import engine
 from pcdistill.core.devices import gpus
+from pcdistill.core.engine import Job, carried_out
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
-from pcdistill.experiments import engine
-from pcdistill.experiments.engine import Job, carried_out
 
 REPOSITORY = Path(__file__).parents[2]
 
