@@ -54,7 +54,7 @@ EVERY: dict[str, dict[str, Any]] = {
         "labels": "learned", "teacher": ["net.safetensors"], "temperature": 2.0, "expand": {"densify": 64, "jitter": 1},
         "bytes": 5, "ppc": 0.5, "ratio": 0.25, "quota": "root", "auto": "measured", "rate": 0.5, "side": 7,
         "up_axis": "y", "least_points": 9, "skip_bad": True, "rotate": "so3", "partial": 0.25,
-        "device": "cpu:0",
+        "device": "cpu:0", "workers": 2, "engine": "ray",
     },
     "experts": {
         "log": "log", "trackers": ["wandb", "mlflow"],
