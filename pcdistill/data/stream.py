@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcdistill.clouds import PointClouds
 from pcdistill.data.prepare import CHUNK
 from pcdistill.data.project import H5Clouds
 
@@ -67,7 +68,6 @@ class StreamedClouds(H5Clouds):
 
     def batch(self, index: Tensor) -> Tensor:
         """Points `(len(index), P, 3)` float32 of the clouds at `index` (int64, 0 to N - 1, best ascending)."""
-        # Long lists of places are what HDF5 is slow at, so that parts save time as well as memory.
         if len(index) <= CHUNK:
             return super().batch(index)
         points = torch.empty(len(index), self.points_per_cloud, 3)
@@ -87,3 +87,7 @@ class StreamedClouds(H5Clouds):
         if not self._file:
             raise ValueError(f"{self!r} is closed")  # and not damaged, as its reader would say
         return super()._read(rows)
+
+
+AnyClouds = PointClouds | StreamedClouds
+"""A labelled set, in memory or on disk."""
