@@ -6,8 +6,9 @@ pass that was stopped goes on after the shards that are there.
 """
 
 import copy
+import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -26,6 +27,7 @@ from pcdistill.models import Network
 BATCH = 32
 SHARD = 16_384  # clouds at most; of a smaller set the pass is one shard
 TRIES = 3  # of a shard whose worker was lost
+PATIENCE = 60.0  # seconds until a file of another machine is seen in a shared folder
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -105,7 +107,7 @@ def gathered(work: Pass, team: Team) -> list[_Gathering]:
     with progress("passing the real set", len(work.passed)) as report:
         if len(shards) == 1:
             return work.gathered(shards[0], report)
-        if not team.alone(device_of(work.real).type):
+        if not team.alone(str(device_of(work.real))):
             _share_out(work, team, report)
         whole, device, done = work.begun(), device_of(work.real), 0
         for shard, places in enumerate(shards):
@@ -114,7 +116,8 @@ def gathered(work: Pass, team: Team) -> list[_Gathering]:
             done += len(places)
             report(done, "")
     for shard in range(len(shards)):
-        place("shards", work.name(shard)).unlink(missing_ok=True)
+        with suppress(OSError):  # a cache that cannot be written has none
+            place("shards", work.name(shard)).unlink()
     return whole
 
 
@@ -124,16 +127,18 @@ def _share_out(work: Pass, team: Team, report: Report) -> None:
     # A network on an accelerator cannot travel; a worker takes it to its own.
     sent = replace(work, networks=[copy.deepcopy(network).cpu() for network in work.networks])
     sizes = [len(places) for places in work.shards()]
-    total = len(sizes)
+    total, patience = len(sizes), PATIENCE if team.engine == "ray" else 0.0
     for left in reversed(range(TRIES)):
         missing = [shard for shard in range(total) if not is_cached("shards", work.name(shard))]
+        if not missing:
+            return
         done = len(work.passed) - sum(sizes[shard] for shard in missing)
         report(done, "")
         jobs = [Job(f"{shard}", _work, (sent, shard)) for shard in missing]
-        with closing(carried_out(jobs, team.engine, team.workers, str(device.type))) as ends:
+        with closing(carried_out(jobs, team.engine, team.workers, str(device))) as ends:
             for job, reason in ends:
                 shard = int(job.name)
-                if reason is None and not is_cached("shards", work.name(shard)):
+                if reason is None and not _appeared(work.name(shard), patience):
                     reason = "done, but not in the cache here: PCDISTILL_CACHE has to be a folder of all workers"
                 if reason is None:
                     done += sizes[shard]
@@ -147,6 +152,14 @@ def _share_out(work: Pass, team: Team, report: Report) -> None:
                     )  # fmt: skip
                 else:
                     LOG.warning("shard %d of %d is read again: %s", shard + 1, total, reason)
+
+
+def _appeared(name: str, patience: float) -> bool:
+    """Whether a shard that is done is in the cache; what another machine has written may be seen here later."""
+    until = time.monotonic() + patience
+    while not is_cached("shards", name) and time.monotonic() < until:
+        time.sleep(0.5)
+    return is_cached("shards", name)
 
 
 def _work(sent: Pass, shard: int) -> None:

@@ -203,6 +203,40 @@ def test_what_no_other_try_would_mend_is_said_at_once(
     assert len(here.asked) == 1
 
 
+def test_a_file_of_another_machine_is_waited_for(
+    small: None, clouds: PointClouds, configure: Configure, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last shard is there only when the network drive says so."""
+    expected = made(clouds, configure)
+    monkeypatch.setenv("PCDISTILL_CACHE", str(own_cache / "other"))
+    looked: list[str] = []
+
+    class Later(Here):
+        def __call__(self, jobs: list[Job], *who: object) -> Iterator[tuple[Job, str | None]]:
+            self.hidden = jobs[-1]
+            return super().__call__(jobs, *who)
+
+    here = Later(None)
+
+    def sleep(seconds: float) -> None:
+        looked.append("waited")
+        here.hidden.work(*here.hidden.arguments)
+
+    monkeypatch.setattr(shards, "carried_out", here)
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert_same(made(clouds, configure, Team("ray", 2)), expected)
+    assert looked == ["waited"]
+
+
+def test_shards_need_no_cache(
+    small: None, clouds: PointClouds, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = made(clouds, configure)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("PCDISTILL_CACHE", str(tmp_path / "file"))
+    assert_same(made(clouds, configure), expected)
+
+
 def test_ctrl_c_ends_the_workers_and_keeps_what_is_done(
     small: None, clouds: PointClouds, configure: Configure, tmp_path: Path
 ) -> None:
