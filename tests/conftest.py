@@ -1,8 +1,10 @@
 """Fixtures shared by all tests: one thread, an empty cache, real data where there is some, a tiny set."""
 
+import gc
 import hashlib
 import importlib.util
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -244,3 +246,20 @@ def rewritten(make_artefact: Callable[..., Artefact], tmp_path: Path) -> Callabl
         return path
 
     return rewrite
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Ray on this machine with two workers, once for the tests that need it."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'pcdistill[ray]')")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # where it keeps its token
+        patch.setenv("PYTHONPATH", str(REPOSITORY))  # else its processes would import what is installed
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(address="local", num_cpus=2, object_store_memory=10**8, log_to_driver=False, logging_level="ERROR")
+        yield ray
+        # It does not wait for the processes that it ends, and Python warns of those that outlive their object.
+        processes = [found for found in gc.get_objects() if issubclass(type(found), subprocess.Popen)]
+        ray.shutdown()
+        for process in processes:
+            process.wait(60)

@@ -1,6 +1,7 @@
 """How time and peak memory of condensing grow: one factor at a time around a base, one process per cell.
 
     python -m benchmarks.growth.measure            # every cell without a record, then the plot
+    python -m benchmarks.growth.measure --million  # with a million real clouds besides, which take 6 GB of disk
     python -m benchmarks.growth.measure --quick    # sizes that take some minutes, kept apart as dataset `growth-quick`
     python -m benchmarks.growth.measure --plot     # the plot alone
     python -m benchmarks.growth.measure one --classes 10 --clouds 8 --points 128 --real 2000
@@ -8,13 +9,15 @@
 The base is 10 classes, 8 clouds x 128 points per class and 2,000 real clouds of 1024 points. Objective `krr` with
 its own bank; the start is selected by medoids. The real set is read from disk batch by batch (`--stream`): clouds of
 the built-in shapes, each stretched and turned anew, written in parts to the cache folder, where they stay (1 GB for
-all cells). A class beyond the tenth is one of the ten in proportions of its own. What is measured is time and memory:
-no network is trained on the result. Writes `records.jsonl`, and `growth.png` and `growth.svg` beside it.
+all cells but that of a million). A class beyond the tenth is one of the ten in proportions of its own. What is measured
+is time and memory: no network is trained on the result. Writes `records.jsonl`, and `growth.png` and `growth.svg`
+beside it.
 """
 
 import argparse
 import datetime
 import json
+import logging
 import os
 import re
 import shlex
@@ -35,6 +38,8 @@ from pcdistill.condense.schedule import schedule
 from pcdistill.condense.spec import DistillSpec
 from pcdistill.core.environment import hardware, revision, versions
 from pcdistill.core.files import atomic, cache_root
+from pcdistill.core.log import said
+from pcdistill.core.progress import progress
 from pcdistill.data import open_streamed
 from pcdistill.data.procedural.shapes import generate
 from pcdistill.evaluation import peak_mib
@@ -49,6 +54,7 @@ REAL_POINTS = 1024  # of every real cloud, as in the sets that are condensed in 
 BASE_SHAPES = 32  # generated shapes per class that all others are made of
 VERSION = 1  # raise when `write_set` makes other clouds, so that old files are not found
 PART = 250  # clouds in memory while a set is written
+MILLION = 1_000_000  # real clouds, if they are asked for
 
 
 # Fields of every record that stay empty here, as no network is trained on what is condensed.
@@ -79,7 +85,7 @@ GRID = {
     "classes": (5, 10, 20, 40),
     "clouds": (4, 8, 16, 64),
     "points": (64, 128, 512),
-    "real": (1000, 2000, 10_000, 100_000),
+    "real": (1000, 2000, 10_000, 100_000, MILLION),
 }
 QUICK = {"classes": (5, 10), "clouds": (2, 4), "points": (32, 64), "real": (100, 200, 400)}
 
@@ -116,13 +122,16 @@ def write_set(path: Path, classes: int, clouds: int, points: int, seed: int = 0)
     base = generate("train", BASE_SHAPES, points, seed).points.numpy().reshape(10, BASE_SHAPES, points, 3)
     own = np.random.default_rng([seed, 1]).uniform(0.5, 1.5, (classes, 3))
     own[:10] = 1  # the shapes' own classes as they are
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w") as file, progress("writing the real set", clouds + classes) as report:
+        done = 0
         for split, count in (("train", clouds), ("test", classes)):
             stored = file.create_dataset(
                 f"{split}/points", (count, points, 3), "float16", chunks=(min(64, count), points, 3)
             )
             for low in range(0, count, PART):
                 stored[low : low + PART] = augmented(base, own, range(low, min(low + PART, count)), split, seed)
+                report(done + low, "")
+            done += count
             file[f"{split}/labels"] = np.arange(count) % classes
         file.attrs["class_names"] = [f"class {label:02d}" for label in range(classes)]
         file.attrs["up_axis"] = "z"
@@ -212,9 +221,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def run(wanted: list[Cell], quick: bool) -> None:
+def run(wanted: list[Cell], quick: bool, million: bool = False) -> None:
     """Measure the cells that have no record, each written as soon as it is known."""
     for cell in wanted:
+        if cell.real >= MILLION and not million:
+            continue
         done = read_lines(RECORDS)
         if any(line["dataset"] == dataset(quick) and cell_of(line) == cell for line in done):
             continue
@@ -283,7 +294,7 @@ def plot(lines: list[dict[str, Any]], wanted: list[Cell], path: Path) -> None:
         time_axes.set_yscale("log")
         memory_axes.xaxis.set_major_locator(FixedLocator(sizes))
         memory_axes.xaxis.set_minor_locator(NullLocator())
-        memory_axes.xaxis.set_major_formatter(lambda size, _: f"{size / 1000:g}k" if size >= 1000 else f"{size:g}")
+        memory_axes.xaxis.set_major_formatter(lambda size, _: short(size))
         memory_axes.set_xlabel(titles[factor])
         for axes in (time_axes, memory_axes):
             axes.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -302,6 +313,14 @@ def plot(lines: list[dict[str, Any]], wanted: list[Cell], path: Path) -> None:
             figure.savefig(temporary, format=suffix, metadata={"Date": None} if suffix == "svg" else None)
 
 
+def short(size: float) -> str:
+    """`2k`, `1M`."""
+    for unit, letter in ((1_000_000, "M"), (1000, "k")):
+        if size >= unit:
+            return f"{size / unit:g}{letter}"
+    return f"{size:g}"
+
+
 class Arguments(NamedTuple):
     """What the command line asks for."""
 
@@ -309,6 +328,7 @@ class Arguments(NamedTuple):
     cell: Cell
     quick: bool
     plot: bool
+    million: bool
     networks: int | None
     steps: int | None
 
@@ -321,26 +341,28 @@ def arguments(words: list[str]) -> Arguments:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--plot", action="store_true", help="draw what there is, measure nothing")
+    parser.add_argument("--million", action="store_true", help="a million real clouds as well: 6 GB of disk")
     given = parser.parse_args(words)
     sizes = {name: value for name in Cell._fields if (value := getattr(given, name)) is not None}
     if any(value < 1 for value in sizes.values()):
         parser.error("sizes are 1 or more")
     if given.what is None and sizes.keys() - {"networks", "steps"}:
         parser.error("sizes are of one cell: growth.py one ...")
-    return Arguments(given.what, Cell(**sizes), given.quick, given.plot, given.networks, given.steps)
+    return Arguments(given.what, Cell(**sizes), given.quick, given.plot, given.million, given.networks, given.steps)
 
 
 def main() -> None:
     """Measure one cell and print it, or all that have no record yet, and draw them."""
     given = arguments(sys.argv[1:])
     if given.what is not None:
-        path = real_set(given.cell.classes, given.cell.real, given.cell.real_points)
-        if given.what == "one":
-            print(json.dumps(measure(given.cell, path)))
+        with said(logging.INFO):  # how far it is
+            path = real_set(given.cell.classes, given.cell.real, given.cell.real_points)
+            if given.what == "one":
+                print(json.dumps(measure(given.cell, path)))
         return
     wanted = cells(given.quick, given.networks, given.steps)
     if not given.plot:
-        run(wanted, given.quick)
+        run(wanted, given.quick, given.million)
     lines = [line for line in read_lines(RECORDS) if line["dataset"] == dataset(given.quick)]
     if not any((line["networks"], line["steps"]) == (cell.networks or line["networks"], cell.steps)
                for line in lines for cell in wanted):  # fmt: skip

@@ -1,4 +1,4 @@
-"""Table of how time and memory of condensing grow."""
+"""Tables of how time and memory of condensing grow, and of a pass that is shared."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,27 @@ def growth(lines: list[dict[str, Any]]) -> str:
     return Table(header, rows).markdown() if rows else ""
 
 
+def shards(lines: list[dict[str, Any]]) -> str:
+    """Ways to pass a real set, the single sum first; nothing where nothing was measured."""
+    whole = {line["real_clouds"]: line["prepare_seconds"] for line in lines if line["shards"] == 1}
+    rows = [
+        [
+            f"{line['real_clouds']:,}", line["variant"], str(line["shards"]), f"{line['prepare_seconds']:.0f}",
+            f"{whole[line['real_clouds']] / line['prepare_seconds']:.2f}" if line["real_clouds"] in whole else "",
+            str(line["peak_mib"]), "" if line["worker_mib"] is None else str(line["worker_mib"]),
+            f"{line['distance']:.0e}" if line["distance"] else "0",
+        ]
+        for line in sorted(lines, key=lambda line: line["real_clouds"])
+    ]  # fmt: skip
+    header = ["real clouds", "passed by", "shards", "seconds", "times as fast", "peak MiB", "MiB of a worker",
+              "distance from one sum"]  # fmt: skip
+    return Table(header, rows).markdown() if rows else ""
+
+
 def tables(folder: Path) -> dict[str, str]:
     """Of the records in this folder, by the name of the block that a table stands in."""
-    lines = (folder / "records.jsonl").read_text().splitlines()
-    return {"growth": growth([json.loads(line) for line in lines])}
+    return {"growth": growth(_lines(folder / "records.jsonl")), "shards": shards(_lines(folder / "shards.jsonl"))}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -116,6 +116,10 @@ class Placed:
         self.class_names, self.points_per_cloud = whole.class_names, whole.points_per_cloud
         self.labels, self.hard_labels = whole.labels, whole.hard_labels
         self._points: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the points on the device: another process moves them itself."""
+        return {**vars(self), "_points": None}
 
     @property
     def provenance(self) -> Provenance:

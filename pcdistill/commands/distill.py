@@ -17,9 +17,10 @@ from pcdistill.condense.outcome import Outcome
 from pcdistill.condense.plan import resolve
 from pcdistill.condense.spec import DistillSpec
 from pcdistill.condense.told import Told, facts_of
+from pcdistill.core.engine import Team
 from pcdistill.core.errors import Diverged
 from pcdistill.core.files import check_output, check_writable
-from pcdistill.core.options import Device, DryRun
+from pcdistill.core.options import Device, DryRun, Engine, Workers
 from pcdistill.core.progress import Say
 from pcdistill.core.tracking import Tracked, Tracking
 from pcdistill.viewing import Live
@@ -41,6 +42,8 @@ class Distill(DistillSpec, Tracked, Making):
         ),
     ] = None  # fmt: skip
     device: Device = "cpu"
+    workers: Workers = 1
+    engine: Engine = "local"
     dry_run: DryRun = False
     resume: Annotated[bool, Field(description="go on from the checkpoint beside the output")] = False
     force: Annotated[
@@ -48,7 +51,7 @@ class Distill(DistillSpec, Tracked, Making):
     ] = False
 
     def run(self, say: Say) -> None:
-        plan, outcome = resolve(self, self.device), Outcome()
+        plan, outcome = resolve(self, self.device, Team(self.engine, self.workers)), Outcome()
         if self.dry_run:
             self.foresee(plan, self.points, say)
             return

@@ -4,6 +4,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
@@ -66,6 +67,9 @@ class Evaluate(SubjectSpec, SupervisionSpec, Tracked, Command):
             "pointcloud-c, all; or singly: z so3 512 (points) gaussian (five severities) gaussian:3 data:modelnet40"
         ),
     ] = ()
+    stream: Annotated[bool, Field(description="read the training set batch by batch: for sets larger than memory")] = (
+        False
+    )
     output: Annotated[
         Path | None, Field(description="folder for records.jsonl, table.md and plots; goes on where it was stopped")
     ] = None
@@ -87,7 +91,10 @@ class Evaluate(SubjectSpec, SupervisionSpec, Tracked, Command):
     def run(self, say: Say) -> None:
         if self.network is not None and self.networks:
             raise InputError("evaluate", "--network and --networks", "one of them")
-        subject = open_subject(self)
+        with closing(open_subject(self, streamed=self.stream)) as subject:
+            self._evaluate(subject, say)
+
+    def _evaluate(self, subject: Subject, say: Say) -> None:
         tell_of(subject)
         conditions, others = self._tests(subject)
         kept = Kept(self.output)

@@ -10,13 +10,13 @@ from pcdistill.clouds import placed
 from pcdistill.commands.base import Command, tell
 from pcdistill.condense.plan import objective_of
 from pcdistill.condense.spec import DistillSpec
+from pcdistill.core.engine import Job, carried_out
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import cache_root
 from pcdistill.core.options import Device, Engine, Reading, Seed, Workers
 from pcdistill.core.progress import Say, progress
 from pcdistill.core.tracking import Tracked
 from pcdistill.data.reading import read
-from pcdistill.experiments.engine import Job, carried_out
 from pcdistill.matching.experts import ExpertConfig, estimate, missing_experts, record_expert, record_experts
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
@@ -12,12 +13,12 @@ from pcdistill.artefact.artefact import set_name
 from pcdistill.commands.base import Command, tell
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_output
-from pcdistill.core.options import Force, Seed
+from pcdistill.core.options import Force, Seed, Streamed
 from pcdistill.core.progress import Say, progress
 from pcdistill.core.registry import nearest
 from pcdistill.core.tracking import Tracked
 from pcdistill.evaluation import train
-from pcdistill.evaluation.subject import SupervisionSpec, TrainingSpec, open_training
+from pcdistill.evaluation.subject import SupervisionSpec, Training, TrainingSpec, open_training
 from pcdistill.models import STUDENTS
 from pcdistill.teaching import Agreement, OnPolicy, Watched
 from pcdistill.training.supervision import Supervision
@@ -38,6 +39,7 @@ class Train(TrainingSpec, SupervisionSpec, Tracked, Command):
         Field(ge=1, description="note every so many steps how student and teacher agree, in a file beside the network"),
     ] = None
     seed: Seed = 0
+    stream: Streamed = False
     force: Force = False
 
     renamed: ClassVar[Mapping[str, str]] = {"steps": "train_steps"}
@@ -55,7 +57,11 @@ class Train(TrainingSpec, SupervisionSpec, Tracked, Command):
         notes_file = self.output.with_suffix(".agreement.jsonl")
         if self.watch is not None:
             check_output(notes_file, self.force)
-        training = open_training(self.model_copy(update={"network": self._network()}), self.points)
+        spec = self.model_copy(update={"network": self._network()})
+        with closing(open_training(spec, self.points, self.stream)) as training:
+            self._train(training, notes_file, say)
+
+    def _train(self, training: Training, notes_file: Path, say: Say) -> None:
         tell(training.made)
         supervision = training.supervision
         notes: list[tuple[int, int, Agreement]] = []

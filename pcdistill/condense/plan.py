@@ -9,6 +9,7 @@ from typing import Any, overload
 from pcdistill.artefact.expansion import Expansion
 from pcdistill.condense.spec import BudgetSpec, DistillSpec, SelectSpec, SetSpec
 from pcdistill.core.devices import resolved
+from pcdistill.core.engine import ALONE, Team
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import merged
 from pcdistill.matching import Objective, objectives
@@ -65,9 +66,9 @@ class DistillPlan(SelectPlan):
 @overload
 def resolve(spec: SelectSpec, device: str = "cpu") -> SelectPlan: ...
 @overload
-def resolve(spec: DistillSpec, device: str = "cpu") -> DistillPlan: ...
-def resolve(spec: SelectSpec | DistillSpec, device: str = "cpu") -> SelectPlan | DistillPlan:
-    """All that `spec` names, to be computed on a device.
+def resolve(spec: DistillSpec, device: str = "cpu", team: Team = ALONE) -> DistillPlan: ...
+def resolve(spec: SelectSpec | DistillSpec, device: str = "cpu", team: Team = ALONE) -> SelectPlan | DistillPlan:
+    """All that `spec` names, to be computed on a device; `team` shares the pass of a distillation over the real set.
 
     Raises:
         InputError: an unknown name, an impossible size, settings that exclude one another, a file that is missing or
@@ -91,9 +92,12 @@ def resolve(spec: SelectSpec | DistillSpec, device: str = "cpu") -> SelectPlan |
         raise InputError(
             "freeze", f"in storage {storage.name}, whose clouds share numbers", "one that stores each alone"
         )
+    team.check(device)
+    objective = objective_of(spec)
+    objective.team = team
     return DistillPlan(
         spec, protocol_of(spec), storage, spec.init, features, None, teacher, expansion, kept, device,
-        objective_of(spec), focus_of(spec, device),
+        objective, focus_of(spec, device),
     )  # fmt: skip
 
 

@@ -130,6 +130,7 @@ def open_streamed(
     *,
     root: str | os.PathLike[str] | None = None,
     points: int | None = None,
+    at_most: bool = False,
     up_axis: str | None = None,
     least_points: int = 1,
     skip_bad: bool = False,
@@ -150,7 +151,7 @@ def open_streamed(
     path, layout, entry = locate(str(name), root)
     if layout is not project.LAYOUT:
         raise InputError("stream", f"'{path}' in the layout of {layout.name}, read whole", wanted)
-    how = Wanted(points, up_axis=up_axis, least_points=least_points, skip_bad=skip_bad)
+    how = Wanted(points, at_most, up_axis=up_axis, least_points=least_points, skip_bad=skip_bad)
     stream = StreamedClouds(path, split, wanted=how)
     try:
         _check_classes(stream, path, split, entry)

@@ -17,11 +17,14 @@ def read(
     )  # fmt: skip
 
 
-def stream(asked: Reading, name: str, split: str = "train") -> StreamedClouds:
+def stream(
+    asked: Reading, name: str, split: str = "train", *, points: int | None = None, at_most: bool = False
+) -> StreamedClouds:
     """As `data.open_streamed`."""
     return open_streamed(
-        name, split, root=asked.root, up_axis=asked.up_axis, least_points=asked.least_points, skip_bad=asked.skip_bad
-    )
+        name, split, root=asked.root, points=points, at_most=at_most, up_axis=asked.up_axis,
+        least_points=asked.least_points, skip_bad=asked.skip_bad,
+    )  # fmt: skip
 
 
 def wanted(asked: Reading, points: int | None = None, seed: int = 0) -> Wanted:

@@ -15,6 +15,7 @@ import torch
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.core.registry import nearest
+from pcdistill.data.stream import AnyClouds, StreamedClouds
 from pcdistill.evaluation.part_scores import check_parts
 from pcdistill.evaluation.scores import as_tested, thinning
 from pcdistill.geometry import (
@@ -145,12 +146,12 @@ def condition_label(condition: str, trained: str) -> str:
 class Part(NamedTuple):
     """Conditions that need the same networks: those trained on the classes that the conditions have."""
 
-    training: PointClouds
+    training: AnyClouds
     conditions: list[tuple[Condition, PointClouds]]  # with the set that each is made of
 
 
 def parts_of(
-    clouds: PointClouds,
+    clouds: AnyClouds,
     test: PointClouds,
     conditions: Sequence[Condition],
     protocol: EvaluationProtocol,
@@ -169,13 +170,18 @@ def parts_of(
         others: the test sets of `data:` conditions, by name.
 
     Raises:
-        InputError: classes differ, fewer than two are shared, or a test set has too few points.
+        InputError: classes differ, fewer than two are shared, or not all of a training set on disk, or a test set has
+            too few points.
     """
     check_parts(test, clouds.part_names)
     parts: dict[tuple[int, ...], Part] = {}
     for condition in conditions:
         kept, seen = seen_under(condition, clouds.class_names, test, protocol, others)
-        training = clouds if len(kept) == clouds.num_classes else of_classes(clouds, kept)
+        training = clouds
+        if len(kept) < clouds.num_classes:
+            if isinstance(clouds, StreamedClouds):
+                raise InputError(condition.name, f"{len(kept)} classes of a set on disk", "all, or a set in memory")
+            training = of_classes(clouds, kept)
         parts.setdefault(kept, Part(training, [])).conditions.append((condition, seen))
     return list(parts.values())
 

@@ -10,6 +10,7 @@ from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import PointClouds
 from pcdistill.core.devices import resolved
 from pcdistill.core.errors import InputError
+from pcdistill.data.stream import AnyClouds
 from pcdistill.evaluation.conditions import CLEAN, NO_SETS, Condition, Part, parts_of, seen_under, shown
 from pcdistill.evaluation.part_scores import check_parts
 from pcdistill.evaluation.scores import Scores, score, test_digest
@@ -41,7 +42,7 @@ class Evaluation:
 
 
 def evaluate(
-    made: Artefact | PointClouds,
+    made: Artefact | AnyClouds,
     test: PointClouds,
     protocol: EvaluationProtocol | str = "tuned",
     *,
@@ -55,7 +56,7 @@ def evaluate(
     """Train fresh networks on a set, one per seed, and test them.
 
     Args:
-        made: the training set: an artefact, whose clouds are expanded if it says so, or clouds.
+        made: the training set: an artefact, whose clouds are expanded if it says so, or clouds, in memory or on disk.
         test: clouds of the same classes, at least `protocol.test_points` points each.
         protocol: recipe, network and test resolution, or the name of one: then clouds may have fewer points than it
             tests on, and all of them are looked at.
@@ -80,7 +81,7 @@ def evaluate(
 
 
 def train(
-    made: Artefact | PointClouds,
+    made: Artefact | AnyClouds,
     protocol: EvaluationProtocol | str = "tuned",
     *,
     network: str | None = None,
@@ -117,12 +118,12 @@ def train(
 
 
 def _to_train_on(
-    made: Artefact | PointClouds,
+    made: Artefact | AnyClouds,
     protocol: EvaluationProtocol | str,
     network: str | None,
     supervision: Supervision | None,
     device: str,
-) -> tuple[PointClouds, EvaluationProtocol, Supervision | None]:
+) -> tuple[AnyClouds, EvaluationProtocol, Supervision | None]:
     """The clouds of a set that networks are trained on, the protocol for them, and who labels.
 
     That is the teacher in the artefact's file, if there is one and nobody else. Where labels of an artefact are a
@@ -133,9 +134,9 @@ def _to_train_on(
         protocol = protocol_called(protocol)
     if network is not None:
         protocol = protocol.using(network)
-    clouds = made if isinstance(made, PointClouds) else made.training_clouds
+    clouds = made.training_clouds if isinstance(made, Artefact) else made
     protocol = protocol.suiting(parts=clouds.parts is not None)
-    if isinstance(made, PointClouds) or supervision is not None:
+    if not isinstance(made, Artefact) or supervision is not None:
         return clouds, protocol, supervision
     kept = made.supervision
     if kept is not None:
@@ -144,7 +145,7 @@ def _to_train_on(
 
 
 def evaluate_conditions(
-    clouds: PointClouds,
+    clouds: AnyClouds,
     parts: Sequence[Part],
     protocol: EvaluationProtocol,
     seeds: Sequence[int],

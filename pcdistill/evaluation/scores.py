@@ -10,6 +10,7 @@ from torch import Tensor
 from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.core.environment import peak_memory
 from pcdistill.core.errors import InputError
+from pcdistill.data.stream import AnyClouds
 from pcdistill.evaluation.part_scores import check_parts, guessed, shape_ious
 from pcdistill.geometry import thinned
 from pcdistill.models import Network, Segmenter
@@ -138,7 +139,7 @@ def binned_gaps(confidence: Tensor, right: Tensor, bins: int = ECE_BINS) -> floa
 
 
 def trained_scores(
-    clouds: PointClouds,
+    clouds: AnyClouds,
     test: PointClouds,
     protocol: EvaluationProtocol,
     seeds: Sequence[int],

@@ -18,7 +18,8 @@ from pcdistill.core.options import Device, Options, Paths, Positional, Reading
 from pcdistill.data import any_number
 from pcdistill.data.catalog import CATALOG
 from pcdistill.data.places import remember, remembered
-from pcdistill.data.reading import read
+from pcdistill.data.reading import read, stream
+from pcdistill.data.stream import AnyClouds, StreamedClouds
 from pcdistill.evaluation.conditions import TestSets
 from pcdistill.evaluation.sweep import split
 from pcdistill.export import NETWORK_FILES, load_model
@@ -129,7 +130,7 @@ class Training:
 
     Attributes:
         source: what it was opened as.
-        made: the artefact, the clouds of the data set, or the network.
+        made: the artefact, the clouds of the data set, in memory or on disk, or the network.
         training_clouds: what networks are trained on, of an artefact expanded if it says so; None of a network.
         dataset: name of the data set that it was made from, or is.
         source_fingerprint: of the training clouds of that set, as far as it is known.
@@ -138,8 +139,8 @@ class Training:
     """
 
     source: str
-    made: Artefact | PointClouds | Trained
-    training_clouds: PointClouds | None
+    made: Artefact | AnyClouds | Trained
+    training_clouds: AnyClouds | None
     dataset: str
     source_fingerprint: str
     protocol: EvaluationProtocol
@@ -151,7 +152,7 @@ class Training:
         return self.made if isinstance(self.made, Artefact) else None
 
     @property
-    def clouds(self) -> PointClouds:
+    def clouds(self) -> AnyClouds:
         """The training clouds.
 
         Raises:
@@ -164,7 +165,12 @@ class Training:
     @cached_property
     def digest(self) -> str:
         """Of the file, or of a data set its fingerprint: what follows from it is known by this."""
-        return self.made.fingerprint() if isinstance(self.made, PointClouds) else self.made.digest
+        return self.made.fingerprint() if isinstance(self.made, AnyClouds) else self.made.digest
+
+    def close(self) -> None:
+        """Let go of the file of a set on disk."""
+        if isinstance(self.made, StreamedClouds):
+            self.made.close()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -185,25 +191,34 @@ class Subject(Training):
     real: PointClouds | None = None
 
 
-def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
+def open_training(spec: TrainingSpec, points: int | None = None, streamed: bool = False) -> Training:
     """A set to train networks on, with protocol and, of a spec that has one, supervision.
 
     Args:
         spec: what is asked for.
         points: of every cloud of a data set (default: as many as the protocol tests on, or all there are).
+        streamed: whether a data set stays on disk: `close` what is returned.
 
     Raises:
         InputError: an unknown name, a file that cannot be read, a teacher of other classes, or settings that exclude
             one another.
     """
-    if spec.source.endswith(NETWORK_FILES):
+    trained = spec.source.endswith(NETWORK_FILES)
+    artefact = None if trained else Artefact.load_if_one(spec.source)
+    if streamed and (trained or artefact is not None):
+        raise InputError("stream", f"{spec.source}, {'a trained network' if trained else 'an artefact'}", "a data set")
+    if trained:
         return _trained_network(spec)
-    made: Artefact | PointClouds
-    artefact = Artefact.load_if_one(spec.source)
+    made: Artefact | AnyClouds
+    clouds: AnyClouds
     if artefact is None:
         temperature, dataset = None, spec.source
         protocol = _protocol(spec, protocol_called(spec.protocol or "tuned"), None)
-        made = clouds = read(spec, spec.source, points=points or protocol.test_points, at_most=points is None)
+        if streamed and protocol.grid is not None:
+            reason = f"{protocol.name}, which holds clouds out, with --stream"
+            raise InputError("protocol", reason, "a set in memory")
+        opened = stream if streamed else read
+        made = clouds = opened(spec, spec.source, points=points or protocol.test_points, at_most=points is None)
         protocol = protocol.suiting(parts=clouds.parts is not None)
         fingerprint = clouds.fingerprint()
         remember(fingerprint, spec.source)
@@ -225,27 +240,30 @@ def open_training(spec: TrainingSpec, points: int | None = None) -> Training:
     )  # fmt: skip
 
 
-def open_subject(spec: SubjectSpec, *, real: bool = False) -> Subject:
+def open_subject(spec: SubjectSpec, *, real: bool = False, streamed: bool = False) -> Subject:
     """A set to train networks on, or a trained network, with the clouds to test on and to choose recipes on.
 
     Args:
         spec: what is asked for.
         real: whether the training set that an artefact was made from is needed in any case.
+        streamed: as in `open_training`; what it is tested on is in memory.
 
     Raises:
         InputError: as `open_training`; a set to test on that is not here; an artefact that was made of clouds that a
             recipe is to be chosen on.
     """
-    training = open_training(spec)
+    training = open_training(spec, streamed=streamed)
     opened = {one.name: getattr(training, one.name) for one in fields(Training)} | {"test_data": spec.test_data}
     dataset, protocol = spec.test_data or training.dataset, training.protocol
-    if spec.test_data is None and not isinstance(training.made, PointClouds):
+    if spec.test_data is None and not isinstance(training.made, AnyClouds):
         dataset = told(dataset, training.source_fingerprint, spec.source, "--test-data with the set to test on")
     test = _test_set(spec, dataset)
     opened["protocol"] = protocol = _tested_at(protocol, test, spec.test_points)
     if isinstance(training.made, Trained):
         made = training.made._replace(protocol=protocol)
         return Subject(**{**opened, "made": made}, test=_among(test, made.class_names))
+    if isinstance(training.made, StreamedClouds):
+        return Subject(**opened, test=test)
     if isinstance(training.made, PointClouds):
         clouds, validation = split(training.made, protocol)
         opened |= {"made": clouds, "training_clouds": clouds}
@@ -348,7 +366,7 @@ def _protocol(spec: TrainingSpec, protocol: EvaluationProtocol, temperature: flo
 
 def _supervision(
     spec: SupervisionSpec,
-    clouds: PointClouds,
+    clouds: AnyClouds,
     temperature: float | None,
     protocol: EvaluationProtocol,
     kept: Online | None,

@@ -7,6 +7,7 @@ from typing import Any
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.data import last_split
+from pcdistill.data.stream import AnyClouds
 from pcdistill.evaluation.scores import as_tested, trained_scores
 from pcdistill.training.loop import OnProgress
 from pcdistill.training.recipe import EvaluationProtocol
@@ -83,7 +84,7 @@ def protocols_of(protocol: EvaluationProtocol, clouds: int) -> list[EvaluationPr
 
 def chosen(
     protocol: EvaluationProtocol,
-    clouds: PointClouds,
+    clouds: AnyClouds,
     validation: PointClouds | None,
     seeds: Sequence[int],
     on_progress: OnProgress | None = None,

@@ -13,6 +13,7 @@ from pcdistill.artefact.artefact import set_name
 from pcdistill.clouds import PointClouds, placed
 from pcdistill.condense.plan import objective_of
 from pcdistill.condense.spec import BudgetSpec, DistillSpec
+from pcdistill.core.engine import Job, carried_out
 from pcdistill.core.environment import revision
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic, check_writable
@@ -22,7 +23,6 @@ from pcdistill.data import skipped
 from pcdistill.data.places import remember
 from pcdistill.experiments.budgets import budget_text, class_bytes
 from pcdistill.experiments.cells import Cell, CellTask, Digests, SetTask, Source, cells, command, task_of
-from pcdistill.experiments.engine import Job, carried_out
 from pcdistill.experiments.files import Result, finished, read_set, set_file, teacher_file, teacher_seconds
 from pcdistill.experiments.making import make, prepare, teach
 from pcdistill.experiments.sources import clouds_to_test, training_set

@@ -54,7 +54,7 @@ def prepared(spec: TeachersSpec) -> Task:
         expected = f"those of {spec.source}: {', '.join(source.clouds.class_names)}"
         raise InputError("data", f"classes {', '.join(whole.class_names)}", expected)
     real, held = last_split(whole, HELD_OUT)
-    given = real if source.artefact is None else source.clouds
+    given = real if source.artefact is None else source.artefact.training_clouds
     clouds = PointClouds(given.points, given.hard_labels, given.class_names, given.provenance)  # stored soft ones rest
     split = f"the last {HELD_OUT:.0%} of every class of train"
     if source.artefact is not None:

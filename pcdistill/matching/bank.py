@@ -3,7 +3,7 @@
 Published distribution matching draws a network and a handful of real clouds at every step. The real side
 is always the same set, so the bank passes it once through a fixed number of networks and keeps class
 statistics; a step of the outer loop then touches synthetic clouds only. Memory during the pass depends on
-the number of networks, classes and features, not on the size of the real set.
+the number of networks, classes and features, not on the size of the real set. The pass may be shared (`shards`).
 """
 
 from typing import NamedTuple
@@ -13,14 +13,15 @@ import torch
 
 from pcdistill.clouds import CloudSource, PointClouds, device_of, uniform
 from pcdistill.core.cache import Tensors, cached, is_cached
+from pcdistill.core.engine import ALONE, Team
 from pcdistill.core.progress import progress
 from pcdistill.matching.draws import _places, _shares_of, checked_real
-from pcdistill.matching.gathering import BankRequest, Member, _Gathering
+from pcdistill.matching.gathering import BankRequest, Member
+from pcdistill.matching.shards import Pass, gathered
 from pcdistill.matching.surrogates import architecture, frozen_network, own_facts
 from pcdistill.models import build
 
 FORMAT = 2  # raise when what is computed changes, so that old caches are not read
-BATCH = 32
 
 
 class Bank(NamedTuple):
@@ -30,11 +31,17 @@ class Bank(NamedTuple):
     seconds: float  # that it took to build, once
 
     @classmethod
-    def of(cls, real: CloudSource, config: BankRequest) -> "Bank":
+    def of(cls, real: CloudSource, config: BankRequest, team: Team = ALONE) -> "Bank":
         """The bank of a real set: read from the cache, or built in one pass and cached.
 
+        Args:
+            real: the set.
+            config: which networks, and what is kept of what they see.
+            team: who shares the pass; the bank is the same.
+
         Raises:
-            InputError: soft labels, fewer than two clouds, or a class without clouds.
+            InputError: soft labels, fewer than two clouds, or a class without clouds; workers that are lost
+                (`shards.gathered`).
         """
         checked_real(real)
 
@@ -42,7 +49,9 @@ class Bank(NamedTuple):
             there = {name: value.to(device_of(real)) for name, value in tensors.items()}
             return _from_tensors(there, config, len(real.class_names), device_of(real))
 
-        return cls(*cached("banks", _facts(real, config), lambda: _to_tensors(_build(real, config)), from_tensors))
+        return cls(
+            *cached("banks", _facts(real, config), lambda: _to_tensors(_build(real, config, team)), from_tensors)
+        )
 
     @staticmethod
     def is_cached(real: CloudSource, config: BankRequest) -> bool:
@@ -55,7 +64,7 @@ def _facts(real: CloudSource, config: BankRequest) -> str:
     return f"{FORMAT} {config.facts()} {real.fingerprint()}{own_facts(config.network, real)}"
 
 
-def _build(real: CloudSource, config: BankRequest) -> list[Member]:
+def _build(real: CloudSource, config: BankRequest, team: Team = ALONE) -> list[Member]:
     generator = torch.Generator().manual_seed(config.seed)
     sample = _sample(real, config.trained_clouds, config, generator)
     low, high = config.trained_steps
@@ -67,22 +76,15 @@ def _build(real: CloudSource, config: BankRequest) -> list[Member]:
             networks.append(frozen_network(name, sample, count, seed, config.augmentation))
             report(k + 1, "")
     kept = _places(real, config.pooled_samples, generator)
-    sizes = torch.bincount(real.labels, minlength=len(real.class_names))
-    gathering = [
-        _Gathering(network, config, sizes, kept, _places(real, config.map_samples, generator)) for network in networks
-    ]
+    mapped = [_places(real, config.map_samples, generator) for _ in networks]
     # Clouds that were drawn by their weights must not be weighted again.
     whole = config.quantiles or config.moments
     passed, shares = (torch.arange(len(real.labels)), _shares_of(real)) if whole else (kept, None)
-    with progress("passing the real set", len(passed)) as report:
-        done = 0
-        for index in passed.split(BATCH):
-            points = real.batch(index)[:, : config.pooled_points]
-            for gathered in gathering:
-                gathered.add(points, real.labels[index], index, None if shares is None else shares[index])
-            done += len(index)
-            report(done, "")
-    return [gathered.member() for gathered in gathering]
+    work = Pass(
+        real=real, networks=networks, config=config, passed=passed, shares=shares, pooled=kept, mapped=mapped,
+        facts=_facts(real, config),
+    )  # fmt: skip
+    return [found.member() for found in gathered(work, team)]
 
 
 def _sample(real: CloudSource, per_class: int, config: BankRequest, generator: torch.Generator) -> PointClouds:

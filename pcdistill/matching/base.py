@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds, parts_of
+from pcdistill.core.engine import ALONE, Team
 from pcdistill.core.errors import InputError
 from pcdistill.core.options import Options, every, merged
 from pcdistill.core.registry import Registry
@@ -49,6 +50,7 @@ class Objective(ABC):
     learns_labels: ClassVar[bool] = False  # whether the loss depends on soft labels beyond their class
     steps: ClassVar[int] = 400  # of the outer loop that serve it well
     seconds: float = 0.0  # that `prepare` took when its results were first computed
+    team: Team = ALONE  # who shares `prepare`, as far as it is a sum over the real set
 
     def __init__(self, bank: Any = None, *, seed: int = 0, **options: Any) -> None:
         self.seed = seed
@@ -144,7 +146,7 @@ class BankObjective(Objective):
             self.part_bank = PartBank.of(real, self.options.bank)
             self.seconds = self.part_bank.seconds
             return
-        self.bank = Bank.of(real, self.bank_config())
+        self.bank = Bank.of(real, self.bank_config(), self.team)
         self.seconds = self.bank.seconds
 
     def prepared(self, real: CloudSource) -> bool:

@@ -9,6 +9,7 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
+from pcdistill.core.cache import Tensors
 from pcdistill.core.options import Options
 from pcdistill.matching.sorting import quantile_profile, quantile_shares
 from pcdistill.models import Network
@@ -115,9 +116,15 @@ class _Kept:
         self.counts = [0] * len(block)
 
     def add(self, values: Tensor, labels: Tensor) -> None:
+        """Values `(B, ...)` of clouds of these classes `(B,)`."""
         for value, label in zip(values, labels.tolist(), strict=True):
             self.block[label, self.counts[label]] = value
             self.counts[label] += 1
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """What was added, class by class, and the classes: `add` takes both."""
+        labels = torch.arange(len(self.counts)).repeat_interleave(torch.tensor(self.counts))
+        return torch.cat([own[:count] for own, count in zip(self.block, self.counts, strict=True)]), labels
 
     def cycled(self) -> Tensor:
         """As many of every class as of the largest: a small one repeats its clouds."""
@@ -145,17 +152,16 @@ class _Gathering:
         self.pooled = _Kept(torch.zeros(classes, 0))
         self.maps = _Kept(torch.zeros(classes, 0, 0, 0))
 
-    def _allocate(self, features: list[Tensor], pooled: Tensor) -> None:
-        config, classes = self.config, self.classes
-        sizes = [layer.shape[-1] for layer in features]
-        zeros = pooled.new_zeros
+    def _allocate(self, sizes: list[int], width: int, like: Tensor) -> None:
+        """For layers of so many features and a global feature of `width`, where `like` is."""
+        config, classes, zeros = self.config, self.classes, like.new_zeros
         self.profiles = [zeros(classes, size, config.quantiles) for size in sizes]
         self.squares = [zeros(size) for size in sizes]
         self.attention = [zeros(classes, config.quantiles) for _ in sizes if config.attention]
-        self.pooled_sum = zeros(classes, pooled.shape[-1])
+        self.pooled_sum = zeros(classes, width)
         if config.moments:  # on the processor: not every device has float64
-            self.products = torch.zeros(pooled.shape[-1], pooled.shape[-1], dtype=torch.float64)
-        self.pooled = _Kept(zeros(classes, config.pooled_samples, pooled.shape[-1]))
+            self.products = torch.zeros(width, width, dtype=torch.float64)
+        self.pooled = _Kept(zeros(classes, config.pooled_samples, width))
         if config.map_samples:
             self.maps = _Kept(zeros(classes, config.map_samples, sizes[-1], config.quantiles))
 
@@ -168,7 +174,7 @@ class _Gathering:
         features = self.network.point_features(points[:, : self.config.points]) if quantiles else []
         pooled = self.network(points).global_feature
         if self.pooled_sum.ndim == 0:
-            self._allocate(features, pooled)
+            self._allocate([layer.shape[-1] for layer in features], pooled.shape[-1], pooled)
         profiles = torch.zeros(0)
         for total, squares, layer in zip(self.profiles, self.squares, features, strict=True):
             profiles = profiles_fast(layer, quantiles)
@@ -186,6 +192,30 @@ class _Gathering:
         if self.config.map_samples:
             keep = torch.isin(index, self.mapped_places)
             self.maps.add(profiles[keep], labels[keep])  # the last layer's
+
+    def _totals(self) -> Tensors:
+        """All that is summed up, by name; not copies."""
+        layers = {"profiles": self.profiles, "squares": self.squares, "attention": self.attention}
+        each = {f"{name}/{layer}": value for name, values in layers.items() for layer, value in enumerate(values)}
+        return {"counts": self.counts, "pooled_sum": self.pooled_sum, "products": self.products, **each}
+
+    def sums(self) -> Tensors:
+        """What it has gathered, for the `join` of another one of the same network."""
+        kept: Tensors = {}
+        for name, own in (("pooled", self.pooled), ("maps", self.maps)):
+            kept[f"kept/{name}"], kept[f"labels/{name}"] = own.rows()
+        return {**self._totals(), **kept}
+
+    def join(self, sums: Tensors, device: torch.device) -> None:
+        """Add what another one has gathered of the clouds that follow; `device` is that of the network."""
+        if self.pooled_sum.ndim == 0:
+            layers = sum(name.startswith("squares/") for name in sums)
+            sizes = [len(sums[f"squares/{layer}"]) for layer in range(layers)]
+            self._allocate(sizes, sums["pooled_sum"].shape[-1], torch.zeros((), device=device))
+        for name, total in self._totals().items():
+            total += sums[name].to(total.device)
+        self.pooled.add(sums["kept/pooled"], sums["labels/pooled"])
+        self.maps.add(sums["kept/maps"], sums["labels/maps"])
 
     def member(self) -> Member:
         counts, total = self.counts.to(self.pooled_sum.device), self.counts.sum()

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.matching.bank import BATCH
 from pcdistill.matching.base import BankObjective, BankOptions, objectives
 from pcdistill.matching.gathering import BankConfig, BankRequest, Member
 from pcdistill.matching.gradients import one_hot
 from pcdistill.matching.segments import PartMember
+from pcdistill.matching.shards import BATCH
 from pcdistill.models import Network
 from pcdistill.training.augment import Augmentation
 

@@ -112,7 +112,7 @@ def settings_digest(trained: str, condition: Condition, other: PointClouds | Non
 def run_of(subject: Subject, evaluation: Evaluation) -> Run:
     """What was found out about a subject, with what it is."""
     if not isinstance(subject.made, Trained):
-        seed = 0 if isinstance(subject.made, PointClouds) else subject.made.metadata.seed
+        seed = 0 if subject.artefact is None else subject.artefact.metadata.seed
         return as_run(subject.made, evaluation, seed)
     (only,) = evaluation.runs
     return Run(

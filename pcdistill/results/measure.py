@@ -9,6 +9,7 @@ import torch
 from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import PointClouds
 from pcdistill.core.environment import hardware, versions
+from pcdistill.data.stream import AnyClouds
 from pcdistill.evaluation.evaluate import Evaluation, evaluate
 from pcdistill.evaluation.scores import mean_std, peak_mib
 from pcdistill.results.record import WHOLE, Record, Run, TrainingSet
@@ -18,7 +19,7 @@ from pcdistill.training.supervision import Supervision
 
 
 def measure(
-    made: Artefact | PointClouds,
+    made: Artefact | AnyClouds,
     test: PointClouds,
     protocol: EvaluationProtocol,
     seed: int,
@@ -51,7 +52,7 @@ def measure(
     return as_run(made, evaluation, seed, seconds)
 
 
-def as_run(made: Artefact | PointClouds, evaluation: Evaluation, seed: int, seconds: float | None = None) -> Run:
+def as_run(made: Artefact | AnyClouds, evaluation: Evaluation, seed: int, seconds: float | None = None) -> Run:
     """What was found out about `made`, with what it is; arguments as in `measure`."""
     facts = made.metadata if isinstance(made, Artefact) else None
     spent = 0.0 if facts is None else facts.distill_seconds
@@ -94,10 +95,10 @@ def mious(evaluation: Evaluation) -> dict[str, Any]:
     return {name: values for name, values in columns.items() if values}
 
 
-def float32_bytes_per_class(clouds: PointClouds) -> float:
+def float32_bytes_per_class(clouds: AnyClouds) -> float:
     """Bytes of a whole set's coordinates as float32, and of a label a point, over the number of classes."""
     labels = 0 if clouds.parts is None else clouds.parts.numel()
-    return (clouds.points.numel() * 4 + labels) / clouds.num_classes
+    return (len(clouds) * clouds.points_per_cloud * 12 + labels) / clouds.num_classes
 
 
 def summed_up(

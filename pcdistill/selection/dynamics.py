@@ -73,7 +73,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _watched(clouds: CloudSource, seed: int, device: str) -> Dynamics:
     places = torch.arange(len(clouds.labels)).split(BATCH)
-    points = torch.cat([clouds.batch(index)[:, :POINTS] for index in places])
+    points = torch.cat([clouds.batch(index)[:, :POINTS].contiguous() for index in places])  # a view would keep all
     real = PointClouds(points, clouds.hard_labels, clouds.class_names)
     total = RECIPE.total_steps(len(real))
     looks = {-(-total * number // LOOKS) for number in range(1, LOOKS + 1)}

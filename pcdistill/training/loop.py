@@ -8,9 +8,9 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from pcdistill.clouds import PointClouds
 from pcdistill.core.environment import memory
 from pcdistill.core.errors import InputError
+from pcdistill.data.stream import AnyClouds, StreamedClouds
 from pcdistill.geometry import normalise
 from pcdistill.models import Network, Segmenter, build, seeded
 from pcdistill.training.augment import apply, labels_kept
@@ -26,7 +26,7 @@ OnLosses = Callable[[int, Mapping[int, float]], None]  # step, from 1, and losse
 
 def train(
     network: Network,
-    clouds: PointClouds,
+    clouds: AnyClouds,
     recipe: Recipe,
     seed: int,
     on_step: OnStep | None = None,
@@ -36,7 +36,7 @@ def train(
 
     Args:
         network: any network whose logits match the classes of `clouds`.
-        clouds: `(N, P, 3)`, hard or soft labels.
+        clouds: `(N, P, 3)`, hard or soft labels; of a set on disk the clouds of a step are read when it comes.
         recipe: how.
         seed: of order, augmentation and dropout.
         on_step: called after each step with its number, from 1, and the loss.
@@ -54,7 +54,7 @@ def train(
 
 def _fit(
     networks: Sequence[Network],
-    clouds: PointClouds,
+    clouds: AnyClouds,
     recipe: Recipe,
     seeds: Sequence[int],
     on_step: Callable[[int, list[float]], None] | None,
@@ -64,7 +64,7 @@ def _fit(
     if len(clouds) < 2:
         raise InputError("training set", "1 cloud", "at least 2")
     device = next(networks[0].parameters()).device
-    points = (normalise(clouds.points) if recipe.normalise else clouds.points).to(device)
+    read = _reader(clouds, recipe.normalise, device)
     labels, classes = clouds.labels.to(device), clouds.hard_labels.to(device)
     if isinstance(networks[0], Segmenter) != (clouds.parts is not None):
         found = "points without parts" if clouds.parts is None else "points with parts"
@@ -75,7 +75,7 @@ def _fit(
         raise InputError("augmentation", "partial views of points with parts", "partial = 0")
     parts = None if clouds.parts is None else clouds.parts.to(device)
     total = recipe.total_steps(len(clouds))
-    drawn = recipe.points if recipe.points is not None and recipe.points < points.shape[1] else None
+    drawn = recipe.points if recipe.points is not None and recipe.points < clouds.points_per_cloud else None
     on_batch = None if supervision is None else supervision.begin(seeds)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     batches = [_batches(clouds.hard_labels, recipe, generator) for generator in generators]
@@ -89,7 +89,7 @@ def _fit(
         for step in range(total):
             index = torch.stack([next(indices) for indices in batches]).to(device)
             flat = index.flatten()
-            seen, own = points[flat], None if parts is None else parts[flat]
+            seen, own = read(flat), None if parts is None else parts[flat]
             if drawn is not None:
                 chosen = _some(seen, drawn, generators)
                 seen = seen.gather(1, chosen[..., None].expand(-1, -1, 3))
@@ -127,9 +127,20 @@ def _fit(
     return history
 
 
+def _reader(clouds: AnyClouds, scaled: bool, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What gives the points `(B, P, 3)` of the clouds at `(B,)` places, on a device; centred and scaled if `scaled`.
+
+    Those of a set in memory are moved there once, all of them.
+    """
+    if isinstance(clouds, StreamedClouds):
+        return lambda index: (normalise(clouds.batch(index)) if scaled else clouds.batch(index)).to(device)
+    points = (normalise(clouds.points) if scaled else clouds.points).to(device)
+    return lambda index: points[index]
+
+
 def train_networks(
     name: str,
-    clouds: PointClouds,
+    clouds: AnyClouds,
     recipe: Recipe,
     seeds: Sequence[int],
     on_progress: OnProgress | None = None,
@@ -185,7 +196,7 @@ def train_networks(
     return fresh
 
 
-def fresh_network(name: str, clouds: PointClouds, seed: int) -> Network:
+def fresh_network(name: str, clouds: AnyClouds, seed: int) -> Network:
     """A network for a set, not trained: of one with parts, the `-seg` of `name` (`models.network_for`).
 
     Raises:
@@ -204,7 +215,7 @@ def told_some(classes: Tensor, count: int) -> Tensor:
     return known
 
 
-def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, most: int) -> int:
+def stack_size(network: Network, clouds: AnyClouds, recipe: Recipe, most: int) -> int:
     """How many networks like this one are trained at once: as many as fit into a quarter of the memory, up to `most`.
 
     What a step of one takes is measured on a copy: its weights with gradients and the optimiser's moments, and twice
@@ -223,7 +234,7 @@ def stack_size(network: Network, clouds: PointClouds, recipe: Recipe, most: int)
 
     probe = copy.deepcopy(network).train()
     with torch.autograd.graph.saved_tensors_hooks(measured, lambda value: value), seeded(0):
-        probe(clouds.points[torch.arange(batch) % len(clouds), : recipe.points].to(device))
+        probe(clouds.batch(torch.arange(batch) % len(clouds))[:, : recipe.points].to(device))
     weights = sum(value.nbytes for value in network.state_dict().values())
     each: int = 4 * weights + 2 * sum(kept.values())
     total = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else memory()

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.growth import measure
+from benchmarks.growth import measure, shards
 from benchmarks.growth.table import growth as table_of
+from benchmarks.growth.table import shards as shards_of
 from pcdistill.data import load
+from pcdistill.matching import shards as pass_in_shards
 
 REPOSITORY = Path(__file__).parents[2]
 SHARED = [
@@ -128,3 +130,43 @@ def test_the_table_has_a_line_per_record_and_none_without() -> None:
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines()[2:]]
     assert [row[0] for row in cells] == ["2,000", "100,000"]
     assert cells[1][4:8] == ["3.5", "1.0", "2.5", "0.250"]
+
+
+def test_a_million_is_measured_only_if_it_is_asked_for(growth: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def recorded(cell: measure.Cell, quick: bool) -> dict[str, object]:
+        asked.append(cell.real)
+        raise KeyboardInterrupt  # nothing is written
+
+    monkeypatch.setattr(growth, "recorded", recorded)
+    cells = [measure.Cell(real=measure.MILLION)]
+    growth.run(cells, False)
+    assert asked == []
+    with pytest.raises(KeyboardInterrupt):
+        growth.run(cells, False, million=True)
+    assert asked == [measure.MILLION]
+    assert [measure.short(size) for size in (500, 2000, 100_000, 1_000_000)] == ["500", "2k", "100k", "1M"]
+
+
+def test_the_table_of_shards_compares_with_the_one_sum() -> None:
+    def line(way: str, count: int, seconds: float, far: float) -> dict[str, object]:
+        return {"real_clouds": 2000, "variant": way, "shards": count, "prepare_seconds": seconds, "peak_mib": 400,
+                "worker_mib": 300 if way == "2 processes" else None, "distance": far}  # fmt: skip
+
+    assert shards_of([]) == ""
+    rows = shards_of([line("one sum", 1, 90.0, 0.0), line("2 processes", 4, 50.0, 6.4e-7)]).splitlines()[2:]
+    assert rows == ["| 2,000 | one sum | 1 | 90 | 1.00 | 400 |  | 0 |",
+                    "| 2,000 | 2 processes | 4 | 50 | 1.80 | 400 | 300 | 6e-07 |"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_shards_of_one_process_are_the_one_sum_to_rounding(
+    growth: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(pass_in_shards, "SHARD", 64)
+    monkeypatch.setattr(shards, "WAYS", {"alone": ("local", 1), "one sum": ("local", 1)})
+    path = growth.real_set(10, 200, 16)
+    found = [shards.passed(way, path, tmp_path / f"{way}.safetensors") for way in ("alone", "one sum")]
+    assert [one["shards"] for one in found] == [4, 1]
+    assert 0 < shards.distance(tmp_path / "alone.safetensors", tmp_path / "one sum.safetensors") < 1e-5

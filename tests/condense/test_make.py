@@ -25,10 +25,10 @@ from pcdistill.commands.experts import Experts
 from pcdistill.commands.select import Select
 from pcdistill.commands.train import Train
 from pcdistill.commands.view import View
+from pcdistill.core.engine import Job
 from pcdistill.core.errors import InputError
 from pcdistill.data import load, write_hdf5
 from pcdistill.evaluation import evaluate
-from pcdistill.experiments.engine import Job
 from pcdistill.matching.experts import record_experts
 from pcdistill.models import build
 from pcdistill.models.pointnet import PointNet

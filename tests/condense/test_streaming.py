@@ -19,7 +19,7 @@ from pcdistill.condense.plan import resolve
 from pcdistill.condense.spec import DistillSpec
 from pcdistill.core.errors import InputError
 from pcdistill.data import StreamedClouds, load, open_streamed, write_hdf5
-from pcdistill.selection import Watch, choose, raw_descriptor, select, selectors
+from pcdistill.selection import Watch, choose, dynamics, raw_descriptor, select, selectors
 from pcdistill.selection.base import asked_by
 
 FEW = ["--clouds-per-class", 2, "--points", 16]
@@ -58,12 +58,38 @@ def digest(path: Path) -> str:
 
 
 @pytest.mark.parametrize("more", [["--method", "medoid"], ["--method", "random", "--seed", 3], ["--bits", 32],
-                                  ["--method", "herding", "--features", "pointnet-small"]])  # fmt: skip
+                                  ["--method", "herding", "--features", "pointnet-small"],
+                                  ["--method", "facility", "--features", "trained"], ["--method", "el2n"],
+                                  ["--method", "thrift", "--storage", "voxels", "--side", 8]])  # fmt: skip
 def test_select_writes_the_same_bytes(
-    more: list[object], tiny_file: Path, tmp_path: Path, frozen: None, reads: list[int]
-) -> None:
+    more: list[object], tiny_file: Path, tmp_path: Path, frozen: None, reads: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(dynamics, "RECIPE", dynamics.RECIPE.model_copy(update={"steps": 12}))
     for name, flag in (("whole.h5", []), ("streamed.h5", ["--stream"])):
+        monkeypatch.setenv("PCDISTILL_CACHE", str(tmp_path / f"cache of {name}"))  # nothing is read from the other's
         assert called("select", "--data", tiny_file, *FEW, *more, *flag, "--output", tmp_path / name) == 0
+        assert bool(reads) == bool(flag)
+    assert digest(tmp_path / "whole.h5") == digest(tmp_path / "streamed.h5")
+
+
+@pytest.mark.parametrize("more", [["--quota", "gain"], ["--quota", "root", "--method", "thrift"]])
+def test_budgets_in_bytes_are_filled_the_same_way(
+    more: list[object], tiny_file: Path, tmp_path: Path, frozen: None, reads: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(dynamics, "RECIPE", dynamics.RECIPE.model_copy(update={"steps": 12}))
+    for name, flag in (("whole.h5", []), ("streamed.h5", ["--stream"])):
+        monkeypatch.setenv("PCDISTILL_CACHE", str(tmp_path / f"cache of {name}"))
+        assert called("select", "--data", tiny_file, "--bytes-per-class", 200, *more, *flag,
+                      "--output", tmp_path / name) == 0  # fmt: skip
+        assert bool(reads) == bool(flag)
+    assert digest(tmp_path / "whole.h5") == digest(tmp_path / "streamed.h5")
+
+
+def test_pack_writes_the_same_bytes(tiny_file: Path, tmp_path: Path, frozen: None, reads: list[int]) -> None:
+    for name, flag in (("whole.h5", []), ("streamed.h5", ["--stream"])):
+        assert called("pack", tiny_file, "--side", 8, "--points", 32, *flag, "--output", tmp_path / name) == 0
         assert bool(reads) == bool(flag)
     assert digest(tmp_path / "whole.h5") == digest(tmp_path / "streamed.h5")
 

@@ -1,6 +1,7 @@
 """Sets on disk, read in parts: the same bits as in memory, never more at a time than a part, damage in one line."""
 
 import hashlib
+import pickle
 
 import h5py
 import numpy as np
@@ -96,3 +97,25 @@ def test_bad_coordinates_and_cut_files_are_named(write_h5, random_points):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match="expected a whole HDF5 file"):
         open_streamed(path)
+
+
+def test_another_process_opens_the_file_when_it_reads(write_h5, random_points):
+    parts = {"train/points": random_points(20, 40, 3).astype(np.float16), "train/labels": np.arange(20) % 3}
+    path = write_h5(up_axis="y", **parts)
+    with open_streamed(path, points=16) as stream:
+        found = stream.fingerprint()
+        index = torch.tensor([3, 17])
+        expected = stream.batch(index)
+        sent = pickle.dumps(stream)
+    assert len(sent) < 5000  # no coordinates
+    there = pickle.loads(sent)
+    assert (there.fingerprint(), there.labels.tolist()) == (found, stream.labels.tolist())
+    assert torch.equal(there.batch(index), expected)
+    there.close()
+    with pytest.raises(ValueError, match="is closed"):
+        there.batch(index)
+    gone = pickle.loads(sent)
+    gone.close()
+    path.unlink()
+    with pytest.raises(InputError, match=r"set\.h5: no such file, expected an HDF5 file"):
+        gone.batch(index)

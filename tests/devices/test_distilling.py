@@ -11,9 +11,10 @@ from torch import Tensor
 from pcdistill.clouds import CloudSource, PointClouds, Weighted, device_of, placed
 from pcdistill.condense.loop import Distilled, DistillSettings, Follower, Interrupted, distill
 from pcdistill.data.procedural import shapes
-from pcdistill.matching import Objective, objectives
+from pcdistill.matching import Bank, Objective, objectives, shards
+from pcdistill.matching.bank import _to_tensors
 from pcdistill.matching.base import BankObjective
-from pcdistill.matching.gathering import Member
+from pcdistill.matching.gathering import BankRequest, Member
 from pcdistill.storage import Budget, Storage, storages
 from pcdistill.storage.implicit import ImplicitClouds
 from tests.devices.accelerator import AVAILABLE, DEVICE, accelerator
@@ -209,3 +210,20 @@ def test_a_part_that_waits_is_counted(tiny_clouds: PointClouds) -> None:
         decoded, before = tiny_clouds.with_points(tiny_clouds.points.to(DEVICE)), waits.total()
         objective.loss(decoded, 0)
     assert waits.total() - before == len(tiny_clouds)
+
+
+def test_shards_of_a_device_have_the_processors_sums(
+    tiny_clouds: PointClouds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept on the processor, added where the networks are."""
+    monkeypatch.setattr(shards, "SHARD", 8)
+    monkeypatch.setattr(shards, "BATCH", 8)
+    config = BankRequest(**BANK, moments=True, map_samples=2, attention=1.0)
+    found = []
+    for device in ("cpu", DEVICE):
+        monkeypatch.setenv("PCDISTILL_CACHE", str(tmp_path / device))
+        with accelerator():
+            members = Bank.of(placed(tiny_clouds, device), config).members
+            found.append({name: value.cpu() for name, value in _to_tensors(members).items()})
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=1e-5)

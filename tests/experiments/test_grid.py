@@ -19,13 +19,13 @@ from pcdistill.cli import main
 from pcdistill.clouds import PointClouds
 from pcdistill.condense import spec as making
 from pcdistill.condense.loop import _Run
+from pcdistill.core.engine import Job, _stop_on_sigterm
 from pcdistill.data import last_split, load
 from pcdistill.evaluation import evaluate
 from pcdistill.experiments import grid as grids
 from pcdistill.experiments import making as jobs
 from pcdistill.experiments import spec as specs
 from pcdistill.experiments.cells import CellTask, Digests, SetTask, cells, task_of
-from pcdistill.experiments.engine import Job, _stop_on_sigterm
 from pcdistill.experiments.grid import jobs_of, run_grid, set_of, teacher_of
 from pcdistill.experiments.spec import GridSpec
 from pcdistill.results.by_budget import Line, curves, table_of

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pcdistill.clouds import CloudSource, PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.matching import Bank, BankConfig, bank
+from pcdistill.matching import Bank, BankConfig, bank, shards
 from pcdistill.matching.gathering import BankRequest, Member, attention_maps
 from pcdistill.matching.surrogates import frozen_network
 from pcdistill.models import build, networks
@@ -210,7 +210,7 @@ def test_size_of_the_pieces_does_not_matter(
     batch: int, tiny_clouds: PointClouds, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = built(tiny_clouds, configure())
-    monkeypatch.setattr(bank, "BATCH", batch)
+    monkeypatch.setattr(shards, "BATCH", batch)
     assert_statistics_close(built(tiny_clouds, configure()), expected)
 
 
@@ -254,7 +254,7 @@ class Streamed:
 def test_real_set_is_read_once_in_small_pieces(
     tiny_clouds: PointClouds, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bank, "BATCH", 4)
+    monkeypatch.setattr(shards, "BATCH", 4)
     source = Streamed(tiny_clouds)
     found = built(source, configure(trained_clouds=3, networks=3))
     sample, *passes = source.read

@@ -1,13 +1,11 @@
 """Lists of jobs: order, needs and failures on both engines, and what killing, Ctrl-C and a missing Ray do."""
 
-import gc
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from pcdistill.core import engine
 from pcdistill.core.devices import gpus
+from pcdistill.core.engine import Job, carried_out
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
-from pcdistill.experiments import engine
-from pcdistill.experiments.engine import Job, carried_out
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -74,23 +72,6 @@ def results(folder: Path) -> dict[str, str]:
 
 def begun(folder: Path) -> list[int]:
     return [int(line.split()[0]) for line in (folder / "begun").read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Ray on this machine with two workers, once for the tests that need it."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'pcdistill[ray]')")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # where it keeps its token
-        patch.setenv("PYTHONPATH", str(REPOSITORY))  # else its processes would import what is installed
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(address="local", num_cpus=2, object_store_memory=10**8, log_to_driver=False, logging_level="ERROR")
-        yield ray
-        # It does not wait for the processes that it ends, and Python warns of those that outlive their object.
-        processes = [found for found in gc.get_objects() if issubclass(type(found), subprocess.Popen)]
-        ray.shutdown()
-        for process in processes:
-            process.wait(60)
 
 
 class Here:

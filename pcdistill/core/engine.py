@@ -5,7 +5,7 @@ therefore be begun again after its process was killed: nothing is lost, and noth
 """
 
 import contextlib
-import importlib
+import importlib.util
 import io
 import multiprocessing
 import os
@@ -44,6 +44,36 @@ class Job(NamedTuple):
     arguments: tuple[Any, ...]
     after: tuple[str, ...] = ()
     trace: Path | None = None
+
+
+class Lost(str):
+    """The reason of a job whose process ended without a word, as one does that the system kills: it may be done again.
+
+    Ray has begun it again itself before it says so.
+    """
+
+
+class Team(NamedTuple):
+    """Who shares a piece of work: the arguments of `carried_out`."""
+
+    engine: str = "local"
+    workers: int = 1
+
+    def alone(self, device: str) -> bool:
+        """Whether that is this process."""
+        return self.engine == "local" and self.workers == 1 and len(gpus(device)) < 2
+
+    def check(self, device: str) -> None:
+        """Refuse, before anything is read, what `carried_out` would.
+
+        Raises:
+            InputError: Ray is not installed, or is asked for a GPU by its number.
+        """
+        if self.engine == "ray":
+            _check_ray(device)
+
+
+ALONE = Team()
 
 
 class Engine(Protocol):
@@ -85,8 +115,8 @@ def carried_out(
     for place, job in enumerate(jobs):
         if job.name in names[:place] or not set(job.after) <= set(names[:place]):
             raise ValueError(f"job '{job.name}' is there twice or needs what is no earlier job: {job.after}")
-    if engine == "ray" and device.startswith("cuda:"):
-        raise InputError("device", f"'{device}' with engine ray", "cuda: Ray says which")
+    if engine == "ray":
+        _check_ray(device)
     there = gpus(device)
     workers = max(workers, len(there))
     threads = max(1, torch.get_num_threads() // workers)
@@ -113,6 +143,13 @@ def carried_out(
                 yield job, reason or None
     finally:
         team.stop()
+
+
+def _check_ray(device: str) -> None:
+    if device.startswith("cuda:"):
+        raise InputError("device", f"'{device}' with engine ray", "cuda: Ray says which")
+    if importlib.util.find_spec("ray") is None:
+        raise InputError("engine", "ray, which is not installed", "pip install 'pcdistill[ray]'")
 
 
 class Processes:
@@ -155,7 +192,7 @@ class Processes:
                 reason = ours.recv_bytes().decode()
             except EOFError:  # ended without a word
                 process.join()
-                reason = f"its process ended with code {process.exitcode} (-9: out of memory?)"
+                reason = Lost(f"its process ended with code {process.exitcode} (-9: out of memory?)")
             del self.at_work[ours]
             ours.close()
             process.join()
@@ -179,10 +216,7 @@ class Ray:
 
     def __init__(self, threads: int, share: float = 0.0) -> None:
         """With so many threads, and such a share of a GPU, for every task."""
-        try:
-            self.ray: Any = importlib.import_module("ray")
-        except ImportError:
-            raise InputError("engine", "ray, which is not installed", "pip install 'pcdistill[ray]'") from None
+        self.ray: Any = importlib.import_module("ray")
         self.ours = not self.ray.is_initialized()
         if self.ours:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -211,7 +245,7 @@ class Ray:
         try:
             return str(self.ray.get(task))
         except self.ray.exceptions.RayError as error:
-            return f"{type(error).__name__} after {RETRIES} retries: {_one_line(error)[:200]}"
+            return Lost(f"{type(error).__name__} after {RETRIES} retries: {_one_line(error)[:200]}")
 
     def stop(self) -> None:
         for task in self.at_work:
