@@ -147,16 +147,14 @@ def _budgets(records: Sequence[Record]) -> Iterator[tuple[str, int, dict[str, Re
 
 def tables(folder: Path) -> dict[str, str]:
     """Of the records in this folder, and of those of whole sets under the same protocol in the folder `frontier`."""
-    records = read_records(folder / "records.jsonl")
-    protocols = {record.protocol for record in records}
-    wholes = [
-        record
-        for record in read_records(folder.parent / "frontier" / "records.jsonl")
-        if record.arm == WHOLE and record.protocol in protocols
-    ]
-    records = [*records, *wholes]
+    every = [*read_records(folder / "records.jsonl"), *read_records(folder.parent / "frontier" / "records.jsonl")]
+    every = [record for record in every if record.arm == WHOLE or record.storage == "voxels"]
+    records = [record for record in every if record.protocol.startswith("tuned")]
     papers = json.loads((folder.parent / "published.json").read_text())["points"]
     return {
+        "voxels_converged": by_bytes(
+            [record for record in every if record.protocol.startswith("converged")], ("random", "medoid")
+        ),
         "voxels_distilled": by_bytes(records, ("random", "medoid", "krr")),
         "voxels_selected": by_bytes(records, ("random", "medoid")),
         "voxels_all": by_bytes(records, ("random",), alone=True),
