@@ -49,9 +49,10 @@ def evolution() -> None:
     """The way of some clouds of `shapes`, from the first guess to the distilled ones."""
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / "shapes.h5"
-        size = "--clouds-per-class 5 --points 256 --bits 8 --storage coded --snapshots 14".split()
-        shown = "--class airplane chair lamp --columns 4 --tile 110 --force".split()
-        main(["distill", "--data", "shapes", *size, "--output", str(made)])
+        size = {"clouds-per-class": 5, "points": 256, "bits": 8, "storage": "coded", "snapshots": 14}
+        words = [str(word) for name, value in size.items() for word in (f"--{name}", value)]
+        main(["distill", "--data", "shapes", *words, "--output", str(made)])
+        shown = ["--class", "airplane", "chair", "lamp", "--columns", "4", "--tile", "110", "--force"]
         main(["view", str(made), *shown, "--evolution", str(FOLDER.parent / "evolution.gif")])
 
 

@@ -51,9 +51,10 @@ def test_the_table_shows_what_stands_at_equal_bytes(monkeypatch: pytest.MonkeyPa
     text = frontier([*records, record("krr", 1229, 0.85), record("krr", 12288, 0.7, "modelnet40")], papers)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:-2]]
     assert [row[0] for row in rows] == ["ModelNet10, 1,229", "ModelNet10, 12,288", "ModelNet40, 12,288"]
-    assert rows[1][3] == "81.0 ± 1.4"
-    assert rows[1][7:] == ["**91.0 ± 1.4**", "44.7", "87.7", "94.0 ± 1.4"]
-    assert rows[2][8:] == ["55.8", "73.2", "–"]
+    assert rows[1][1] == "81.0 ± 1.4"
+    assert rows[1][5:9] == ["**91.0 ± 1.4**", "44.7", "87.7", "94.0 ± 1.4"]
+    assert rows[2][6:9] == ["55.8", "73.2", "–"]
+    assert "\nProtocol `tuned v2`. Mean" in text
 
 
 def test_the_fitted_frontier_is_that_of_the_trials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
