@@ -101,6 +101,13 @@ def test_a_field_without_values_is_no_array(tmp_path: Path) -> None:
             data_and_label(tmp_path / "set.h5", 2, None)
 
 
+def test_labels_of_another_type_say_what_is_expected(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["data"], file["label"] = np.random.default_rng(0).normal(size=(6, 8, 3)), [False, True] * 3
+    with pytest.raises(InputError, match=r"set\.h5 label: values of type bool, expected numbers or texts"):
+        load(tmp_path / "set.h5")
+
+
 def test_names_that_are_no_text_are_told_or_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "set.h5"
     with h5py.File(path, "w") as file:
