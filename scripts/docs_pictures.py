@@ -1,7 +1,8 @@
 """Draws `docs/images/methods/NAME.png`: clouds before and after distillation by every objective.
 
-    python scripts/docs_pictures.py              # all of them
+    python scripts/docs_pictures.py              # all of them, and evolution.gif
     python scripts/docs_pictures.py krr tm
+    python scripts/docs_pictures.py evolution    # the README's: clouds on their way, some minutes
 
 Each is what `pcdistill distill` makes of the built-in shapes with the settings below; of its classes two are drawn.
 There are few steps and surrogate networks, so that all pictures take some minutes on one core.
@@ -44,6 +45,17 @@ def draw(name: str, folder: Path) -> None:
         picture.quantize(COLOURS, dither=Image.Dither.NONE).save(FOLDER / f"{name}.png", optimize=True)
 
 
+def evolution() -> None:
+    """The way of some clouds of `shapes`, from the first guess to the distilled ones."""
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "shapes.h5"
+        size = {"clouds-per-class": 5, "points": 256, "bits": 8, "storage": "coded", "snapshots": 14}
+        words = [str(word) for name, value in size.items() for word in (f"--{name}", value)]
+        main(["distill", "--data", "shapes", *words, "--output", str(made)])
+        shown = ["--class", "airplane", "chair", "lamp", "--columns", "4", "--tile", "110", "--force"]
+        main(["view", str(made), *shown, "--evolution", str(FOLDER.parent / "evolution.gif")])
+
+
 def of_classes(clouds: PointClouds) -> PointClouds:
     """The clouds of `CLASSES`."""
     wanted = torch.tensor([clouds.class_names.index(name) for name in CLASSES])
@@ -53,7 +65,10 @@ def of_classes(clouds: PointClouds) -> PointClouds:
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        for objective in sys.argv[1:] or objectives:
+        for objective in sys.argv[1:] or [*objectives, "evolution"]:
+            if objective == "evolution":
+                evolution()
+                continue
             start = time.monotonic()
             draw(objective, Path(scratch))
             print(f"{objective}: {time.monotonic() - start:.0f} s")

@@ -1,4 +1,4 @@
-"""Makes the pictures of the README and of the documentation that show ModelNet10: `python scripts/pictures.py`.
+"""Makes the pictures of the documentation that show ModelNet10: `python scripts/pictures.py`.
 
 ModelNet10 is looked for as every command does (`PCDISTILL_DATA`). The set, 10 clouds x 128 points per class at 5 bits,
 is distilled with eleven snapshots and kept in `runs/view/`, which git ignores; remove it there to make it anew. Takes
@@ -29,7 +29,6 @@ HALVES = (
     ("bathtub", "bed", "chair", "desk", "dresser"),
     ("monitor", "night_stand", "sofa", "table", "toilet"),
 )
-MOVING = ("chair", "table", "toilet")
 STORED, SIDES = 20, (16, 10, 6)  # clouds of a class; of grids
 FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking")
 
@@ -48,7 +47,6 @@ def main() -> None:
     for number, names in enumerate(HALVES, 1):
         picture = IMAGES / f"modelnet10-{number}.png"
         run("view", source, "--class", *names, "--initial", "--columns", "4", "--tile", "120", "--png", picture)
-    run("view", source, "--class", *MOVING, "--columns", "5", "--evolution", IMAGES / "evolution.gif")
     beside = [one for one in read_records(FRONTIER) if one.dataset == "modelnet10"]
     write_records(records, [one for one in beside if one.bytes_per_class < MOST or one.arm == "whole"])
     run("view", source, "--real", "modelnet10", "--model", network, "--records", records, "--html", page)

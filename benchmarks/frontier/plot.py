@@ -63,6 +63,7 @@ def curve(label: str, line: Sequence[Record]) -> Curve:
         [record.accuracy_mean for record in line],
         [record.accuracy_std for record in line],
         line[0].arm,
+        line[0].storage or "",
     )
 
 

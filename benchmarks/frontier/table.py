@@ -21,14 +21,15 @@ def frontier(records: list[Record], papers: list[dict[str, Any]]) -> str:
                    if (one["dataset"], str(one["bytes_per_class"])) == (dataset, size)}  # fmt: skip
         clouds = max(r.clouds_per_class or 0 for r in made.values())
         rows.append([
-            f"{NAMES.get(dataset, dataset)}, {int(size):,}", protocol, f"{clouds:.0f} x {shape.points} @ {shape.bits}",
+            f"{NAMES.get(dataset, dataset)}, {int(size):,}",
             *cells(made, ("random", "herding", "kcenter", "medoid", "krr")),
             printed.get("SADM"), printed.get("3DDP"),
-            None if whole is None else accuracy_cell(whole),
+            None if whole is None else accuracy_cell(whole), f"{clouds:.0f} x {shape.points} @ {shape.bits}",
         ])  # fmt: skip
-    header = ["bytes per class", "protocol", "clouds x points @ bits", "random", "herding", "k-center", "medoids",
-              "distilled", "SADM", "3DDP", "whole set"]  # fmt: skip
-    return without_gaps(header, rows) + f"\n{note_of(records)}.\n" if rows else ""
+    header = ["bytes per class", "random", "herding", "k-center", "medoids", "distilled", "SADM", "3DDP", "whole set",
+              "clouds x points @ bits"]  # fmt: skip
+    protocols = ", ".join(sorted({f"`{record.protocol}`" for record in own}))
+    return without_gaps(header, rows) + f"\nProtocol {protocols}. {note_of(records)}.\n" if rows else ""
 
 
 def _by_size(place: tuple[str, str, str]) -> tuple[str, str, int]:

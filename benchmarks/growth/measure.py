@@ -269,15 +269,15 @@ def plot(lines: list[dict[str, Any]], wanted: list[Cell], path: Path) -> None:
               "real": "real clouds on disk"}  # fmt: skip
     parts = {"select": "select", "prepare": "prepare networks", "distil": f"distil, {wanted[0].steps} steps"}
     found = {cell_of(line): line for line in lines}
-    figure = Figure(figsize=(11, 5.2), dpi=160, layout="constrained")
+    figure = Figure(figsize=(5.4, 9.6), dpi=160, layout="constrained")  # can be read where a telephone shows it
     FigureCanvasAgg(figure)
-    panels = figure.subplots(2, len(FACTORS), sharex="col", sharey="row")
-    for column, factor in enumerate(FACTORS):
+    panels = figure.subplots(len(FACTORS), 2, sharex="row", sharey="col")
+    for row, factor in enumerate(FACTORS):
         # The cells that differ from the base in this factor alone, and the base itself.
         line_of = [cell for cell in wanted if cell._replace(**{factor: getattr(wanted[0], factor)}) == wanted[0]]
         measured = sorted((cell for cell in line_of if cell in found), key=lambda cell: getattr(cell, factor))
         sizes = [getattr(cell, factor) for cell in measured]
-        time_axes, memory_axes = panels[:, column]
+        time_axes, memory_axes = panels[row]
         for number, (part, label) in enumerate(parts.items()):
             time_axes.plot(
                 sizes, [max(seconds_of(found[cell])[part], 1e-2) for cell in measured], color=COLOURS[number],
@@ -295,16 +295,15 @@ def plot(lines: list[dict[str, Any]], wanted: list[Cell], path: Path) -> None:
         memory_axes.xaxis.set_major_locator(FixedLocator(sizes))
         memory_axes.xaxis.set_minor_locator(NullLocator())
         memory_axes.xaxis.set_major_formatter(lambda size, _: short(size))
-        memory_axes.set_xlabel(titles[factor])
         for axes in (time_axes, memory_axes):
+            axes.set_xlabel(titles[factor])
             axes.grid(axis="y", color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
-    panels[0, 0].set_ylabel("seconds (log scale)")
-    panels[1, 0].set_ylabel("peak memory in MiB")
-    panels[1, 0].set_ylim(bottom=0)
-    panels[0, 0].legend(fontsize=8, frameon=False)
-    panels[1, 0].legend(fontsize=8, frameon=False)
+    for axes, title in zip(panels[0], ("seconds (log scale)", "peak memory in MiB"), strict=True):
+        axes.set_title(title, loc="left", fontsize=10, pad=46)
+        axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+    panels[0, 1].set_ylim(bottom=0)
     for suffix in ("png", "svg"):
         with (
             matplotlib.rc_context({"svg.hashsalt": "growth"}),  # the same bytes from the same records

@@ -12,17 +12,18 @@ def trials(lines: list[dict[str, Any]]) -> str:
     """A line per trial: what was tried, at what size, and the accuracy of networks trained on it."""
     rows = [
         [
-            NAMES[line["dataset"]],
-            " ".join([line["arm"], *(f"{name}={json.dumps(value)}" for name, value in line["settings"].items())]),
-            f"{line['clouds_per_class']:g} x {line['points']} @ {line['bits']}",
-            f"{line['bytes_per_class']:,.0f}",
-            str(line["train_steps"]),
+            NAMES[line["dataset"]]
+            + ", "
+            + " ".join([line["arm"], *(f"{name}={json.dumps(value)}" for name, value in line["settings"].items())]),
             f"{100 * line['accuracy_mean']:.1f}",
             str(len(line["accuracy"])),
+            f"{line['bytes_per_class']:,.0f}",
+            f"{line['clouds_per_class']:g} x {line['points']} @ {line['bits']}",
+            str(line["train_steps"]),
         ]
         for line in lines
     ]
-    header = ["data", "trial", "clouds x points @ bits", "bytes per class", "steps of training", "accuracy %", "n"]
+    header = ["trial", "accuracy %", "n", "bytes per class", "clouds x points @ bits", "steps of training"]
     return Table(header, rows).markdown()
 
 

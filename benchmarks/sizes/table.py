@@ -43,14 +43,15 @@ def details(records: list[Record]) -> str:
 
     rows = [
         [
-            NAMES.get(r.dataset, r.dataset), r.arm, "all" if r.clouds_per_class is None else str(r.clouds_per_class),
-            str(r.points), str(r.bits), f"{r.bytes_per_class:,.0f}", r.protocol, accuracy_cell(r), str(len(r.accuracy)),
+            f"{NAMES.get(r.dataset, r.dataset)}, {r.arm}", accuracy_cell(r), str(len(r.accuracy)),
+            f"{r.bytes_per_class:,.0f}", "all" if r.clouds_per_class is None else str(r.clouds_per_class),
+            str(r.points), str(r.bits), r.protocol,
             f"{100 * r.class_accuracy_mean:.1f}", f"{r.distill_seconds:.0f}", f"{r.prepare_seconds:.0f}",
             f"{r.train_seconds:.0f}", str(r.peak_mib),
         ]
         for r in sorted(records, key=place)
     ]  # fmt: skip
-    header = ["data", "arm", "clouds / class", "points", "bits", "bytes / class", "protocol", "accuracy %", "runs",
+    header = ["trained on", "accuracy %", "runs", "bytes / class", "clouds / class", "points", "bits", "protocol",
               "class mean %", "distil s", "bank s", "train s", "peak MiB"]  # fmt: skip
     return Table(header, rows).markdown()
 

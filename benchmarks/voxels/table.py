@@ -147,14 +147,12 @@ def _budgets(records: Sequence[Record]) -> Iterator[tuple[str, int, dict[str, Re
 
 def tables(folder: Path) -> dict[str, str]:
     """Of the records in this folder, and of those of whole sets under the same protocol in the folder `frontier`."""
-    every = [*read_records(folder / "records.jsonl"), *read_records(folder.parent / "frontier" / "records.jsonl")]
-    every = [record for record in every if record.arm == WHOLE or record.storage == "voxels"]
-    records = [record for record in every if record.protocol.startswith("tuned")]
+    records, wholes = (read_records(place / "records.jsonl") for place in (folder, folder.parent / "frontier"))
+    protocols = {record.protocol for record in records}
+    records += [record for record in wholes if record.arm == WHOLE and record.protocol in protocols]
     papers = json.loads((folder.parent / "published.json").read_text())["points"]
     return {
-        "voxels_converged": by_bytes(
-            [record for record in every if record.protocol.startswith("converged")], ("random", "medoid")
-        ),
+        "voxels_converged": by_bytes(read_records(folder / "converged.jsonl"), ("random", "medoid")),
         "voxels_distilled": by_bytes(records, ("random", "medoid", "krr")),
         "voxels_selected": by_bytes(records, ("random", "medoid")),
         "voxels_all": by_bytes(records, ("random",), alone=True),

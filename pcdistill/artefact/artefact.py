@@ -82,6 +82,11 @@ class Artefact:
                 raise InputError(f"snapshots[{number}]", f"shape {tuple(snapshot.shape)}", wanted)
             _check_finite(f"snapshots[{number}]", snapshot.numpy())
 
+    def __repr__(self) -> str:
+        facts = self.metadata
+        sizes = f"{len(facts.class_names)} classes x {facts.clouds_per_class:.4g} clouds x {facts.points} points"
+        return f"Artefact({facts.dataset} {facts.arm}: {sizes}, {self.bytes_per_class:,.0f} bytes per class)"
+
     def _check_metadata(self) -> None:
         clouds = self.clouds
         facts: dict[str, Any] = {

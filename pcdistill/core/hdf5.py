@@ -7,6 +7,7 @@ one, virtual datasets do both. Whoever publishes what was made of such a set pub
 import mmap
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pcdistill.core.errors import InputError
 
 HEAP = b"GCOL\1\0\0\0"  # begins a heap of values of variable length: texts of attributes
 SEARCHED = 2**28  # bytes of the largest file that is searched for heaps, which takes a tenth of a second
+LONGEST = 2**26  # bytes of a text that there may be memory for, whether or not it is in the file
+HITS = 1000  # places in the file that are looked at for references to a heap
 
 
 def member(group: h5py.Group, name: str, place: object) -> Any:
@@ -41,9 +44,10 @@ def names(group: h5py.Group) -> list[str]:
 
 
 def check_heaps(path: Path) -> None:
-    """Refuse what the HDF5 library never comes back from: texts in a heap whose objects have no size.
+    """Refuse what the HDF5 library never comes back from, or takes gigabytes for before it refuses it.
 
-    Files above `SEARCHED`, where this would take longer than what is read of them, are taken for sound.
+    That is texts in a heap whose objects have no size, and references to a heap for texts longer than the file. Files
+    above `SEARCHED`, where this would take longer than what is read of them, are taken for sound.
 
     Raises:
         InputError: naming the file.
@@ -51,16 +55,31 @@ def check_heaps(path: Path) -> None:
     if path.stat().st_size > SEARCHED:
         return
     with _mapped(path) as content:
-        start = content.find(HEAP)
+        start, room = content.find(HEAP), 2 * SEARCHED
         while start >= 0:
             end = min(start + int.from_bytes(content[start + 8 : start + 16], "little"), len(content))
-            at = start + 16
+            at, numbers = start + 16, set[int]()
             while at + 16 <= end:
                 number, _, _, size = struct.unpack_from("<HHIQ", content, at)
                 if size > len(content) or (number == 0 and size < 16):
                     raise InputError(path, f"damaged (texts at byte {start})", "a whole HDF5 file")
                 at += size if number == 0 else 16 + (size + 7) // 8 * 8
+                numbers.add(number)
+            room -= len(content)
+            for place, length, number in _references(content, start) if room > 0 else ():
+                if number and number in numbers and length > max(len(content), LONGEST):
+                    raise InputError(path, f"damaged (a text of {length} bytes at byte {place})", "a whole HDF5 file")
             start = content.find(HEAP, start + 8)
+
+
+def _references(content: mmap.mmap, heap: int) -> Iterator[tuple[int, int, int]]:
+    """What may be references to a heap: where, the length of the value, and its number in the heap."""
+    address, place = struct.pack("<Q", heap), 3
+    for _ in range(HITS):
+        place = content.find(address, place + 1)
+        if place < 0 or place + 12 > len(content):
+            return
+        yield place - 4, *struct.unpack_from("<I8xI", content, place - 4)
 
 
 def _mapped(path: Path) -> mmap.mmap:

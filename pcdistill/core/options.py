@@ -148,7 +148,7 @@ def read_toml(path: Path, kind: type[Options]) -> dict[str, Any]:
         OSError: unreadable.
     """
     try:
-        values = tomllib.loads(read_whole(path, MOST_TEXT).decode())
+        values = tomllib.loads(read_whole(path, MOST_TEXT).decode("utf-8-sig"))
     except InputError:
         raise
     except NO_TOML as error:

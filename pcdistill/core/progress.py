@@ -51,11 +51,11 @@ def _lines(title: str, total: int, start: int) -> Iterator[Report]:
     def report(done: int, note: str) -> None:
         nonlocal said, first
         now = time.monotonic()
-        first = first or ((done, now) if done > start else None)
+        first = first or (done, now)
         if now - said < EVERY:
             return
         said, gone = now, now - began
-        known, since = first if first and done > first[0] else (start, began)
+        known, since = first
         left = f", about {(now - since) * (total - done) / (done - known):.0f} s left" if done > known else ""
         LOG.info("%s: %d of %d%s, %.0f s gone%s", title, done, total, f", {note}" if note else "", gone, left)
 

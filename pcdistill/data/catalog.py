@@ -283,6 +283,8 @@ def locate(name: str, root: str | os.PathLike[str] | None) -> tuple[Path, Layout
         if os.sep in name or path.suffix:
             raise InputError(name, "no such file or folder", "a data set's path, or a name of the catalog")
         raise InputError("data set", nearest(name, CATALOG), f"a path, or one of {', '.join(CATALOG)}")
+    if not (path.is_file() or path.is_dir()):  # opening a pipe would wait for good
+        raise InputError(path, "a pipe or a device", "a file or a folder")
     for layout in LAYOUTS:
         if layout.recognises(path):
             return path, layout, None

@@ -29,6 +29,7 @@ from pcdistill.data.prepare import (
 )
 
 FEW = 32  # points that hardly tell a shape
+NO_PARTS = f"no train and test parts: {tree.TEST_FRACTION:.0%} of every class are taken for testing"
 Digests = dict[str, tuple[str, str, str]]  # of a content: split, class and name of what was met first
 
 
@@ -131,6 +132,8 @@ def _check_folder(seen: Survey, met: _Met) -> None:
         for split, part in parts.items():
             if part is not None:
                 _check_part(seen, split, part, found, met)
+    if not seen.split:
+        findings.facts.append(NO_PARTS)
     for number, name in enumerate(part_names or ()):
         if number not in met.parts:
             findings.faults.append(f"{seen.path / tree.PART_NAMES}: no point is part '{name}', expected some")
@@ -208,6 +211,8 @@ def _check_file(name: str, root: str | os.PathLike[str] | None, met: _Met) -> No
         few = _few({f"{split} cloud {place}": number for place, number in enumerate(stored)})
         findings.facts.extend([_summary(split, Counter(names), stored), *few])
         findings.facts.extend(line for line in remarks(clouds) if line not in findings.facts)
+        if str(clouds.provenance.get("split_rule", "")).startswith("own") and split == "test":
+            findings.facts.append(NO_PARTS)
 
 
 def _few(numbers: dict[str, int]) -> list[str]:

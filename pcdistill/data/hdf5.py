@@ -15,6 +15,8 @@ from pcdistill.core.limits import PACKED, check_room
 from pcdistill.data.formats import check_beginning
 from pcdistill.data.prepare import Floats, Wanted, check_set, enough
 
+KINDS = {"f": "floating point", "iu": "integers", "fiu": "numbers"}  # NumPy's, in words
+
 
 def open_hdf5(path: Path) -> h5py.File:
     """An HDF5 file opened for reading, or InputError naming it."""
@@ -60,7 +62,7 @@ def dataset(group: h5py.Group, name: str, path: Path, kinds: str) -> h5py.Datase
     if found.shape is None or not found.shape:
         raise InputError(place, "no array", "one")
     if found.dtype.kind not in kinds:
-        raise InputError(place, f"values of type {found.dtype}", "floating point" if "f" in kinds else "integers")
+        raise InputError(place, f"values of type {found.dtype}", KINDS.get(kinds, "numbers or texts"))
     # Values that were never written take no room, and repeated ones little when compressed.
     check_room(math.prod(found.shape or ()) * max(4, found.dtype.itemsize), found.id.get_storage_size(), place, PACKED)
     return found

@@ -216,7 +216,7 @@ def check_split(split: str) -> None:
 def lines_of(path: Path) -> list[str]:
     """The non-empty lines of a text file, stripped; InputError naming it if there are none."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as problem:
         raise InputError(path, f"unreadable ({problem})", "a list, one entry a line") from problem
     if not any(lines):

@@ -254,7 +254,7 @@ def load_exact(path: Path, name: str) -> PointClouds:
 
 def recognises(path: Path) -> bool:
     """Whether `path` is an HDF5 file that is not one of the benchmarks' data/label files."""
-    if not path.is_file() or path.suffix not in (".h5", ".hdf5"):
+    if not path.is_file() or path.suffix.lower() not in (".h5", ".hdf5"):
         return False
     try:
         with h5py.File(path, "r") as file:

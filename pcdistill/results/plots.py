@@ -1,8 +1,8 @@
 """Accuracy against size or another quantity, and as bars, and losses, drawn with matplotlib (the extra `plots`)."""
 
+import math
 import textwrap
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from pcdistill.results.record import Record
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX*"
 STYLES = ("-", "--", ":", "-.")
+STORAGES = ("voxels", "coded", "points")  # whose lines are solid, dashed, ... where they are compared; others follow
 METHODS = (
     "krr", "random", "herding", "kcenter", "medoid", "dm", "tm",
     "gm", "facility", "thrift", "ccs", "el2n", "aum", "window",
@@ -38,6 +39,7 @@ class Curve(NamedTuple):
     means: Sequence[float]
     deviations: Sequence[float]
     method: str = ""  # that decides over the colour, where a plot compares methods
+    storage: str = ""  # that decides over the style, where a plot compares storages
 
 
 class Look(NamedTuple):
@@ -76,28 +78,31 @@ def curves_of(records: Sequence[Record], names: Sequence[str]) -> tuple[list[Cur
             [record.accuracy_mean for record in own],
             [record.accuracy_std for record in own],
             own[0].arm,
+            own[0].storage or "",
         )
         (levels if own[0].clouds_per_class is None else curves).append(curve)
     return curves, levels
 
 
-def looks(methods: Sequence[str]) -> list[Look]:
-    """Of every line, by its method; others have the colours that are left, in order.
+def looks(methods: Sequence[str], storages: Sequence[str] = ()) -> list[Look]:
+    """Of every line: its colour by its method, others have the colours that are left; its style by its storage.
 
-    So have all where methods do not tell the lines of a plot apart. The second line of a colour is dashed and has
-    hollow markers.
+    All have colours that are left where methods do not tell the lines of a plot apart. A line that would look like
+    one before it has the next style. Markers of lines that are not solid are hollow.
     """
     told = all(methods.count(one) <= len(STYLES) for one in methods if one in METHODS)
     places = [METHODS.index(one) if told and one in METHODS else None for one in methods]
     taken = {place % len(COLOURS) for place in places if place is not None}
     left = cycle([number for number in range(len(COLOURS)) if number not in taken] or range(len(COLOURS)))
-    found, used = list[Look](), Counter[str]()
-    for place in (next(left) if place is None else place for place in places):
-        colour = COLOURS[place % len(COLOURS)]
-        again = used[colour]
-        used[colour] += 1
-        style = STYLES[again % len(STYLES)]
-        found.append(Look(colour, MARKERS[place % len(MARKERS)], style, "white" if again else colour))
+    kinds = sorted(set(storages), key=lambda one: (STORAGES.index(one) if one in STORAGES else len(STORAGES), one))
+    first = [kinds.index(one) for one in storages] or [0] * len(methods)
+    found, used = list[Look](), set[tuple[str, str]]()
+    for place, kind in zip((next(left) if place is None else place for place in places), first, strict=True):
+        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+        styles = [STYLES[(kind + again) % len(STYLES)] for again in range(len(STYLES))]
+        style = next((one for one in styles if (colour, one) not in used), styles[0])
+        used.add((colour, style))
+        found.append(Look(colour, marker, style, colour if style == STYLES[0] else "white"))
     return found
 
 
@@ -142,7 +147,8 @@ def accuracy_plot(
     labels = [line.label for line in (*curves, *levels)] + [PRINTED] * bool(points)
     figure, axes = _above_a_key(labels, title, note)
     drawn: list[tuple[float, str, Any]] = []
-    for number, (curve, look) in enumerate(zip(curves, looks([curve.method for curve in curves]), strict=True)):
+    shown = looks([curve.method for curve in curves], [curve.storage for curve in curves])
+    for number, (curve, look) in enumerate(zip(curves, shown, strict=True)):
         # A little to the side of one another, so that error bars at one size do not hide each other.
         aside = ScaledTranslation(2.5 * (number - (len(curves) - 1) / 2) / 72, 0, figure.dpi_scale_trans)
         means = [100 * mean for mean in curve.means]
@@ -159,8 +165,9 @@ def accuracy_plot(
         line = axes.axhline(mean, color="#555555", linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
         drawn.append((mean, level.label, line))
     named = [(label, line) for _, label, line in sorted(drawn, key=lambda one: -one[0])]
-    for number, point in enumerate(sorted(points, key=lambda point: (point.size, point.accuracy))):
-        where, side = (point.size, 100 * point.accuracy), 1 if number % 2 else -1  # names of neighbours stand apart
+    low, high = _limits(curves, levels, points)
+    for number, (point, side) in enumerate(_sides(points, 0.0004 * (high - low))):
+        where = (point.size, 100 * point.accuracy)
         (cross,) = axes.plot(*where, "x", color="#777777", markersize=5, markeredgewidth=1.2, zorder=1)
         axes.annotate(
             literal(point.label), where, xytext=(5 * side, 0), textcoords="offset points", va="center", fontsize=7,
@@ -183,7 +190,7 @@ def accuracy_plot(
     else:
         axes.xaxis.set_major_locator(NullLocator())
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(*_limits(curves, levels, points))
+    axes.set_ylim(low, high)
     axes.set_xlabel(f"{axis} (log scale)" if log else axis)
     _percent(axes)
     _dress(axes, title, note)
@@ -403,6 +410,16 @@ def _apart(sizes: Sequence[float]) -> list[float]:
         if not kept or size >= kept[-1] * room:
             kept.append(size)
     return kept
+
+
+def _sides(points: Sequence[Point], room: float) -> Iterator[tuple[Point, int]]:
+    """Points, ascending, and on which side their names stand: right (1), or left (-1) of one that is `room` below."""
+    below: dict[tuple[float, int], float] = {}  # the last accuracy, by size and side
+    for point in sorted(points, key=lambda point: (point.size, point.accuracy)):
+        right, left = (below.get((point.size, side), -math.inf) for side in (1, -1))
+        side = 1 if point.accuracy - right > room or right <= left else -1
+        below[point.size, side] = point.accuracy
+        yield point, side
 
 
 def _limits(curves: Sequence[Curve], levels: Sequence[Curve], points: Sequence[Point] = ()) -> tuple[float, float]:

@@ -214,7 +214,7 @@ def read_records(path: Path) -> list[Record]:
     if not path.exists():
         return []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise InputError(path, "no text", "records (.jsonl)") from None
     return [Record.from_json(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
@@ -222,7 +222,7 @@ def read_records(path: Path) -> list[Record]:
 
 def begins_with_record(path: Path) -> bool:
     """Whether the first line of a file is a record, perhaps one with fields that this release does not know."""
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         try:
             Record.model_validate_json(lines.readline())
         except UnicodeDecodeError:

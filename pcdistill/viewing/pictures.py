@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -207,7 +208,9 @@ def on_shadows(render: Render, tiles: Sequence[Tile], focal: float, size: int) -
 
 def drawn_by(renderer: str, draw: Callable[[Render], Result]) -> tuple[Result, str]:
     """What `draw` makes with a renderer, and which: all is drawn anew by the builtin one if Open3D fails on the way."""
-    if renderer != "builtin":
+    if renderer != "builtin" and find_spec("open3d") is None:
+        sys.stderr.write("pcdistill: drawing with the builtin renderer, Open3D is not installed\n")
+    elif renderer != "builtin":
         try:
             return draw(offscreen.render), "open3d"
         except offscreen.RenderFailure as reason:

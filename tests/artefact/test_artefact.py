@@ -54,6 +54,11 @@ def test_the_clouds(make_artefact: Make) -> None:
     assert made.budget == Budget(clouds_per_class=3, points=7, bits=8)
 
 
+def test_it_is_shown_in_one_line(make_artefact: Make) -> None:
+    made = make_artefact(classes=2, each=3, points=7)
+    assert repr(made) == "Artefact(tiny quantile: 2 classes x 3 clouds x 7 points, 63 bytes per class)"
+
+
 @pytest.mark.parametrize("bits", [8, 32])
 def test_the_clouds_are_a_copy(make_artefact: Make, bits: int) -> None:
     made = make_artefact(bits=bits)

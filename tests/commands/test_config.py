@@ -317,6 +317,12 @@ def test_an_error_is_blamed_on_where_the_value_came_from(tmp_path: Path) -> None
         parse(["select", "--data", "set"])
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As some editors of Windows write it."""
+    (tmp_path / "run.toml").write_bytes(b'\xef\xbb\xbfdata = "shapes"\r\n')
+    assert read_toml(tmp_path / "run.toml", Distill) == {"data": "shapes"}
+
+
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_bytes(b"\xff\xfe")

@@ -106,6 +106,21 @@ def test_a_whole_set_has_nothing_wrong(unequal, capsys):
     assert out[1] == f"read as clouds of 1024 points (--points): {done}"
     assert out[2].endswith("--least-points 32 --skip-bad goes on without): train/ball/0.npy 10, train/stick/0.npy 10")
     assert out[-1] == "nothing wrong"
+    assert not any("taken for testing" in line for line in out)
+
+
+@pytest.mark.parametrize("name", ["folder", "set.h5"])
+def test_a_test_part_that_is_drawn_is_told(tmp_path, capsys, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    points = np.random.default_rng(0).normal(size=(10, 40, 3))
+    for number, cloud in enumerate(points):
+        path = Path("folder", "ball" if number % 2 else "stick", f"{number}.npy")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, cloud)
+    with h5py.File("set.h5", "w") as file:
+        file["data"], file["label"] = points, np.arange(10) % 2
+    assert run("data", "check", name) == 0
+    assert capsys.readouterr().out.count("no train and test parts: 20% of every class are taken for testing\n") == 1
 
 
 @pytest.mark.parametrize(

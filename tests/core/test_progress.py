@@ -53,7 +53,21 @@ def test_what_was_there_at_the_start_took_no_time(clock: list[float], capsys: py
         report(15, "")
     assert capsys.readouterr().err.splitlines() == [
         "pcdistill: comparing: 10 of 20, 40 s gone",
-        "pcdistill: comparing: 15 of 20, 80 s gone, about 80 s left",
+        "pcdistill: comparing: 15 of 20, 80 s gone, about 40 s left",
+    ]
+
+
+def test_what_was_prepared_before_the_first_step_is_not_counted_on(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with said(logging.INFO), progress("distilling", 800) as report:
+        clock[0] = 96.0
+        report(1, "")
+        clock[0] = 136.0
+        report(401, "")
+    assert capsys.readouterr().err.splitlines() == [
+        "pcdistill: distilling: 1 of 800, 96 s gone",
+        "pcdistill: distilling: 401 of 800, 136 s gone, about 40 s left",
     ]
 
 

@@ -1,5 +1,6 @@
 """Names: where sets are found, what is said of missing ones, the facts of `list` and `info`."""
 
+import os
 import re
 from pathlib import Path
 
@@ -180,3 +181,15 @@ def test_official_counts_of_the_real_files(data_root, name):
         assert len(stream.labels) == count
         assert (getattr(stream, "part_names", None) is not None) == entry.parts
         assert len(stream.class_names) == entry.classes
+
+
+def test_an_own_file_is_known_by_a_suffix_of_any_case(tmp_path, random_points):
+    write_ten(tmp_path / "TEN.H5", random_points)
+    assert len(load(tmp_path / "TEN.H5", "test")) == 10
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "set.h5")
+    with pytest.raises(InputError, match=r"set\.h5: a pipe or a device, expected a file or a folder"):
+        load(tmp_path / "set.h5")

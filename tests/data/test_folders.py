@@ -99,10 +99,12 @@ def test_what_is_no_class_is_passed_over_and_said(root):
     (path / "a" / "scan.e57").write_text("x")
     (path / "b" / "scan.e57").write_text("x")
     (path / "b" / "Thumbs.db").write_text("x")
+    (path / "a" / "scan.ply").symlink_to(path / "gone.ply")
+    (path / "b" / "itself.ply").symlink_to("itself.ply")
     clouds = load(path)
     assert clouds.class_names == ("a", "b")
     assert remarks(clouds) == [
-        "files left out, as they are no objects: 2 .e57, 1 .md, 2 .txt",
+        "files left out, as they are no objects: 2 .e57, 1 .md, 2 .txt, 2 links to nothing",
         "passed over, as no classes: $RECYCLE.BIN, @eaDir, System Volume Information, lost+found, docs, logs",
     ]
 

@@ -1,5 +1,6 @@
 """HDF5 files that take their values from elsewhere, or claim more than they hold: whatever reads them refuses."""
 
+import struct
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -100,6 +101,13 @@ def test_a_field_without_values_is_no_array(tmp_path: Path) -> None:
             data_and_label(tmp_path / "set.h5", 2, None)
 
 
+def test_labels_of_another_type_say_what_is_expected(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["data"], file["label"] = np.random.default_rng(0).normal(size=(6, 8, 3)), [False, True] * 3
+    with pytest.raises(InputError, match=r"set\.h5 label: values of type bool, expected numbers or texts"):
+        load(tmp_path / "set.h5")
+
+
 def test_names_that_are_no_text_are_told_or_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "set.h5"
     with h5py.File(path, "w") as file:
@@ -122,4 +130,21 @@ def test_texts_that_the_library_never_comes_back_from_are_refused(tmp_path: Path
     content[at : at + 16] = bytes(16)  # free space of no size
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"set\.h5: damaged \(texts at byte \d+\), expected a whole HDF5 file"):
+        load(path)
+
+
+def test_a_text_that_is_longer_than_its_file_is_refused_before_memory_is_taken_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["class_names"] = ["a", "b"]
+        file["data"], file["label"] = np.random.default_rng(0).normal(size=(6, 8, 3)), [0, 1] * 3
+    whole = path.read_bytes()
+    address = struct.pack("<Q", whole.index(b"GCOL"))
+    at = whole.index(address)
+    assert struct.unpack_from("<I", whole, at - 4) == (1,)
+    # What looks like a reference is none if the heap does not hold it.
+    path.write_bytes(whole + struct.pack("<I", 2**30) + address + struct.pack("<I", 999))
+    assert len(load(path)) == 4
+    path.write_bytes(whole[: at - 4] + struct.pack("<I", 2**30) + whole[at:])
+    with pytest.raises(InputError, match=rf"set\.h5: damaged \(a text of {2**30} bytes at byte {at - 4}\), expected"):
         load(path)

@@ -125,7 +125,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         for number in range(4):
             points = rng.normal(size=(20 + number, 3)).round(3)
             written(tmp_path / "set" / name, request.param, points, (points[:, 0] > 0).astype(int), f"{name}{number}")
-    (tmp_path / "set" / "part_names.txt").write_text("left\nright\n")
+    (tmp_path / "set" / "part_names.txt").write_bytes(b"\xef\xbb\xbfleft\r\nright\r\n")  # as editors of Windows do
     return tmp_path / "set"
 
 

@@ -147,7 +147,9 @@ def test_tables_hold_the_records_of_sets_alone(generated: ModuleType) -> None:
     assert [record.arm for record in shapes] == ["random", "medoid", "krr", "whole"]
     table = results.table(shapes, arms=True).splitlines()
     assert len(table) == 2 + 4
-    assert "| krr | 561 | 2 x 128 @ 8 | pointnet-small | pointnet-tiny | 128 | tuned* v2, 600 steps |" in table[4]
+    assert table[0].startswith("| data, arm | accuracy, % | n |")
+    assert table[4].startswith("| shapes, krr | 8")
+    assert "| 561 | 2 x 128 @ 8 | pointnet-small | pointnet-tiny | 128 | tuned* v2, 600 steps |" in table[4]
     assert results.records("no such arm", None) == []
 
 

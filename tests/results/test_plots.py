@@ -11,7 +11,9 @@ from pcdistill.results.plots import (
     COLOURS,
     METHODS,
     Curve,
+    Point,
     _limits,
+    _sides,
     accuracy_bars,
     accuracy_plot,
     averaged,
@@ -115,6 +117,17 @@ def test_a_method_has_one_colour_in_all_plots() -> None:
     assert first.colour == second.colour
     assert (first.style, first.face) != (second.style, second.face)
     assert len({(look.colour, look.style) for look in looks(METHODS)}) == len(METHODS)
+
+
+def test_a_storage_has_one_style_in_plots_that_compare_storages() -> None:
+    """Whichever methods stand beside it: a line is dashed though no other has its colour."""
+    random, coded, voxels = looks(["random", "krr", "krr"], ["voxels", "coded", "voxels"])
+    assert (random.style, voxels.style, coded.style) == ("-", "-", "--")
+    assert looks(["random", "krr"], ["voxels", "coded"]) == [random, coded]
+    assert coded.face == "white"
+    assert coded.colour == voxels.colour == voxels.face
+    assert [look.style for look in looks(["random", "krr"], ["coded", "coded"])] == ["-", "-"]
+    assert [look.style for look in looks(["krr", "krr"], ["coded", "coded"])] == ["-", "--"]
 
 
 def test_lines_of_one_method_alone_have_colours_of_their_own() -> None:
@@ -221,3 +234,11 @@ def test_names_are_drawn_sign_by_sign() -> None:
 def test_luminance_is_that_of_wcag() -> None:
     assert luminance([1, 1, 1]) == pytest.approx(1)
     assert luminance([0.5, 0.5, 0.5]) == pytest.approx(0.2140, abs=1e-4)
+
+
+def test_names_of_points_near_one_another_stand_on_both_sides() -> None:
+    points = [Point(name, size, height) for name, size, height in (("a", 1, 0.5), ("b", 1, 0.52), ("c", 1, 0.9))]
+    other = Point("d", 3, 0.53)
+    assert [(point.label, side) for point, side in _sides([*points, other], 0.04)] == [
+        ("a", 1), ("b", -1), ("c", 1), ("d", 1),
+    ]  # fmt: skip

@@ -39,6 +39,13 @@ def test_records_survive_the_file(tmp_path: Path) -> None:
     assert [json.loads(line)["arm"] for line in path.read_text().splitlines()] == ["random", "whole"]
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    write_records(tmp_path / "a.jsonl", [record()])
+    (tmp_path / "b.jsonl").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "a.jsonl").read_bytes())
+    assert begins_with_record(tmp_path / "b.jsonl")
+    assert read_records(tmp_path / "b.jsonl") == [record()]
+
+
 def test_no_file_holds_no_records(tmp_path: Path) -> None:
     assert read_records(tmp_path / "none.jsonl") == []
 

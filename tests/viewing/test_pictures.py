@@ -253,6 +253,15 @@ def test_bad_options_of_a_picture_are_named(exhibit: Exhibit, tmp_path: Path, op
     assert not list(tmp_path.iterdir())
 
 
+def test_open3d_that_is_not_there_has_not_failed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pcdistill.viewing.pictures.find_spec", lambda _: None)
+    monkeypatch.setattr(splat, "render", lambda *_: iter(["ours"]))
+    assert drawn_by("auto", lambda render: list(render([], 1.0, 9))) == (["ours"], "builtin")
+    assert capsys.readouterr().err == "pcdistill: drawing with the builtin renderer, Open3D is not installed\n"
+
+
 def test_one_picture_has_one_renderer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever Open3D has drawn before it failed is not used."""
 

@@ -39,8 +39,8 @@ def step_seconds() -> dict[str, float]:
 
 def table(found: Sequence[Record], arms: bool) -> str:
     """Markdown, a row per record; with `arms` it says which arm each is of."""
-    head = ["data", *["arm"] * arms, "bytes per class", "clouds x points @ bits", "surrogate"]
-    head += ["network", "test points", "recipe", "accuracy, %", "n"]
+    head = ["data, arm" if arms else "data", "accuracy, %", "n", "bytes per class", "clouds x points @ bits"]
+    head += ["surrogate", "network", "test points", "recipe"]
     return Table(head, [_row(record, arms) for record in found]).markdown()
 
 
@@ -56,16 +56,15 @@ def _order(record: Record) -> tuple[object, ...]:
 def _row(record: Record, arms: bool) -> list[object]:
     clouds = "all" if record.clouds_per_class is None else f"{round(record.clouds_per_class, 1):g}"
     return [
-        record.dataset,
-        *[arm_of(record)] * arms,
+        ", ".join([record.dataset, *[arm_of(record)] * arms]),
+        accuracy_cell(record),
+        len(record.accuracy),
         f"{record.bytes_per_class:,.0f}",
         f"{clouds} x {record.points} @ {record.bits}",
         (record.distill_network or DASH).replace(",", ", "),
         record.network,
         record.points if record.thin else record.test_points,
         _recipe(record),
-        accuracy_cell(record),
-        len(record.accuracy),
     ]
 
 

@@ -46,8 +46,10 @@ def read_glb(path: Path) -> Mesh | Points:
 
 def _scene(content: bytes, path: Path) -> dict[str, Any]:
     """The JSON in front of the numbers."""
-    if len(content) < 20 or content[:4] != b"glTF":
+    if content[:4] != b"glTF":
         raise InputError(path, "no GLB (it does not begin with glTF)", "binary glTF 2")
+    if len(content) < 20:
+        raise InputError(path, f"{len(content)} bytes", "at least 20 of binary glTF 2")
     version, size, length, kind = struct.unpack_from("<IIII", content, 4)
     if version != 2 or kind != 0x4E4F534A:
         raise InputError(path, f"glTF of version {version}", "binary glTF 2")

@@ -267,7 +267,10 @@ class _Seen:
 
     def objects(self, path: Path, depth: int = DEPTH) -> list[Path]:
         """Object files in a folder and below it, sorted; others are counted."""
-        files = [entry for entry in path.iterdir() if entry.is_file() and not entry.name.startswith(".")]
+        entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        files = [entry for entry in entries if entry.is_file()]
+        odd = [entry for entry in entries if not entry.is_file() and not entry.is_dir()]
+        self.left_out.update("links to nothing" if entry.is_symlink() else "pipes or devices" for entry in odd)
         known = [entry for entry in files if is_object(entry)]
         others = [entry for entry in files if entry not in known and entry.name.lower() not in LITTER]
         self.left_out.update(entry.suffix.lower() or "without a suffix" for entry in others)

@@ -83,6 +83,7 @@ def test_what_is_not_read_is_named(refusal, cube, name):
 def test_damaged_files(refusal, cube):
     whole = glb(box_scene(cube))
     assert refusal("a.glb", "text").startswith("a.glb: no GLB (it does not begin with glTF), expected binary glTF 2")
+    assert refusal("a.glb", whole[:12]) == "a.glb: 12 bytes, expected at least 20 of binary glTF 2"
     assert refusal("a.glb", whole[:-8]) == f"a.glb: {len(whole) - 8} bytes, expected the {len(whole)} that it declares"
     assert refusal("a.glb", whole[:4] + b"\1" + whole[5:]).startswith("a.glb: glTF of version 1")
     assert refusal("a.glb", whole[:20] + b"?" + whole[21:]).startswith("a.glb: a damaged description of its scene")
