@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.wording import without_gaps
 from pcdistill.results.table import Table
 
 
@@ -31,15 +32,15 @@ def shards(lines: list[dict[str, Any]]) -> str:
     rows = [
         [
             f"{line['real_clouds']:,}", line["variant"], str(line["shards"]), f"{line['prepare_seconds']:.0f}",
-            f"{whole[line['real_clouds']] / line['prepare_seconds']:.2f}" if line["real_clouds"] in whole else "",
-            str(line["peak_mib"]), "" if line["worker_mib"] is None else str(line["worker_mib"]),
+            f"{whole[line['real_clouds']] / line['prepare_seconds']:.2f}" if line["real_clouds"] in whole else None,
+            str(line["peak_mib"]),
             f"{line['distance']:.0e}" if line["distance"] else "0",
         ]
         for line in sorted(lines, key=lambda line: line["real_clouds"])
     ]  # fmt: skip
-    header = ["real clouds", "passed by", "shards", "seconds", "times as fast", "peak MiB", "MiB of a worker",
+    header = ["real clouds", "passed by", "shards", "seconds", "times as fast", "peak MiB",
               "distance from one sum"]  # fmt: skip
-    return Table(header, rows).markdown() if rows else ""
+    return without_gaps(header, rows)
 
 
 def tables(folder: Path) -> dict[str, str]:
