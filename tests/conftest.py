@@ -253,7 +253,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Ray on this machine with two workers, once for the tests that need it."""
     ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'pcdistill[ray]')")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # where it keeps its token
+        home = tmp_path_factory.getbasetemp() / "home"  # where it keeps its token, which it makes once in a process
+        home.mkdir(exist_ok=True)
+        patch.setenv("HOME", str(home))
         patch.setenv("PYTHONPATH", str(REPOSITORY))  # else its processes would import what is installed
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(address="local", num_cpus=2, object_store_memory=10**8, log_to_driver=False, logging_level="ERROR")
