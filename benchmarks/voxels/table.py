@@ -61,14 +61,10 @@ def beside_papers(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -
     """What papers print, and the fewest bytes at which these records are at least as accurate."""
     rows = []
     for one in sorted(papers, key=lambda one: (one["dataset"], one["bytes_per_class"], one["accuracy"])):
-        own = [record for record in records if record.dataset == one["dataset"] and record.arm != WHOLE]
-        enough = [record for record in own if record.accuracy_mean >= one["accuracy"]]
-        if enough:
-            ours = min(enough, key=lambda record: record.bytes_per_class)
+        if (ours := _as_accurate(records, one)) is not None:
             rows.append([
                 NAMES[one["dataset"]], one["method"], f"{one['bytes_per_class']:,}", f"{100 * one['accuracy']:.1f}",
-                f"{int(ours.variant or 0):,}", ARMS[ours.arm], accuracy_cell(ours),
-                f"{one['bytes_per_class'] / ours.bytes_per_class:,.0f}",
+                *_how(ours), f"{one['bytes_per_class'] / ours.bytes_per_class:,.0f}",
             ])  # fmt: skip
     header = [
         "",
@@ -86,15 +82,12 @@ def beside_papers(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -
 def seconds(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -> str:
     """How long papers distil on a GPU, and how long the smallest of these files that does as well took on a core."""
     rows = []
-    for one in sorted(papers, key=lambda one: (one["dataset"], -one.get("hours", 0))):
-        own = [record for record in records if record.dataset == one["dataset"] and record.arm != WHOLE]
-        enough = [record for record in own if record.accuracy_mean >= one["accuracy"]]
-        if "hours" in one and enough:
-            ours = min(enough, key=lambda record: record.bytes_per_class)
+    timed = [one for one in papers if "hours" in one]
+    for one in sorted(timed, key=lambda one: (one["dataset"], -one["hours"])):
+        if (ours := _as_accurate(records, one)) is not None:
             rows.append([
                 NAMES[one["dataset"]], one["method"], f"{100 * one['accuracy']:.1f}", f"{3600 * one['hours']:,.0f}",
-                f"{int(ours.variant or 0):,}", ARMS[ours.arm], accuracy_cell(ours),
-                f"{ours.distill_seconds + ours.prepare_seconds:.0f}",
+                *_how(ours), f"{ours.distill_seconds + ours.prepare_seconds:.0f}",
             ])  # fmt: skip
     header = [
         "",
@@ -107,6 +100,18 @@ def seconds(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -> str:
         "seconds on a core",
     ]
     return Table(header, rows).markdown()
+
+
+def _as_accurate(records: Sequence[Record], paper: dict[str, Any]) -> Record | None:
+    """The fewest bytes at which these records are as accurate as a paper prints; None if none of them is."""
+    own = [record for record in records if record.dataset == paper["dataset"] and record.arm != WHOLE]
+    enough = [record for record in own if record.accuracy_mean >= paper["accuracy"]]
+    return min(enough, key=lambda record: record.bytes_per_class, default=None)
+
+
+def _how(record: Record) -> list[object]:
+    """Budget, arm and accuracy."""
+    return [f"{int(record.variant or 0):,}", ARMS[record.arm], accuracy_cell(record)]
 
 
 def headline(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -> str:
