@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,7 +206,14 @@ def recorded(cell: Cell, quick: bool) -> dict[str, Any]:
         "benchmark": "growth", "dataset": dataset(quick), "arm": found["objective"], "distilled": True,
         "storage": "points", "classes": cell.classes, "clouds_per_class": cell.clouds, "points": cell.points, "bits": 8,
         "real_clouds": cell.real, "real_points": cell.real_points, "steps": cell.steps, **found, **UNTRAINED,
-        "command": shlex.join(["python", "-m", "benchmarks.growth.measure", "one", *words]),
+        **origin("measure", ["one", *words]),
+    }  # fmt: skip
+
+
+def origin(script: str, words: Sequence[str]) -> dict[str, Any]:
+    """What every record says of where it comes from: a script of this folder, with these arguments."""
+    return {
+        "command": shlex.join(["python", "-m", f"benchmarks.growth.{script}", *words]),
         "commit": revision(Path(__file__).parents[2]), "versions": versions(), "hardware": hardware(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }  # fmt: skip
@@ -221,6 +229,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def write_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    """Put these records in the place of a file's."""
+    with atomic(path) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 def run(wanted: list[Cell], quick: bool, million: bool = False) -> None:
     """Measure the cells that have no record, each written as soon as it is known."""
     for cell in wanted:
@@ -231,8 +245,7 @@ def run(wanted: list[Cell], quick: bool, million: bool = False) -> None:
             continue
         print(shlex.join(cell.options()), flush=True)
         line = recorded(cell, quick)
-        with atomic(RECORDS) as temporary:
-            temporary.write_text("".join(json.dumps(one) + "\n" for one in [*done, line]))
+        write_lines(RECORDS, [*done, line])
         print(
             f"  select {seconds_of(line)['select']:.1f} s, prepare {line['prepare_seconds']:.1f} s, "
             f"distil {line['distill_seconds']:.1f} s, peak {line['peak_mib']} MiB", flush=True,

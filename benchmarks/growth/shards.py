@@ -11,12 +11,10 @@ sum. Takes about 40 minutes of two idle cores and 1.3 GB of disk.
 """
 
 import argparse
-import datetime
 import json
 import logging
 import os
 import resource
-import shlex
 import signal
 import subprocess
 import sys
@@ -29,10 +27,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.growth.measure import REAL_POINTS, peak, read_lines, real_set
+from benchmarks.growth.measure import REAL_POINTS, UNTRAINED, origin, peak, read_lines, real_set, write_lines
 from pcdistill.core.engine import Team
-from pcdistill.core.environment import hardware, revision, versions
-from pcdistill.core.files import atomic
 from pcdistill.core.log import said
 from pcdistill.data.stream import StreamedClouds
 from pcdistill.matching import Bank, bank, objectives, shards
@@ -41,6 +37,11 @@ from pcdistill.matching.gathering import BankRequest
 RECORDS = Path(__file__).with_name("shards.jsonl")
 CLASSES, NETWORKS = 10, 2
 REAL = 200_000
+# Fields of every record that stay empty here, as no set is made of what is passed.
+UNMADE: dict[str, Any] = {
+    "distilled": False, "objective": "dm", "storage": None, "clouds_per_class": None, "points": None, "bits": None,
+    "bytes_per_class": None, "distill_seconds": None,
+}  # fmt: skip
 WAYS = {"one sum": ("local", 1), "2 processes": ("local", 2), "2 of Ray": ("ray", 2), "2 of Ray, 1 killed": ("ray", 2)}
 
 
@@ -121,14 +122,10 @@ def main() -> None:
         found = json.loads(ran.stdout.splitlines()[-1])
         line = {
             "benchmark": "growth", "dataset": "shards", "arm": "dm", "variant": way, "real_clouds": given.real,
-            "real_points": REAL_POINTS, "classes": CLASSES, "workers": WAYS[way][1], **found,
-            "distance": distance(output, kept / "one sum.safetensors"),
-            "command": shlex.join(["python", "-m", "benchmarks.growth.shards", *words]),
-            "commit": revision(Path(__file__).parents[2]), "versions": versions(), "hardware": hardware(),
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "real_points": REAL_POINTS, "classes": CLASSES, "workers": WAYS[way][1], **UNMADE, **UNTRAINED, **found,
+            "distance": distance(output, kept / "one sum.safetensors"), **origin("shards", words),
         }  # fmt: skip
-        with atomic(RECORDS) as temporary:
-            temporary.write_text("".join(json.dumps(one) + "\n" for one in [*others, line]))
+        write_lines(RECORDS, [*others, line])
         print(
             f"  {line['prepare_seconds']:.0f} s, peak {line['peak_mib']} MiB, off by {line['distance']:.1e}", flush=True
         )
