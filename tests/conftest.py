@@ -4,8 +4,12 @@ import gc
 import hashlib
 import importlib.util
 import os
+import signal
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -246,6 +250,22 @@ def rewritten(make_artefact: Callable[..., Artefact], tmp_path: Path) -> Callabl
         return path
 
     return rewrite
+
+
+@contextmanager
+def interrupted_when(path: Path) -> Iterator[None]:
+    """Press Ctrl-C once a file is there; what is within has to end by it."""
+
+    def interrupt() -> None:
+        while not path.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        yield
+    thread.join()
 
 
 @pytest.fixture(scope="module")

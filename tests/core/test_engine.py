@@ -18,6 +18,7 @@ from pcdistill.core.devices import gpus
 from pcdistill.core.engine import Job, carried_out
 from pcdistill.core.errors import InputError
 from pcdistill.core.files import atomic
+from tests.conftest import interrupted_when
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -256,16 +257,8 @@ def test_ray_begins_the_job_of_a_killed_process_again(
 def test_leaving_cancels_the_tasks_of_ray_and_lets_them_save(cluster: Any, tmp_path: Path) -> None:
     jobs = [Job("long", until_told, (tmp_path,)), Job("next", draw, (tmp_path, 1), after=("long",))]
 
-    def interrupt() -> None:
-        while not (tmp_path / "begun").exists():
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt), closing(carried_out(jobs, "ray")) as ends:
+    with interrupted_when(tmp_path / "begun"), closing(carried_out(jobs, "ray")) as ends:
         list(ends)
-    thread.join()
     assert (tmp_path / "saved").exists()
     assert not results(tmp_path)
 

@@ -5,7 +5,6 @@ import os
 import pickle
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from pcdistill.data import load, open_streamed, write_hdf5
 from pcdistill.data.procedural.shapes import generate
 from pcdistill.matching import Bank, BankConfig, bank, shards
 from pcdistill.matching.gathering import BankRequest
+from tests.conftest import interrupted_when
 
 Configure = Callable[..., BankConfig]
 TWO = Team(workers=2)
@@ -242,16 +242,8 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_is_done(
 ) -> None:
     real = Watched(clouds, tmp_path, "waits")
 
-    def interrupt() -> None:
-        while not (tmp_path / "met").exists():
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_when(tmp_path / "met"):
         made(real, configure, TWO)
-    thread.join()
     assert not multiprocessing.active_children()
     before = real.passes()
     found = made(real, configure)
