@@ -14,7 +14,7 @@ from pcdistill.pyg import CondensedDataset
 def artefact() -> pcd.Artefact:
     points = torch.randn(12, 40, 3, generator=torch.Generator().manual_seed(0))
     clouds = pcd.PointClouds.from_arrays(points, ["a", "b", "c"] * 4, points_per_cloud=None)
-    return pcd.select(clouds, method="random", clouds_per_class=2, points=16, expand={"mirror": True})
+    return pcd.select(clouds, method="random", clouds_per_class=2, points=16, expand={"interpolate": 1})
 
 
 def test_its_items_are_the_training_clouds(artefact: pcd.Artefact, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.wording import MODELNETS, NAMES
 from pcdistill.results.record import WHOLE, Record, read_records
-from pcdistill.results.table import Table, accuracy_cell, note_of
+from pcdistill.results.table import Cell, Table, accuracy_cell, note_of
 
 ARMS = {"random": "random", "medoid": "medoids", "thrift": "thrift", "krr": "distilled"}
 PPC = 12_288  # bytes of the cloud per class that papers call one
@@ -114,9 +114,43 @@ def _how(record: Record) -> list[object]:
     return [f"{int(record.variant or 0):,}", ARMS[record.arm], accuracy_cell(record)]
 
 
+def points(finer: Sequence[Record], records: Sequence[Record]) -> str:
+    """Sets that are decoded to more points, beside the same ones as they are decoded otherwise."""
+    rows, shown = [], list[Record]()
+    for record in finer:
+        what = record.dataset, record.arm, record.variant
+        alike = [one for one in records if (one.dataset, one.arm, one.variant) == what]
+        shown += [*alike, record]
+        for one in (*alike, record):
+            rows.append([NAMES[one.dataset], f"{int(one.variant or 0):,}", one.points, accuracy_cell(one)])
+    header = ["", "bytes per class", "points of a cloud", "accuracy"]
+    return Table(header, rows).markdown() + f"\n{note_of(shown)}.\n" if rows else ""
+
+
+def quotas(shared: Sequence[Record], even: Sequence[Record]) -> str:
+    """Medoids where classes share the bytes by gain, beside those where they share them evenly, and over classes."""
+    rows = []
+    wanted = {(one.dataset, one.variant) for one in shared}
+    alike = {
+        (one.dataset, one.variant): one for one in even if one.arm == "medoid" and (one.dataset, one.variant) in wanted
+    }
+    for record in sorted(shared, key=lambda one: (one.dataset, one.bytes_per_class)):
+        other = alike[record.dataset, record.variant]
+        rows.append([
+            NAMES[record.dataset], f"{int(record.variant or 0):,}", accuracy_cell(other), accuracy_cell(record),
+            *(Cell.of(each.class_accuracy) for each in (other, record)),
+        ])  # fmt: skip
+    header = ["", "bytes per class", "even", "gain", "even, mean of classes", "gain, mean of classes"]
+    return Table(header, rows).markdown() + f"\n{note_of([*shared, *alike.values()])}.\n" if rows else ""
+
+
 def headline(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -> str:
-    """A row for every budget of the ModelNets; where all clouds fit, medoids are what random clouds are."""
-    found = [(dataset, size, cells) for dataset, size, cells in _budgets(records) if dataset in MODELNETS]
+    """A row for every budget of the ModelNets at which medoids were measured, or are what random clouds are."""
+    found = [
+        (dataset, size, cells)
+        for dataset, size, cells in _budgets(records)
+        if dataset in MODELNETS and ("medoid" in cells or _holds_all(cells))
+    ]
     arms = ["medoid", "random", *(["krr"] if all("krr" in cells for _, _, cells in found) else [])]
     rows, measured = [], list[Record]()
     for dataset, size, cells in found:
@@ -141,6 +175,11 @@ def headline(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -> str
     return f"{Table(header, rows).markdown()}\n{words}\n" if rows else ""
 
 
+def _holds_all(cells: dict[str, Record]) -> bool:
+    """Whether a budget holds all clouds of the set, so that selections are one and the same."""
+    return float(cells["random"].clouds_per_class or 0) * PPC > 0.999 * cells[WHOLE].bytes_per_class
+
+
 def _budgets(records: Sequence[Record]) -> Iterator[tuple[str, int, dict[str, Record]]]:
     """Data sets and budgets, and by arm what was measured there, the whole set among it."""
     for dataset in dict.fromkeys(record.dataset for record in records):
@@ -161,7 +200,13 @@ def tables(folder: Path) -> dict[str, str]:
         "voxels_distilled": by_bytes(records, ("random", "medoid", "krr")),
         "voxels_selected": by_bytes(records, ("random", "medoid")),
         "voxels_all": by_bytes(records, ("random",), alone=True),
-        "voxels_smallest": smallest(records),
+        "voxels_partial": by_bytes(
+            [*(one for one in records if one.arm != "krr"), *read_records(folder / "partial.jsonl")],
+            ("random", "medoid", "krr"),
+        ),
+        "voxels_points": points(read_records(folder / "fine.jsonl"), records),
+        "voxels_quotas": quotas(read_records(folder / "quotas.jsonl"), records),
+        "voxels_smallest": smallest([*records, *read_records(folder / "fine.jsonl")]),
         "voxels_papers": beside_papers(records, papers),
         "voxels_seconds": seconds(records, papers),
         "headline": headline(records, papers),

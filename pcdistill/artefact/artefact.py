@@ -125,8 +125,9 @@ class Artefact:
         facts = self.metadata.expansion
         if facts is None:
             return None
-        # Files of an earlier release have the names that options had there.
-        return Expansion.checked({Expansion.renamed.get(key, key): value for key, value in facts.items()}, EXPANSION)
+        # Files of an earlier release name options that are gone; where these make nothing, nothing is missing.
+        known = {key: value for key, value in facts.items() if value or key in Expansion.model_fields}
+        return Expansion.checked(known, EXPANSION)
 
     @property
     def training_clouds(self) -> PointClouds:

@@ -148,8 +148,8 @@ class SetSpec(BudgetSpec, Poses):
     expand: Annotated[
         dict[str, Any],
         Field(
-            description="what networks are trained on besides, made of the stored clouds at no byte: "
-            "mirror=true jitter=1 interpolate=1 mixup=1 copies=1 densify=1024"
+            description="what networks are trained on besides, made of the stored clouds at no byte: interpolate=1 "
+            "mixup=1"
         ),
     ] = Field(default_factory=dict)
 

@@ -30,7 +30,7 @@ class Arm(Options):
 
     Attributes:
         method: a selection, an objective, preset:NAME, or `whole`.
-        settings: of `pcdistill select` or `distill`: init, surrogate, options.ridge, expand.copies, ...
+        settings: of `pcdistill select` or `distill`: init, surrogate, options.ridge, expand.mixup, ...
         budgets: in place of the grid's.
         first_seed: of the first set; the others follow.
         focus: an arm; real clouds count by the loss of a student of its set of the same number (`distill --focus`).

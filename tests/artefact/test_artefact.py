@@ -307,7 +307,7 @@ def test_an_unwritable_place(make_artefact: Make, tmp_path: Path) -> None:
 def test_metadata_is_frozen(make_artefact: Make) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         make_artefact().metadata.seed = 1
-    facts = make_artefact(expansion={"mirror": True}).metadata
+    facts = make_artefact(expansion={"mixup": 1}).metadata
     assert set(Metadata.model_fields) - {"parts", "teacher"} == set(json.loads(facts.to_json()))
 
 

@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pcdistill as pcd
 from pcdistill.artefact.artefact import Artefact
+from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.storage import storages
 
@@ -376,16 +378,17 @@ def test_parts_that_make_more_than_the_file_may() -> None:
         storages["implicit"].from_arrays(arrays, sizes, ("a",))
 
 
-def test_an_expansion_that_makes_more_than_the_file_may(rewritten: Rewritten) -> None:
-    def change(text: str) -> str:
-        return text[:-1] + ',"expansion":{"jitter":31,"densify":4096}}'
-
-    def many(file: h5py.File) -> None:
-        del file["snapshots"]
-        replaced(file, "arrays/codes", np.tile(file["arrays/codes"][()], (30, 1)))
-        with_metadata(file, lambda text: change(text).replace('"clouds_per_class":2', '"clouds_per_class":60'))
-
-    refuses(rewritten(many), "metadata 'expansion': 283115520 bytes when read")
+def test_an_expansion_that_makes_more_than_the_file_may(
+    tiny_clouds: PointClouds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Voxels are decoded to as many points as the file says, and many clouds are made of each."""
+    made = pcd.select(
+        tiny_clouds, method="random", clouds_per_class=8, storage="voxels", points=4096, expand={"interpolate": 63}
+    )
+    made.save(tmp_path / "a.h5")
+    assert Artefact.load(tmp_path / "a.h5").expansion == made.expansion
+    monkeypatch.setattr("pcdistill.core.limits.FREE", 2**20)
+    refuses(tmp_path / "a.h5", f"metadata 'expansion': {24 * 64 * 4096 * 12} bytes when read")
 
 
 # --- metadata

@@ -149,7 +149,7 @@ def test_the_clouds_that_a_set_was_made_from_are_found(
     assert made_from(swept, "a.h5", Reading(), str(place / "set.h5"))[1] is False
 
 
-@pytest.mark.parametrize(("storage", "bits"), [("points", 5), ("coded", 5), ("rotated", 32), ("basis", 32)])
+@pytest.mark.parametrize(("storage", "bits"), [("points", 5), ("coded", 5), ("rotated", 32), ("morphed", 32)])
 def test_clouds_are_compared_with_rounded_ones_where_they_are_rounded(
     storage: str, bits: int, place: Path, tmp_path: Path
 ) -> None:

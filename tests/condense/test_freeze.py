@@ -153,8 +153,8 @@ def test_targets_are_all_real_clouds_unless_others_are_asked_for() -> None:
 
 
 def test_what_cannot_stay_alone_is_refused(tiny_clouds: PointClouds) -> None:
-    with pytest.raises(InputError, match=r"^freeze: in storage basis, whose clouds share numbers, expected one that"):
-        resolve(spec(storage="basis"))
+    with pytest.raises(InputError, match=r"^freeze: in storage morphed, whose clouds share numbers, expected one that"):
+        resolve(spec(storage="morphed"))
     with pytest.raises(InputError, match=r"^freeze: 0.2 of at most 4 clouds of a class, expected a share that is one"):
         pcd.distill(tiny_clouds, **spec(freeze=0.2).model_dump(by_alias=True, exclude_defaults=True))
     with pytest.raises(InputError, match="freeze"):

@@ -79,7 +79,7 @@ def test_what_is_left_out_is_said(tail: PointClouds) -> None:
     ("asked", "message"),
     [
         ({"method": "medoid", "skip": 0.5}, "^skip: with method medoid, expected ccs or window$"),
-        ({"storage": "basis", "quota": "root"}, "^quota: root in storage 'basis', expected even$"),
+        ({"storage": "morphed", "quota": "root"}, "^quota: root in storage 'morphed', expected even$"),
         ({"clouds_per_class": 5, "quota": "root"}, r"^clouds per class: 5, expected at most 4\.66667$"),
         ({"clouds_per_class": 3}, r"class 'ring' has 2 clouds, expected at least 3$"),
     ],

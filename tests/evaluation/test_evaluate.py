@@ -22,7 +22,7 @@ def made(clouds: PointClouds, **asked: object) -> pcd.Artefact:
 
 
 def test_an_artefact_is_evaluated_as_it_is_trained_on(tiny_clouds: PointClouds) -> None:
-    artefact = made(tiny_clouds, expand={"mirror": True})
+    artefact = made(tiny_clouds, expand={"interpolate": 1})
     expected = pcd.evaluate(artefact.training_clouds, tiny_clouds, PLAN, seeds=[0, 1])
     assert pcd.evaluate(artefact, tiny_clouds, PLAN, seeds=2).runs == expected.runs
     assert expected.seeds == (0, 1)

@@ -103,7 +103,7 @@ def made(few: PointClouds) -> Callable[..., Artefact]:
 
 def test_what_a_set_saves(few: PointClouds, made: Callable[..., Artefact]) -> None:
     plan = PLAN.model_copy(update={"recipe": Recipe(name="passes", epochs=3, batch=2)})
-    expanded = made(expand={"mirror": True})
+    expanded = made(expand={"interpolate": 1})
     assert len(expanded.training_clouds) == 12
     found = compression(expanded, few, plan)
     assert found == Compression(24 / 6, 24 * 16 / (6 * 8), 24 * 16 * 12 / (6 * 8 * 3), 36 / 18)
@@ -125,7 +125,7 @@ def test_the_twin_is_random_in_as_many_bytes(storage: str, few: PointClouds, mad
 
 
 def test_the_twin_is_labelled_and_expanded_alike(few: PointClouds, made: Callable[..., Artefact]) -> None:
-    artefact = made(labelled=True, expand={"mirror": True})
+    artefact = made(labelled=True, expand={"interpolate": 1})
     twin = random_twin(artefact, few, 0, teacher)
     assert len(twin) == len(artefact.training_clouds) == 12
     assert (twin.labels.shape, twin.class_counts.tolist()) == ((12, 3), [4] * 3)

@@ -37,7 +37,7 @@ def place(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("subjects")
     (folder / "set.h5").write_bytes(tiny_file.read_bytes())
     given: dict[str, Any] = {"data": str(folder / "set.h5"), "clouds_per_class": 2, "points": 16, "method": "random"}
-    Select(**given, output=folder / "a.h5", protocol="published", expand={"mirror": True}).run([].append)
+    Select(**given, output=folder / "a.h5", protocol="published", expand={"interpolate": 1}).run([].append)
     Select(**given, output=folder / "swept.h5", protocol="sweep").run([].append)
     network = folder / "net.safetensors"
     Train(source=str(folder / "a.h5"), output=network, network="pointnet-nano", train_steps=2).run([].append)

@@ -383,7 +383,7 @@ def artefact(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three clouds of each class; networks are trained on more, made of them."""
     path = tmp_path_factory.mktemp("made") / "a.h5"
     words = ["select", "--data", tiny_file, "--clouds-per-class", 3, "--points", 64, "--method", "random",
-             "--expand", "mirror=true", "--output", path]  # fmt: skip
+             "--expand", "interpolate=1", "--output", path]  # fmt: skip
     assert main([str(word) for word in words]) == 0
     return path
 

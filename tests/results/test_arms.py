@@ -240,7 +240,7 @@ def test_classes_and_confusions(report: Report) -> None:
 def test_arms_are_named_as_they_were_asked_for() -> None:
     assert arm_of(record(variant="preset:fast")) == "preset:fast"
     assert arm_of(record(variant="12288")) == "random"  # a budget, not a method
-    assert arm_of(record(expansion={"mirror": True})) == "random expanded"
+    assert arm_of(record(expansion={"mixup": 1})) == "random expanded"
     assert size_of(record(clouds_per_class=9.9, bits=5)) == "9.9 x 128 @ 5"
 
 

@@ -65,7 +65,7 @@ def test_a_newer_record_takes_the_place_of_the_one_about_the_same_arm(tmp_path: 
     [
         {"benchmark": "other"}, {"dataset": "shapes"}, {"arm": "medoid"}, {"storage": "other"}, {"clouds_per_class": 5},
         {"points": 64}, {"bits": 6}, {"protocol": "tuned v2"}, {"network": "pointnet-small"}, {"variant": "rotated"},
-        {"expansion": {"mirror": True}}, {"condition": "so3"}, {"train_rotation": "z"}, {"thin": True},
+        {"expansion": {"mixup": 1}}, {"condition": "so3"}, {"train_rotation": "z"}, {"thin": True},
     ],
 )  # fmt: skip
 def test_records_about_something_else_stay(change: dict[str, Any], tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_how_classes_share() -> None:
     assert counts_at(150, sizes) == (100, 150, 100)
 
 
-@pytest.mark.parametrize("name", ["coded", "points", "rotated", "symmetric", "morphed", "basis", "mixture", "implicit"])
+@pytest.mark.parametrize("name", ["coded", "points", "rotated", "symmetric", "morphed", "implicit"])
 @pytest.mark.parametrize("nbytes", [200, 330, 500, 800, 1100, 1500, 2200])
 def test_no_more_clouds_would_fit(name: str, nbytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against all numbers of clouds, one after the other."""
@@ -154,8 +154,8 @@ def test_what_is_trimmed_are_the_last_clouds_of_large_classes() -> None:
 
 def test_storages_whose_clouds_share_numbers_are_not_trimmed() -> None:
     real = uneven((4, 4, 4))
-    storage = storages["basis"].from_clouds(real, Budget(4, 24, 8))
-    with pytest.raises(InputError, match="storage basis: clouds to be left out"):
+    storage = storages["morphed"].from_clouds(real, Budget(4, 24, 8))
+    with pytest.raises(InputError, match="storage morphed: clouds to be left out"):
         trimmed(storage, storage.nbytes - 1)
 
 

@@ -6,15 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.transform import Rotation
 
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
-from pcdistill.geometry import random_rotations, rotate, rotation_matrix
 from pcdistill.storage import Budget
-from pcdistill.storage.basis import ShapeBasis
 from pcdistill.storage.implicit import FREQUENCY, ImplicitClouds, sphere
-from pcdistill.storage.mixture import GaussianMixtures, euler_angles, normal_draws
 from pcdistill.storage.morphed import MorphedClouds
 from pcdistill.storage.parts import PartedStorage
 from pcdistill.storage.symmetric import MirroredHalves
@@ -73,31 +69,6 @@ def test_numbers_of_anchors_that_make_no_sense(anchors: int, random_clouds: Clou
         MorphedClouds.from_clouds(random_clouds(2, 5, 6), Budget(5, 6), anchors=anchors)
 
 
-def test_a_basis_is_a_mean_and_scaled_modes(random_clouds: Clouds) -> None:
-    storage = ShapeBasis.from_clouds(random_clouds(2, 5, 6), Budget(5, 6, 32), modes=3)
-    parts, found = arrays_of(storage), decoded(storage)
-    for cloud in range(10):
-        label = cloud // 5
-        expected = parts["mean"][label].copy()
-        for mode in range(3):
-            row = 3 * label + mode
-            expected += parts["coefficients"][cloud, mode] * parts["scales"][row, 0] * parts["modes"][row]
-        close(found[cloud], expected)
-    np.testing.assert_allclose(np.abs(parts["modes"]).max((1, 2)), 1, atol=1e-6)
-    assert np.abs(parts["coefficients"]).max() <= 1 + 1e-6
-
-
-def test_a_basis_of_as_many_modes_as_differences_is_exact(random_clouds: Clouds) -> None:
-    clouds = random_clouds(2, 4, 6)
-    found = decoded(ShapeBasis.from_clouds(clouds, Budget(4, 6, 32), modes=3))
-    for ours, theirs in zip(found, clouds.points.numpy(), strict=True):  # the same points in another order
-        order = ((ours[:, None] - theirs) ** 2).sum(2).argmin(1)
-        assert sorted(order) == list(range(6))
-        close(ours, theirs[order])
-    with pytest.raises(InputError, match=r"^modes: 4, expected 1 to 3"):
-        ShapeBasis.from_clouds(clouds, Budget(4, 6), modes=4)
-
-
 @pytest.mark.parametrize("axis", [0, 1])
 def test_symmetric_clouds_are_stored_exactly(axis: int) -> None:
     half = torch.rand(1, 8, 3, generator=torch.Generator().manual_seed(0))
@@ -119,42 +90,6 @@ def test_symmetric_clouds_are_stored_exactly(axis: int) -> None:
 def test_odd_clouds_cannot_be_halved(random_clouds: Clouds) -> None:
     with pytest.raises(InputError, match=r"^points: 9, expected an even number"):
         MirroredHalves.from_clouds(random_clouds(2, 2, 9), Budget(2, 9))
-
-
-def test_mixtures_are_turned_and_scaled_draws(random_clouds: Clouds) -> None:
-    storage = GaussianMixtures.from_clouds(random_clouds(1, 2, 11), Budget(2, 11, 32))
-    parts, found, draws = arrays_of(storage), decoded(storage), normal_draws(3).numpy()
-    for cloud in range(2):
-        for point in range(11):
-            component, draw = point % 4, draws[point // 4]
-            turn = Rotation.from_euler("xyz", parts["angles"][cloud, component])
-            offset = turn.apply(np.exp(parts["log_scales"][cloud, component]) * draw)
-            close(found[cloud, point], parts["means"][cloud, component] + offset)
-
-
-@pytest.mark.parametrize("count", [4, 8, 16, 33])
-def test_draws_have_the_moments_of_the_normal_distribution(count: int) -> None:
-    draws = normal_draws(count)
-    torch.testing.assert_close(draws.mean(0), torch.zeros(3, dtype=torch.float64))
-    torch.testing.assert_close(draws.T @ draws / count, torch.eye(3, dtype=torch.float64))
-    assert normal_draws(1).tolist() == [[0, 0, 0]]
-
-
-def test_angles_of_matrices_give_the_matrices() -> None:
-    turns = random_rotations(50, torch.Generator().manual_seed(0), axis=None).double()
-    torch.testing.assert_close(rotation_matrix(euler_angles(turns)), turns, atol=1e-6, rtol=0)
-    locked = rotation_matrix(torch.tensor([[0.3, math.pi / 2, 1.1], [0.3, -math.pi / 2, 1.1]], dtype=torch.float64))
-    torch.testing.assert_close(rotation_matrix(euler_angles(locked)), locked, atol=1e-9, rtol=0)
-
-
-def test_a_single_gaussian_is_found_again() -> None:
-    draws = normal_draws(128).float() * torch.tensor([0.3, 0.1, 0.05])
-    turn = rotation_matrix(torch.tensor([0.4, -0.7, 1.2]))
-    cloud = rotate(draws[None], turn) + torch.tensor([0.1, 0.2, -0.3])
-    given = PointClouds(cloud, torch.tensor([0]), ("a",))
-    found = decoded(GaussianMixtures.from_clouds(given, Budget(1, 128, 32), gaussians=2))[0]
-    np.testing.assert_allclose(found.mean(0), [0.1, 0.2, -0.3], atol=0.03)
-    np.testing.assert_allclose(np.cov(found.T), np.cov(cloud[0].numpy().T), atol=0.015)
 
 
 def test_a_network_makes_clouds_of_the_sphere(random_clouds: Clouds, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ every_storage = pytest.mark.parametrize("kind", [storages[name] for name in stor
 
 SIDE = 9  # of grids
 EVEN = {"symmetric"}  # number of points
-JOINT = {"basis", "implicit", "morphed"}  # what is stored is shared: a cloud hangs on the others and their order
+JOINT = {"implicit", "morphed"}  # what is stored is shared: a cloud hangs on the others and their order
 
 
 @pytest.fixture(autouse=True)

@@ -343,7 +343,8 @@ def test_in_clouds_grids_have_ten_cells_a_side(tiny_file: Path, tmp_path: Path) 
     assert whole.points_per_cloud == 1024
 
 
-FEW = {"objective": "dm", "members": 1, "steps": 4, "lr": 0.05}
+# Four steps need not lower the loss under the draws by which a run is judged, and on some processors do not.
+FEW = {"objective": "dm", "members": 1, "steps": 4, "lr": 0.05, "force": True}
 
 
 def distilling(data: Path, output: Path, **given: Any) -> Distill:

@@ -54,7 +54,7 @@ NOT_KEPT = ("teacher.safetensors",)  # it is described in what it taught
 STORAGES = {
     f"storage-{name}.h5": f"distill --data set.h5 --clouds-per-class 4 --points 16 --storage {name} --objective krr "
     f"--surrogate pointnet-nano --steps 3 {ONE}"
-    for name in ("points", "coded", "rotated", "basis", "mixture", "morphed", "implicit", "symmetric")
+    for name in ("points", "coded", "rotated", "morphed", "implicit", "symmetric")
 }
 OBJECTIVES = {
     "objective-dsa.h5": f"{DISTILL} --objective dsa",
@@ -72,14 +72,19 @@ LABELS = {
 # Of what later code makes and reads no more; the command is that of b8c4f1b.
 REFUSED = {
     "labels-views.h5": f"{SELECT} --labels views --teacher nano.safetensors --storage coded --expand views=2",
+    **{
+        f"storage-{name}.h5": f"distill --data set.h5 --clouds-per-class 4 --points 16 --storage {name} "
+        f"--objective krr --surrogate pointnet-nano --steps 3 {ONE}"
+        for name in ("basis", "mixture")
+    },
+    "expanded.h5": f"{SELECT} --expand mirror=true jitter=1 interpolate=1 mixup=1",
+    "densified.h5": f"{SELECT} --expand views=1 densify=24",
 }
 SELECTIONS = {
     "bits-32.h5": f"{SELECT} --method random --bits 32 --seed 1 --protocol published",
     "bits-16.h5": f"{SELECT} --method herding --bits 16 --features pointnet-nano",
     "bits-5.h5": f"{SELECT} --method kcenter --bits 5 --protocol sweep",
     "bytes.h5": "select --data set.h5 --bytes-per-class 90 --points 16 --bits 6 --quota proportional",
-    "expanded.h5": f"{SELECT} --expand mirror=true jitter=1 interpolate=1 mixup=1",
-    "densified.h5": f"{SELECT} --expand copies=1 densify=24",
 }
 HISTORIES = {
     "history.h5": f"{DISTILL} --snapshots 2 --ema 0.9 --batch 4 {ONE}",
@@ -102,7 +107,6 @@ STOP = 12  # steps that were done when it was stopped, or a few more
 TRAINED_ON = {
     "storage-points.h5": "",
     "labels-teacher.h5": "",
-    "expanded.h5": "",
     "bits-32.h5": "",
     "resumed-tm.h5": "--protocol published",
 }
