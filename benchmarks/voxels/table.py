@@ -116,32 +116,30 @@ def _how(record: Record) -> list[object]:
 
 def points(finer: Sequence[Record], records: Sequence[Record]) -> str:
     """Sets that are decoded to more points, beside the same ones as they are decoded otherwise."""
-    rows, shown = [], list[Record]()
-    for record in finer:
-        what = record.dataset, record.arm, record.variant
-        alike = [one for one in records if (one.dataset, one.arm, one.variant) == what]
-        shown += [*alike, record]
-        for one in (*alike, record):
-            rows.append([NAMES[one.dataset], f"{int(one.variant or 0):,}", one.points, accuracy_cell(one)])
+    shown = [one for record in finer for one in (_alike(record, records), record)]
+    rows = [[NAMES[one.dataset], f"{int(one.variant or 0):,}", one.points, accuracy_cell(one)] for one in shown]
     header = ["", "bytes per class", "points of a cloud", "accuracy"]
     return Table(header, rows).markdown() + f"\n{note_of(shown)}.\n" if rows else ""
 
 
 def quotas(shared: Sequence[Record], even: Sequence[Record]) -> str:
     """Medoids where classes share the bytes by gain, beside those where they share them evenly, and over classes."""
-    rows = []
-    wanted = {(one.dataset, one.variant) for one in shared}
-    alike = {
-        (one.dataset, one.variant): one for one in even if one.arm == "medoid" and (one.dataset, one.variant) in wanted
-    }
+    rows, shown = [], list[Record]()
     for record in sorted(shared, key=lambda one: (one.dataset, one.bytes_per_class)):
-        other = alike[record.dataset, record.variant]
+        both = _alike(record, even), record
+        shown += both
         rows.append([
-            NAMES[record.dataset], f"{int(record.variant or 0):,}", accuracy_cell(other), accuracy_cell(record),
-            *(Cell.of(each.class_accuracy) for each in (other, record)),
+            NAMES[record.dataset], f"{int(record.variant or 0):,}", *map(accuracy_cell, both),
+            *(Cell.of(each.class_accuracy) for each in both),
         ])  # fmt: skip
     header = ["", "bytes per class", "even", "gain", "even, mean of classes", "gain, mean of classes"]
-    return Table(header, rows).markdown() + f"\n{note_of([*shared, *alike.values()])}.\n" if rows else ""
+    return Table(header, rows).markdown() + f"\n{note_of(shown)}.\n" if rows else ""
+
+
+def _alike(record: Record, records: Sequence[Record]) -> Record:
+    """The record of the same data, arm and budget."""
+    what = record.dataset, record.arm, record.variant
+    return next(one for one in records if (one.dataset, one.arm, one.variant) == what)
 
 
 def headline(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -> str:

@@ -343,8 +343,7 @@ def test_in_clouds_grids_have_ten_cells_a_side(tiny_file: Path, tmp_path: Path) 
     assert whole.points_per_cloud == 1024
 
 
-# Four steps need not lower the loss under the draws by which a run is judged, and on some processors do not.
-FEW = {"objective": "dm", "members": 1, "steps": 4, "lr": 0.05, "force": True}
+FEW = {"objective": "dm", "members": 1, "steps": 4, "lr": 0.05}
 
 
 def distilling(data: Path, output: Path, **given: Any) -> Distill:
@@ -352,13 +351,15 @@ def distilling(data: Path, output: Path, **given: Any) -> Distill:
 
 
 def test_distilled_sets_keep_to_their_bytes(tiny_file: Path, tmp_path: Path) -> None:
-    made = written(distilling(tiny_file, tmp_path / "a.h5", bytes_per_class=60, snapshots=1))
+    # Four steps need not lower the loss of such small sets, and on some processors do not: it is taken as it is.
+    few = {"bytes_per_class": 60, "snapshots": 1, "force": True}
+    made = written(distilling(tiny_file, tmp_path / "a.h5", **few))
     assert 0 < made.storage.nbytes <= 3 * 60
     first, *_, last = made.snapshots
     assert first.shape == last.shape
     assert made.clouds.points_per_cloud == 256 != first.shape[1]
     assert Artefact.load(tmp_path / "a.h5").to_bytes() == made.to_bytes()
-    again = written(distilling(tiny_file, tmp_path / "b.h5", bytes_per_class=60, snapshots=1))
+    again = written(distilling(tiny_file, tmp_path / "b.h5", **few))
     assert again.clouds.fingerprint() == made.clouds.fingerprint()
 
 
