@@ -13,7 +13,7 @@ from pcdistill.core.errors import InputError
 from pcdistill.data.stream import AnyClouds
 from pcdistill.evaluation.conditions import CLEAN, NO_SETS, Condition, Part, parts_of, seen_under, shown
 from pcdistill.evaluation.part_scores import check_parts
-from pcdistill.evaluation.scores import Scores, score, test_digest
+from pcdistill.evaluation.scores import Scores, mean_std, score, test_digest
 from pcdistill.evaluation.sweep import Choice, chosen, later, protocols_of
 from pcdistill.models import Network, Output
 from pcdistill.teaching import Online, OnPolicy
@@ -39,6 +39,11 @@ class Evaluation:
     @property
     def accuracies(self) -> list[float]:
         return [run.accuracy for run in self.runs]
+
+    def __repr__(self) -> str:
+        mean, deviation = mean_std(self.accuracies)
+        count = "1 network" if len(self.runs) == 1 else f"{len(self.runs)} networks"
+        return f"Evaluation(accuracy {100 * mean:.1f} % ± {100 * deviation:.1f}, {count}, {self.train_seconds:.0f} s)"
 
 
 def evaluate(

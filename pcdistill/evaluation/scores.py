@@ -1,6 +1,6 @@
 """What a trained network is worth on a test set: the numbers behind every table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,7 @@ class Scores:
             What paired comparisons of two arms need (`statistics`); `hits` unpacks it. Empty where points are labelled.
         instance_miou, class_miou: of points that are labelled (`part_scores`), else None. Then accuracy is that of
             points, and what is said of classes above is of parts.
+        class_ious: what `class_miou` is the mean of, by the name of the class; of those with test clouds.
     """
 
     accuracy: float
@@ -45,6 +46,7 @@ class Scores:
     right: str
     instance_miou: float | None = None
     class_miou: float | None = None
+    class_ious: Mapping[str, float] | None = None
 
 
 def mean_std(values: Sequence[float]) -> tuple[float, float]:
@@ -88,6 +90,7 @@ def _score_parts(network: Segmenter, test: PointClouds, parts: Tensor, names: Pa
     confusion = torch.bincount((parts * count + guesses).flatten(), minlength=count**2).view(count, count)
     class_accuracy, per_part = class_accuracies(confusion)
     each = shape_ious(guesses, parts, classes, names)
+    ious = {test.class_names[label]: each[classes == label].mean().item() for label in classes.unique().tolist()}
     return Scores(
         accuracy=right.double().mean().item(),
         class_accuracy=class_accuracy,
@@ -96,7 +99,8 @@ def _score_parts(network: Segmenter, test: PointClouds, parts: Tensor, names: Pa
         ece=binned_gaps(confidence.flatten(), right.flatten()),
         right="",
         instance_miou=each.mean().item(),
-        class_miou=torch.stack([each[classes == label].mean() for label in classes.unique()]).mean().item(),
+        class_miou=mean_std(list(ious.values()))[0],
+        class_ious=ious,
     )
 
 

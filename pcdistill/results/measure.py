@@ -90,7 +90,7 @@ def mious(evaluation: Evaluation) -> dict[str, Any]:
     """Intersections over unions of networks that label points; nothing of others."""
     columns = {
         name: [value for run in evaluation.runs if (value := getattr(run, name)) is not None]
-        for name in ("class_miou", "instance_miou")
+        for name in ("class_miou", "instance_miou", "class_ious")
     }
     return {name: values for name, values in columns.items() if values}
 
@@ -127,6 +127,8 @@ def summed_up(
         if values := [value for run in runs for value in getattr(run, name)]:
             middle, spread = mean_std(values)
             more |= {name: values, f"{name}_mean": middle, f"{name}_std": spread}
+    if ious := [one for run in runs for one in run.class_ious]:
+        more["class_ious"] = ious
     more.setdefault("hardware", hardware())
     if protocol.grid is not None:
         more |= {"grid": protocol.grid.model_dump(mode="json"), "sweep": [run.sweep for run in runs]}

@@ -58,6 +58,7 @@ class Tested(TrainingSet):
         ece, right: of every network, as in `Scores`.
         class_miou, instance_miou: fractions, of every network that labels points; then `accuracy` is that of points,
             and `confusion`, in points, and `class_names` are of parts.
+        class_ious: what `class_miou` is the mean of, for every network by the name of the class; older records lack it.
         confusion: test clouds of class i taken for class j, at [i][j] of a square, by all networks together.
         class_names: in the order of `confusion`.
         test_set: first digits of the fingerprint of the test clouds as far as they are looked at, in their order.
@@ -74,6 +75,7 @@ class Tested(TrainingSet):
     right: list[str] = Field(default_factory=list)
     class_miou: list[float] = Field(default_factory=list)
     instance_miou: list[float] = Field(default_factory=list)
+    class_ious: list[dict[str, float]] = Field(default_factory=list)
     confusion: list[list[Count]] = Field(default_factory=list)
     class_names: list[str] = Field(default_factory=list)
     test_set: str | None = None

@@ -13,7 +13,7 @@ import torch
 
 from pcdistill.artefact.artefact import Artefact
 from pcdistill.artefact.metadata import Metadata
-from pcdistill.clouds import PointClouds
+from pcdistill.clouds import PartNames, PointClouds
 from pcdistill.storage import Budget, storages
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
@@ -122,6 +122,48 @@ def test_the_decoder_of_voxels(
     assert cells.max() < points or points < cells.min()
     made.save(tmp_path / "a.h5")
     check_decoded("voxels", tmp_path / "a.h5", tmp_path / "clouds.npz")
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("points", ((0, 1), (2, 3, 4), (1, 4))),
+        ("coded", ((0, 1), (2,), (0, 1, 3, 4, 5))),
+        ("voxels", ((3,), (0, 2, 4), (1, 4))),
+    ],
+)
+def test_the_decoder_of_parts(
+    make_artefact: Callable[..., Artefact], tmp_path: Path, kind: str, names: tuple[tuple[int, ...], ...]
+) -> None:
+    """Labels that follow from places but for a tenth; several points of a cell, more of a class than a block."""
+    random = torch.Generator().manual_seed(3)
+    counts = torch.tensor([2, 33, 4])
+    classes = torch.arange(3).repeat_interleave(counts)
+    points = 0.8 * torch.nn.functional.normalize(torch.randn(39, 60, 3, generator=random), dim=2)
+    parts = torch.empty(39, 60, dtype=torch.int64)
+    for cloud, label in enumerate(classes.tolist()):
+        own, bands = torch.tensor(names[label]), (points[cloud, :, 2] * 2 + 2).long()
+        noise = torch.rand(60, generator=random) < 0.1
+        parts[cloud] = own[(bands + noise) % len(own)]
+    named = PartNames(tuple("abcdef"[: max(map(max, names)) + 1]), names)
+    clouds = PointClouds(points, classes, ("x", "y", "z"), parts=parts, part_names=named)
+    budget = Budget(tuple(counts.tolist()), 60, 8, side=9 if kind == "voxels" else 0)
+    storage = storages[kind].from_clouds(clouds, budget)
+    facts = make_artefact(classes=3).metadata.model_copy(
+        update={
+            "storage": kind, "layout": storage.layout(), "clouds_per_class": 13.0, "points": 60,
+            "bits": storage.layout()["bits"], "class_names": clouds.class_names, "parts": named.facts(),
+        }
+    )  # fmt: skip
+    path = tmp_path / "a.h5"
+    Artefact(storage, facts).save(path)
+    run({"points": "decode"}.get(kind, kind), path, tmp_path / "clouds.npz")
+    run("parts", path, tmp_path / "clouds.npz", tmp_path / "parts.npz")
+    expected = Artefact.load(path).clouds
+    assert expected.parts is not None
+    with np.load(tmp_path / "parts.npz", allow_pickle=False) as decoded:
+        assert decoded["parts"].tolist() == expected.parts.tolist()
+        assert tuple(decoded["part_names"]) == named.names
 
 
 @pytest.mark.parametrize("counts", [(5, 5, 5), (1, 21, 4), (2,)])

@@ -105,7 +105,7 @@ def test_settings_reach_the_training(artefact: Path, tiny_file: Path) -> None:
     assert (turned.condition, turned.train_rotation, turned.thin) == ("so3", "z", True)
     assert (clean.arm, clean.points, clean.distill_seeds, clean.train_seeds) == ("random", 16, [3], [0])
     (alone,) = evaluated(**given, **changes)["runs"]  # the smallest case of the same
-    of_parts = {"class_miou", "instance_miou"}  # said where points have them
+    of_parts = {"class_miou", "instance_miou", "class_ious"}  # said where points have them
     assert alone == json.loads(json.dumps({k: v for k, v in vars(expected.runs[0]).items() if k not in of_parts}))
     assert markdown([clean, turned]).splitlines()[5].startswith("| z/SO3 | ")
     same = evaluated(**given, rotate="none", conditions=("so3",))

@@ -8,6 +8,8 @@ import torch
 import pcdistill as pcd
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
+from pcdistill.evaluation import Evaluation
+from pcdistill.evaluation.scores import Scores
 from pcdistill.training.loop import predict
 from pcdistill.training.recipe import EvaluationProtocol, Recipe, protocol
 from pcdistill.training.trained import load_network, save_network
@@ -27,6 +29,12 @@ def test_an_artefact_is_evaluated_as_it_is_trained_on(tiny_clouds: PointClouds) 
     assert pcd.evaluate(artefact, tiny_clouds, PLAN, seeds=2).runs == expected.runs
     assert expected.seeds == (0, 1)
     assert len(artefact.training_clouds) == 12
+
+
+def test_it_is_shown_in_one_line() -> None:
+    runs = [Scores(one, one, (one,), ((1,),), 0.0, "80") for one in (0.75, 0.85)]
+    assert repr(Evaluation((0, 1), tuple(runs), 3.6)) == "Evaluation(accuracy 80.0 % ± 7.1, 2 networks, 4 s)"
+    assert "75.0 % ± 0.0, 1 network, " in repr(Evaluation((0,), tuple(runs[:1]), 3.6))
 
 
 def test_labels_of_a_teacher_set_the_temperature(tiny_clouds: PointClouds, tmp_path: Path) -> None:
