@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.wording import MODELNETS, NAMES
+from benchmarks.wording import MODELNETS, NAMES, NETWORKS, without_gaps
 from pcdistill.results.record import WHOLE, Record, read_records
 from pcdistill.results.table import Cell, Table, accuracy_cell, note_of
 
 ARMS = {"random": "random", "medoid": "medoids", "thrift": "thrift", "krr": "distilled"}
+LABELS = {"hard": "hard labels", "stored": "a teacher's, in the bytes", "online": "a teacher beside the student"}
 PPC = 12_288  # bytes of the cloud per class that papers call one
 SHARES = (0.90, 0.95, 0.99)  # of the accuracy of the whole set
 
@@ -136,6 +137,41 @@ def quotas(shared: Sequence[Record], even: Sequence[Record]) -> str:
     return Table(header, rows).markdown() + f"\n{note_of(shown)}.\n" if rows else ""
 
 
+def labels(taught: Sequence[Record], hard: Sequence[Record]) -> str:
+    """Sets with hard labels, with a teacher's in their bytes, and with a teacher beside the student."""
+    found: dict[tuple[str, int, str], dict[str, Record]] = {}
+    for record in taught:
+        size = str(record.variant).split()[0]
+        place = found.setdefault((record.dataset, int(size), record.arm), {})
+        plain = _alike(record.model_copy(update={"variant": size}), hard)
+        place |= {"hard": plain, str(record.labels): record}
+    rows, shown = [], list[Record]()
+    for (dataset, size, arm), own in sorted(found.items()):
+        shown += own.values()
+        clouds = [f"{float(own[name].clouds_per_class or 0):.0f}" for name in ("hard", "stored") if name in own]
+        accuracies = [accuracy_cell(own[name]) if name in own else None for name in LABELS]
+        rows.append([NAMES[dataset], f"{size:,}", ARMS[arm], " / ".join(clouds), *accuracies])
+    header = ["", "bytes per class", "chosen", "clouds per class", *LABELS.values()]
+    return f"{without_gaps(header, rows)}\n{note_of(shown)}.\n" if rows else ""
+
+
+def networks(records: Sequence[Record]) -> str:
+    """Networks as rows: files at budgets, ascending, and the whole set; none that lacks one of them."""
+    sizes = sorted({int(record.variant) for record in records if record.arm != WHOLE and record.variant})
+    found: dict[tuple[str, str], dict[int, Record]] = {}
+    for record in records:
+        size = 0 if record.arm == WHOLE else int(record.variant or 0)
+        found.setdefault((record.dataset, record.network), {})[size] = record
+    full = [(*place, own) for place, own in sorted(found.items()) if own.keys() == {0, *sizes}]
+    rows = [
+        [NAMES[dataset], NETWORKS[network], *(accuracy_cell(own[size]) for size in (*sizes, 0))]
+        for dataset, network, own in full
+    ]
+    header = ["", "network", *(f"{size:,} bytes" for size in sizes), "whole set"]
+    shown = [record for *_, own in full for record in own.values()]
+    return f"{Table(header, rows).markdown()}\n{note_of(shown)}.\n" if rows else ""
+
+
 def _alike(record: Record, records: Sequence[Record]) -> Record:
     """The record of the same data, arm and budget."""
     what = record.dataset, record.arm, record.variant
@@ -204,6 +240,8 @@ def tables(folder: Path) -> dict[str, str]:
         ),
         "voxels_points": points(read_records(folder / "fine.jsonl"), records),
         "voxels_quotas": quotas(read_records(folder / "quotas.jsonl"), records),
+        "voxels_labels": labels(read_records(folder / "labels.jsonl"), records),
+        "voxels_networks": networks(read_records(folder / "networks.jsonl")),
         "voxels_smallest": smallest([*records, *read_records(folder / "fine.jsonl")]),
         "voxels_papers": beside_papers(records, papers),
         "voxels_seconds": seconds(records, papers),

@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks.voxels.plot import draw
-from benchmarks.voxels.table import beside_papers, by_bytes, headline, points, quotas, seconds, smallest
+from benchmarks.voxels.table import (
+    beside_papers,
+    by_bytes,
+    headline,
+    labels,
+    networks,
+    points,
+    quotas,
+    seconds,
+    smallest,
+)
 from pcdistill.results.record import Record
 from tests.benchmarks.test_frontier import record
 
@@ -93,3 +103,37 @@ def test_the_plot_is_drawn_from_records(tmp_path: Path) -> None:
     for label in ("voxels, random", "voxels, medoids", "coded, distilled", "whole set"):
         assert label in text
     assert "voxels, distilled" not in text
+
+
+def test_labels_stand_beside_hard_ones_without_gaps() -> None:
+    def taught(arm: str, kind: str, accuracy: float, clouds: float) -> Record:
+        changes = {"variant": f"123 {kind}", "labels": kind, "clouds_per_class": clouds}
+        return record(arm, 123, accuracy, storage="voxels", class_names=TEN, **changes)
+
+    told = [
+        taught("medoid", "online", 0.9, 10),
+        taught("medoid", "stored", 0.87, 7.4),
+        taught("random", "stored", 0.8, 7),
+    ]
+    lines = labels(told, RECORDS).splitlines()
+    assert "| medoids | 10 / 7 | 86.0 ± 1.4 | 88.0 ± 1.4 | 91.0 ± 1.4 |" in lines[2]
+    assert lines[4].endswith("| a teacher's, in the bytes |")  # a table of its own: nothing was measured online
+    assert "| random | 10 / 7 | 81.0 ± 1.4 | 81.0 ± 1.4 |" in lines[6]
+    assert labels([], RECORDS) == ""
+
+
+def test_networks_have_a_row_where_all_sets_were_tried() -> None:
+    def tried(network: str, size: int | None, accuracy: float) -> Record:
+        return record("random" if size else "whole", size, accuracy, class_names=TEN, network=network)
+
+    found = [
+        tried("dgcnn", 1229, 0.9),
+        tried("dgcnn", 123, 0.8),
+        tried("dgcnn", None, 0.91),
+        tried("pointnet2", 123, 0.8),
+    ]
+    head, _, *lines = networks(found).splitlines()
+    assert head == "|  | network | 123 bytes | 1,229 bytes | whole set |"
+    assert lines[0] == "| ModelNet10 | DGCNN | 81.0 ± 1.4 | 91.0 ± 1.4 | 92.0 ± 1.4 |"
+    assert lines[1] == ""
+    assert networks([]) == ""
