@@ -87,6 +87,9 @@ class Rounding(NamedTuple):
 
 BYTES, CODED = 1, 2  # what a layout says of how labels are kept
 ROUNDINGS = {BYTES: Rounding(255, 1), CODED: Rounding(LEVELS - 1, 2)}
+# Labels that are coded use every third level: half the bytes, and clouds in their place are worth more than the finer
+# ones (docs/notebook/18-taught-voxels.md). Readers know all levels, which earlier releases wrote.
+COARSE = Rounding((LEVELS - 1) // 3, 2)
 
 
 def stored_bytes(stored: np.ndarray[Any, Any] | None, clouds: int, classes: int) -> np.ndarray[Any, Any]:
@@ -148,6 +151,8 @@ class SoftStorage(Storage):
         source = {"source": "soft labels"}
         checked = PointClouds(torch.zeros(len(labels), 1, 3), labels, self.class_names, source).labels
         self.label_kind = CODED if self.codes_labels and not learn else BYTES
+        if self.label_kind == CODED:
+            checked = COARSE.probabilities(COARSE.codes(COARSE.logits(checked)))
         self.label_logits = ROUNDINGS[self.label_kind].logits(checked).requires_grad_(learn)
 
     def soft_arrays(self) -> Arrays:

@@ -17,6 +17,7 @@ from pcdistill.artefact.artefact import Artefact
 from pcdistill.clouds import PointClouds
 from pcdistill.core.errors import InputError
 from pcdistill.storage import Budget, SoftStorage, Storage, storages
+from pcdistill.storage.label_coding import encode_levels
 from pcdistill.storage.labels import BYTES, CODED, ROUNDINGS, Rounding, smoothed
 from pcdistill.storage.points import StoredPoints
 from pcdistill.training.losses import FLOOR
@@ -141,7 +142,22 @@ def test_arrays_bring_soft_labels_back(kind: type[Storage], random_clouds: Calla
     assert {name: array.tobytes() for name, array in again.arrays().items()} == {
         name: array.tobytes() for name, array in arrays.items()
     }
-    assert (before.labels - probabilities(12, 3)).abs().max() < (0.05 if coded else 0.01)
+    assert (before.labels - probabilities(12, 3)).abs().max() < (0.1 if coded else 0.01)
+
+
+def test_labels_that_are_coded_use_every_third_level(random_clouds: Callable[..., PointClouds]) -> None:
+    """By hand: 5 * sqrt(0.3 / 0.5) = 3.87, so 4, and three times that. Finer ones of older files stay as they are."""
+    clouds = random_clouds(3, 4, 10)
+    storage = storages["coded"].from_clouds(clouds, Budget(4, 10))
+    storage.soften(torch.tensor([[0.5, 0.3, 0.2]]).expand(12, 3))
+    assert storage.decode().labels[0].tolist() == pytest.approx([225 / 450, 144 / 450, 81 / 450])
+    storage.soften(torch.tensor([[0.5, 0.25, 0.25]]).expand(12, 3))
+    assert storage.decode().labels[0].tolist() == pytest.approx([225 / 513, 144 / 513, 144 / 513])
+    older = np.tile([15, 11, 1], (12, 1))
+    arrays = {**storage.arrays(), "labels": encode_levels(older, storage.labels.numpy())}
+    again = storages["coded"].from_arrays(arrays, storage.layout(), storage.class_names)
+    assert again.decode().labels[0].tolist() == pytest.approx([225 / 347, 121 / 347, 1 / 347])
+    assert again.arrays()["labels"].tobytes() == arrays["labels"].tobytes()
 
 
 @every_soft
