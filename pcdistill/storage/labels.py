@@ -87,8 +87,9 @@ class Rounding(NamedTuple):
 
 BYTES, CODED = 1, 2  # what a layout says of how labels are kept
 ROUNDINGS = {BYTES: Rounding(255, 1), CODED: Rounding(LEVELS - 1, 2)}
-# Labels that are coded use every third level: half the bytes, and clouds in their place are worth more than the finer
-# ones (docs/notebook/18-taught-voxels.md). Readers know all levels, which earlier releases wrote.
+# Of more classes than this, labels that are coded use every third level: half the bytes, and the clouds in their place
+# are worth more than what is finer (docs/notebook/18-taught-voxels.md). Readers know all levels, whatever the classes.
+FEW = 20
 COARSE = Rounding((LEVELS - 1) // 3, 2)
 
 
@@ -151,7 +152,7 @@ class SoftStorage(Storage):
         source = {"source": "soft labels"}
         checked = PointClouds(torch.zeros(len(labels), 1, 3), labels, self.class_names, source).labels
         self.label_kind = CODED if self.codes_labels and not learn else BYTES
-        if self.label_kind == CODED:
+        if self.label_kind == CODED and len(self.class_names) > FEW:
             checked = COARSE.probabilities(COARSE.codes(COARSE.logits(checked)))
         self.label_logits = ROUNDINGS[self.label_kind].logits(checked).requires_grad_(learn)
 
