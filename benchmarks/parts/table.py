@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 
 from benchmarks.wording import by_bytes
 from pcdistill.results.record import Record, read_records
@@ -10,7 +9,6 @@ from pcdistill.results.table import Cell, Table
 
 ARMS = {"random": "random", "medoid": "medoids", "krr": "distilled"}
 NETWORKS = {"pointnet-seg": "PointNet", "pointnet2-seg": "PointNet++", "dgcnn-seg": "DGCNN"}
-ALIKE = ("psb19_parts", "Mech")  # a class of which test objects have a look-alike in training
 
 
 def networks(records: Sequence[Record]) -> str:
@@ -22,22 +20,11 @@ def networks(records: Sequence[Record]) -> str:
     return Table(["", "class mIoU", "instance mIoU", "points"], rows).markdown() if rows else ""
 
 
-def without(records: Sequence[Record], dataset: str, left_out: str) -> str:
-    """Class mIoU with a class and without it, of records that say the IoU of every class."""
-    rows = []
-    for record in records:
-        if record.dataset == dataset and record.class_ious:
-            others = [fmean(ious[name] for name in ious.keys() - {left_out}) for ious in record.class_ious]
-            rows.append([ARMS.get(record.arm, "whole set"), Cell.of(record.class_miou), Cell.of(others)])
-    return Table(["", "all classes", f"without {left_out}"], rows).markdown() if rows else ""
-
-
 def tables(folder: Path) -> dict[str, str]:
     """Of the records in this folder, by the name of the block that a table stands in."""
     records = [record for record in read_records(folder / "records.jsonl") if record.network == "pointnet-tiny-seg"]
     figures = {"parts": "class_miou", "parts_instances": "instance_miou", "parts_accuracy": "accuracy"}
     return {
         **{name: by_bytes(records, ARMS, figure) for name, figure in figures.items()},
-        "parts_without": without(records, *ALIKE),
         "parts_networks": networks(read_records(folder / "networks.jsonl")),
     }

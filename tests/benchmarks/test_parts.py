@@ -2,24 +2,13 @@
 
 from typing import Any
 
-from benchmarks.parts.table import networks, without
+from benchmarks.parts.table import networks
 from pcdistill.results.record import Record
 from tests.benchmarks.test_frontier import record
 
 
 def labelled(arm: str, mious: list[float], **changes: Any) -> Record:
     return record(arm, None if arm == "whole" else 369, 0.8, dataset="psb19_parts", class_miou=mious, **changes)
-
-
-def test_a_class_is_left_out_of_every_run() -> None:
-    ious = [{"Ant": 0.5, "Cup": 0.7, "Mech": 0.9}, {"Ant": 0.6, "Cup": 0.6, "Mech": 0.3}]
-    plain = labelled("medoid", [0.7, 0.5])  # an older record, without the IoU of every class
-    found = [plain, labelled("random", [0.7, 0.5], class_ious=ious), labelled("whole", [0.7], class_ious=ious[:1])]
-    head, _, *lines = without(found, "psb19_parts", "Mech").splitlines()
-    assert head == "|  | all classes | without Mech |"
-    assert lines == ["| random | 60.0 ± 14.1 | 60.0 ± 0.0 |", "| whole set | 70.0 | 60.0 |"]
-    assert without([plain], "psb19_parts", "Mech") == ""
-    assert without(found, "grasp5_parts", "Mech") == ""
 
 
 def test_networks_stand_in_their_order() -> None:
