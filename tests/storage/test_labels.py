@@ -146,12 +146,12 @@ def test_arrays_bring_soft_labels_back(kind: type[Storage], random_clouds: Calla
 
 
 def test_coded_labels_of_many_classes_use_every_third_level(random_clouds: Callable[..., PointClouds]) -> None:
-    """By hand: 5 * sqrt(0.3 / 0.5) = 3.87, so 4, and three times that. Finer ones of older files stay as they are."""
+    """By hand: 5 * sqrt(0.35 / 0.4) = 4.68, so 5, and three times that. Finer ones of older files stay as they are."""
     clouds = random_clouds(FEW + 1, 2, 10)
     storage = storages["coded"].from_clouds(clouds, Budget(2, 10))
     rest = [0.0] * (FEW - 2)
-    storage.soften(torch.tensor([[0.5, 0.3, 0.2, *rest]]).expand(len(clouds), FEW + 1))
-    assert storage.decode().labels[0].tolist() == pytest.approx([225 / 450, 144 / 450, 81 / 450, *rest])
+    storage.soften(torch.tensor([[0.4, 0.35, 0.25, *rest]]).expand(len(clouds), FEW + 1))
+    assert storage.decode().labels[0].tolist() == pytest.approx([225 / 594, 225 / 594, 144 / 594, *rest])
     older = np.tile([15, 11, 1, *[0] * (FEW - 2)], (len(clouds), 1))
     arrays = {**storage.arrays(), "labels": encode_levels(older, storage.labels.numpy())}
     again = storages["coded"].from_arrays(arrays, storage.layout(), storage.class_names)
