@@ -7,13 +7,13 @@ from pcdistill.results.record import Record
 from tests.benchmarks.test_frontier import record
 
 
-def labelled(arm: str, mious: list[float], **changes: Any) -> Record:
-    return record(arm, None if arm == "whole" else 369, 0.8, dataset="psb19_parts", class_miou=mious, **changes)
+def labelled(network: str, mious: list[float], **changes: Any) -> Record:
+    return record("random", 369, 0.8, dataset="grasp5_parts", network=network, class_miou=mious, **changes)
 
 
 def test_networks_stand_in_their_order() -> None:
-    found = [labelled("random", [0.7, 0.6], network="dgcnn-seg", instance_miou=[0.5, 0.5])]
-    found.append(labelled("random", [0.7], network="pointnet-seg", instance_miou=[0.6]))
+    found = [labelled("dgcnn-seg", [0.7, 0.6], instance_miou=[0.5, 0.5])]
+    found.append(labelled("pointnet-seg", [0.7], instance_miou=[0.6]))
     assert networks(found).splitlines()[2:] == [
         "| PointNet | 70.0 | 60.0 | 81.0 ± 1.4 |",
         "| DGCNN | 65.0 ± 7.1 | 50.0 ± 0.0 | 81.0 ± 1.4 |",
