@@ -56,11 +56,11 @@ def without_gaps(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str
 def by_bytes(records: Iterable[Record], arms: Mapping[str, str], figure: str = "accuracy") -> str:
     """Arms as columns, and the whole set where there is one; data sets at budgets (their `variant`) as rows.
 
-    A row's clear best is bold.
+    Rows that lack the same arms stand in a table of the others. A row's clear best is bold.
 
     Args:
         records: of one network and protocol.
-        arms: what a table calls them. Rows that lack one of them are left out.
+        arms: what a table calls them.
         figure: `accuracy`, or another field of records that has a value a run; of these none is bold.
     """
     found: dict[tuple[str, int], dict[str, Record]] = {}
@@ -73,16 +73,14 @@ def by_bytes(records: Iterable[Record], arms: Mapping[str, str], figure: str = "
 
     def shown(own: Mapping[str, Record], names: Iterable[str]) -> list[Any]:
         if figure != "accuracy":
-            return [Cell.of(getattr(own[name], figure)) for name in names]
-        return cells({name: own[name] for name in names}, names)
+            return [Cell.of(getattr(own[name], figure)) if name in own else None for name in names]
+        return cells({name: own[name] for name in names if name in own}, names)
 
     rows = [
-        [NAMES.get(dataset, dataset), f"{size:,}", *shown(own, arms), *(shown(wholes, [dataset]) if wholes else [])]
+        [NAMES.get(dataset, dataset), f"{size:,}", *shown(own, arms), *shown(wholes, [dataset])]
         for (dataset, size), own in sorted(found.items())
-        if own.keys() >= arms.keys()
     ]
-    header = ["", "bytes per class", *arms.values(), *(["whole set"] if wholes else [])]
-    return Table(header, rows).markdown() if rows else ""
+    return without_gaps(["", "bytes per class", *arms.values(), "whole set"], rows)
 
 
 def by_part(records: list[Record], field: str, names: dict[str, str]) -> str:

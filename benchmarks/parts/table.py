@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 
 from benchmarks.wording import by_bytes
 from pcdistill.results.record import Record, read_records
@@ -20,11 +21,22 @@ def networks(records: Sequence[Record]) -> str:
     return Table(["", "class mIoU", "instance mIoU", "points"], rows).markdown() if rows else ""
 
 
+def without_class(records: Sequence[Record], dataset: str, name: str) -> str:
+    """Class mIoU of one set's arms, over all its classes but one; of records that say what each class has."""
+    rest = []
+    for record in records:
+        if record.dataset == dataset and record.class_ious:
+            means = [mean(iou for key, iou in run.items() if key != name) for run in record.class_ious]
+            rest.append(record.model_copy(update={"class_miou": means}))
+    return by_bytes(rest, ARMS, "class_miou")
+
+
 def tables(folder: Path) -> dict[str, str]:
     """Of the records in this folder, by the name of the block that a table stands in."""
     records = [record for record in read_records(folder / "records.jsonl") if record.network == "pointnet-tiny-seg"]
     figures = {"parts": "class_miou", "parts_instances": "instance_miou", "parts_accuracy": "accuracy"}
     return {
         **{name: by_bytes(records, ARMS, figure) for name, figure in figures.items()},
+        "parts_without_mech": without_class(records, "psb19_parts", "Mech"),
         "parts_networks": networks(read_records(folder / "networks.jsonl")),
     }

@@ -1,16 +1,19 @@
 """Tables of accuracy at equal bytes in voxels, of the smallest files for most of the accuracy, and beside papers."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.wording import MODELNETS, NAMES, NETWORKS, without_gaps
+from pcdistill.results.arms import interval
 from pcdistill.results.record import WHOLE, Record, read_records
-from pcdistill.results.table import Cell, Table, accuracy_cell, note_of
+from pcdistill.results.statistics import difference
+from pcdistill.results.table import Cell, Strong, Table, accuracy_cell, note_of
 
 ARMS = {"random": "random", "medoid": "medoids", "thrift": "thrift", "krr": "distilled"}
 LABELS = {"hard": "hard labels", "stored": "a teacher's, in the bytes", "online": "a teacher beside the student"}
+CHOSEN = ("random", "medoid")
 PPC = 12_288  # bytes of the cloud per class that papers call one
 SHARES = (0.90, 0.95, 0.99)  # of the accuracy of the whole set
 
@@ -116,8 +119,8 @@ def _how(record: Record) -> list[object]:
 
 
 def points(finer: Sequence[Record], records: Sequence[Record]) -> str:
-    """Sets that are decoded to more points, beside the same ones as they are decoded otherwise."""
-    shown = [one for record in finer for one in (_alike(record, records), record)]
+    """Sets that are decoded to more points, below the same ones as they are decoded otherwise, if they were tried."""
+    shown = [one for record in finer for one in (*_alike(record, records), record)]
     rows = [[NAMES[one.dataset], f"{int(one.variant or 0):,}", one.points, accuracy_cell(one)] for one in shown]
     header = ["", "bytes per class", "points of a cloud", "accuracy"]
     return Table(header, rows).markdown() + f"\n{note_of(shown)}.\n" if rows else ""
@@ -127,7 +130,8 @@ def quotas(shared: Sequence[Record], even: Sequence[Record]) -> str:
     """Medoids where classes share the bytes by gain, beside those where they share them evenly, and over classes."""
     rows, shown = [], list[Record]()
     for record in sorted(shared, key=lambda one: (one.dataset, one.bytes_per_class)):
-        both = _alike(record, even), record
+        (plain,) = _alike(record, even)
+        both = plain, record
         shown += both
         rows.append([
             NAMES[record.dataset], f"{int(record.variant or 0):,}", *map(accuracy_cell, both),
@@ -143,7 +147,7 @@ def labels(taught: Sequence[Record], hard: Sequence[Record]) -> str:
     for record in taught:
         size = str(record.variant).split()[0]
         place = found.setdefault((record.dataset, int(size), record.arm), {})
-        plain = _alike(record.model_copy(update={"variant": size}), hard)
+        (plain,) = _alike(record.model_copy(update={"variant": size}), hard)
         place |= {"hard": plain, str(record.labels): record}
     rows, shown = [], list[Record]()
     for (dataset, size, arm), own in sorted(found.items()):
@@ -155,27 +159,49 @@ def labels(taught: Sequence[Record], hard: Sequence[Record]) -> str:
     return f"{without_gaps(header, rows)}\n{note_of(shown)}.\n" if rows else ""
 
 
+def paired(made: Mapping[str, Sequence[Record]], chosen: Sequence[Record]) -> str:
+    """By how much made sets are ahead of chosen ones with hard labels; bold are those ahead of all of these."""
+    rows, shown = [], list[Record]()
+    for how, records in made.items():
+        for record in records:
+            size = str(record.variant).split()[0]
+            others = {one.arm: one for one in chosen if (one.dataset, one.variant) == (record.dataset, size)}
+            apart = [difference(record, others[arm]) if arm in others else None for arm in CHOSEN]
+            accuracy: Cell | Strong = accuracy_cell(record)
+            if all(one.clear for one in apart if one is not None):
+                accuracy = Strong(accuracy)
+            name = how.format(ARMS[record.arm])
+            rows.append([NAMES[record.dataset], int(size), name, accuracy, *(one and interval(one) for one in apart)])
+            shown.append(record)
+    ordered = sorted(rows, key=lambda row: tuple(row[:3]))
+    header = ["", "bytes per class", "set", "accuracy", *(f"less {ARMS[arm]} (95 %)" for arm in CHOSEN)]
+    lines = [[name, f"{size:,}", *rest] for name, size, *rest in ordered]
+    return f"{without_gaps(header, lines)}\n{note_of(shown)}.\n" if rows else ""
+
+
 def networks(records: Sequence[Record]) -> str:
-    """Networks as rows: files at budgets, ascending, and the whole set; none that lacks one of them."""
+    """Networks as rows: files at budgets, ascending, and the whole set; those of other budgets stand apart."""
     sizes = sorted({int(record.variant) for record in records if record.arm != WHOLE and record.variant})
     found: dict[tuple[str, str], dict[int, Record]] = {}
     for record in records:
         size = 0 if record.arm == WHOLE else int(record.variant or 0)
         found.setdefault((record.dataset, record.network), {})[size] = record
-    full = [(*place, own) for place, own in sorted(found.items()) if own.keys() == {0, *sizes}]
     rows = [
-        [NAMES[dataset], NETWORKS[network], *(accuracy_cell(own[size]) for size in (*sizes, 0))]
-        for dataset, network, own in full
+        [
+            NAMES[dataset],
+            NETWORKS[network],
+            *(accuracy_cell(own[size]) if size in own else None for size in (*sizes, 0)),
+        ]
+        for (dataset, network), own in sorted(found.items())
     ]
     header = ["", "network", *(f"{size:,} bytes" for size in sizes), "whole set"]
-    shown = [record for *_, own in full for record in own.values()]
-    return f"{Table(header, rows).markdown()}\n{note_of(shown)}.\n" if rows else ""
+    return f"{without_gaps(header, rows)}\n{note_of(records)}.\n" if rows else ""
 
 
-def _alike(record: Record, records: Sequence[Record]) -> Record:
-    """The record of the same data, arm and budget."""
+def _alike(record: Record, records: Sequence[Record]) -> list[Record]:
+    """Those of the same data, arm and budget."""
     what = record.dataset, record.arm, record.variant
-    return next(one for one in records if (one.dataset, one.arm, one.variant) == what)
+    return [one for one in records if (one.dataset, one.arm, one.variant) == what]
 
 
 def headline(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -> str:
@@ -229,18 +255,26 @@ def tables(folder: Path) -> dict[str, str]:
     protocols = {record.protocol for record in records}
     records += [record for record in wholes if record.arm == WHOLE and record.protocol in protocols]
     papers = json.loads((folder.parent / "published.json").read_text())["points"]
+    partial, taught = (read_records(folder / name) for name in ("partial.jsonl", "labels.jsonl"))
     return {
         "voxels_converged": by_bytes(read_records(folder / "converged.jsonl"), ("random", "medoid")),
         "voxels_distilled": by_bytes(records, ("random", "medoid", "krr")),
         "voxels_selected": by_bytes(records, ("random", "medoid")),
         "voxels_all": by_bytes(records, ("random",), alone=True),
         "voxels_partial": by_bytes(
-            [*(one for one in records if one.arm != "krr"), *read_records(folder / "partial.jsonl")],
-            ("random", "medoid", "krr"),
+            [*(one for one in records if one.arm != "krr"), *partial], ("random", "medoid", "krr")
         ),
         "voxels_points": points(read_records(folder / "fine.jsonl"), records),
         "voxels_quotas": quotas(read_records(folder / "quotas.jsonl"), records),
-        "voxels_labels": labels(read_records(folder / "labels.jsonl"), records),
+        "voxels_labels": labels(taught, records),
+        "voxels_paired": paired(
+            {
+                "distilled": [one for one in records if one.arm == "krr"],
+                "a fifth distilled": partial,
+                "{}, labelled": [one for one in taught if one.labels == "stored"],
+            },
+            records,
+        ),
         "voxels_networks": networks(read_records(folder / "networks.jsonl")),
         "voxels_smallest": smallest([*records, *read_records(folder / "fine.jsonl")]),
         "voxels_papers": beside_papers(records, papers),

@@ -252,7 +252,7 @@ def table(own: Sequence[Row], against: str | None = None) -> Table:
         lines = [[*line, *_mious(row.record)] for line, row in zip(lines, own, strict=True)]
     if against is None:
         return Table(header, lines)
-    lines = [[*line, row.against and _interval(row.against)] for line, row in zip(lines, own, strict=True)]
+    lines = [[*line, row.against and interval(row.against)] for line, row in zip(lines, own, strict=True)]
     return Table([*header, f"less {against} (95 %)"], lines)
 
 
@@ -269,7 +269,8 @@ def _cells(row: Row) -> list[object]:
     ]  # fmt: skip
 
 
-def _interval(apart: Difference) -> str:
+def interval(apart: Difference) -> str:
+    """A difference in per cent, its interval and p: `+2.6 (+0.7 to +4.4), p = 0.0054`."""
     mean, low, high = (number(100 * value, "+.1f") for value in (apart.mean, apart.low, apart.high))
     return f"{mean} ({low} to {high})" + ("" if apart.p is None else f", p = {apart.p:.2g}")
 

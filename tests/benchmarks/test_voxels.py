@@ -1,6 +1,7 @@
 """Tables and plot of voxels say what the records say, and leave out what was not measured."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from benchmarks.voxels.table import (
     headline,
     labels,
     networks,
+    paired,
     points,
     quotas,
     seconds,
@@ -91,6 +93,8 @@ def test_sets_stand_beside_the_same_ones_made_otherwise() -> None:
     assert lines[0].startswith("| ModelNet10 | 1,229 | ")
     assert lines[0].endswith("| 89.0 ± 1.4 |")
     assert lines[1] == "| ModelNet10 | 1,229 | 1024 | 91.0 ± 1.4 |"
+    alone = record("random", 7372, 0.90, storage="voxels", class_names=TEN, points=1024)  # of a budget tried only so
+    assert points([alone], RECORDS).splitlines()[2] == "| ModelNet10 | 7,372 | 1024 | 91.0 ± 1.4 |"
     shared = voxels("medoid", 123, 0.82)
     line, *_ = quotas([shared], RECORDS).splitlines()[2:]
     assert line.startswith("| ModelNet10 | 123 | 86.0 ± 1.4 | 83.0 ± 1.4 | ")
@@ -122,7 +126,7 @@ def test_labels_stand_beside_hard_ones_without_gaps() -> None:
     assert labels([], RECORDS) == ""
 
 
-def test_networks_have_a_row_where_all_sets_were_tried() -> None:
+def test_networks_tried_at_other_budgets_stand_apart() -> None:
     def tried(network: str, size: int | None, accuracy: float) -> Record:
         return record("random" if size else "whole", size, accuracy, class_names=TEN, network=network)
 
@@ -135,5 +139,32 @@ def test_networks_have_a_row_where_all_sets_were_tried() -> None:
     head, _, *lines = networks(found).splitlines()
     assert head == "|  | network | 123 bytes | 1,229 bytes | whole set |"
     assert lines[0] == "| ModelNet10 | DGCNN | 81.0 ± 1.4 | 91.0 ± 1.4 | 92.0 ± 1.4 |"
-    assert lines[1] == ""
+    assert lines[1:5] == [
+        "",
+        "|  | network | 123 bytes |",
+        "| :-- | --: | --: |",
+        "| ModelNet10 | PointNet++ | 81.0 ± 1.4 |",
+    ]
     assert networks([]) == ""
+
+
+def test_made_sets_stand_beside_chosen_ones_with_intervals() -> None:
+    """Of 80 test clouds, sets get 40, 56 and 72 right, whichever network: two seeds know no spread, but clouds do."""
+
+    def outcome(arm: str, right: int, **changes: Any) -> Record:
+        seen = {"right": ["f" * (right // 4) + "0" * (20 - right // 4)] * 2, "class_names": ["a", "b"]}
+        confusion = [[2 * right, 160 - 2 * right], [0, 0]]
+        return record(arm, 123, right / 80, storage="voxels", confusion=confusion, **seen, **changes)
+
+    chosen = [outcome("random", 40), outcome("medoid", 56)]
+    taught = [outcome("medoid", 72, variant="123 stored"), outcome("random", 48, variant="123 stored")]
+    # 1.96 sqrt(0.4 x 0.6 / 80) is 0.107
+    best, other = paired({"{}, labelled": taught}, chosen).splitlines()[2:4]
+    assert best.startswith("| ModelNet10 | 123 | medoids, labelled | **91.0 ± 1.4** | +40.0 (+30.0 to +50.0), ")
+    assert other.startswith(
+        "| ModelNet10 | 123 | random, labelled | 61.0 ± 1.4 | +10.0 (+"
+    )  # ahead of random ones only
+    assert "| -10.0 (-" in other
+    head, _, row, *_ = paired({"distilled": [outcome("krr", 72)]}, chosen[:1]).splitlines()
+    assert head.endswith("| accuracy | less random (95 %) |")  # nobody measured medoids
+    assert row.startswith("| ModelNet10 | 123 | distilled | **91.0 ± 1.4** |")
