@@ -22,6 +22,7 @@ STORAGES: dict[Key, str] = (
         for name in ("coded", "rotated", "morphed", "basis", "mixture", "symmetric")
     }
 )
+MATCHED: dict[Key, str] = CODED | {(name, "coded"): f"`{name}`" for name in ("krr", "dm", "cafe")}
 EXPANSIONS: dict[Key, str] = {("medoid", "voxels"): "medoids"} | {
     (arm, "voxels"): f"and `{option}`"
     for arm, option in {
@@ -37,6 +38,7 @@ def tables(folder: Path) -> dict[str, str]:
     return {
         "alternatives_selectors": _ranked(records, SELECTORS),
         "alternatives_storages": _ranked(records, STORAGES),
+        "alternatives_matched": _ranked(records, MATCHED),
         "alternatives_expansions": _ranked(records, EXPANSIONS),
     }
 
