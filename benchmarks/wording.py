@@ -53,6 +53,12 @@ def without_gaps(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str
     )
 
 
+def alike(record: Record, records: Sequence[Record]) -> list[Record]:
+    """Those of the same data, arm and budget (their `variant`)."""
+    what = record.dataset, record.arm, record.variant
+    return [one for one in records if (one.dataset, one.arm, one.variant) == what]
+
+
 def by_bytes(records: Iterable[Record], arms: Mapping[str, str], figure: str = "accuracy") -> str:
     """Arms as columns, and the whole set where there is one; data sets at budgets (their `variant`) as rows.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.wording import by_bytes
+from benchmarks.wording import alike, by_bytes
 from pcdistill.results.record import Record, read_records
 from pcdistill.results.table import Cell, Table, accuracy_cell
 
@@ -16,8 +16,8 @@ def quotas(shared: Sequence[Record], even: Sequence[Record]) -> str:
     found: dict[tuple[str, int], dict[str, Record]] = {}
     for record in shared:
         quota, size = str(record.variant).split()
-        same = (one for one in even if (one.dataset, one.arm, one.variant) == (record.dataset, record.arm, size))
-        found.setdefault((record.dataset, int(size)), {"even": next(same)})[quota] = record
+        (same,) = alike(record.model_copy(update={"variant": size}), even)
+        found.setdefault((record.dataset, int(size)), {"even": same})[quota] = record
     rows = [
         [dataset, f"{size:,}", quota, accuracy_cell(own[quota]), Cell.of(own[quota].class_accuracy)]
         for (dataset, size), own in sorted(found.items())

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import fmean
 
 from benchmarks.wording import by_bytes
 from pcdistill.results.record import Record, read_records
@@ -26,7 +26,7 @@ def without_class(records: Sequence[Record], dataset: str, name: str) -> str:
     rest = []
     for record in records:
         if record.dataset == dataset and record.class_ious:
-            means = [mean(iou for key, iou in run.items() if key != name) for run in record.class_ious]
+            means = [fmean(iou for key, iou in run.items() if key != name) for run in record.class_ious]
             rest.append(record.model_copy(update={"class_miou": means}))
     return by_bytes(rest, ARMS, "class_miou")
 

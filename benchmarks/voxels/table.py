@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.wording import MODELNETS, NAMES, NETWORKS, without_gaps
+from benchmarks.wording import MODELNETS, NAMES, NETWORKS, alike, without_gaps
 from pcdistill.results.arms import interval
 from pcdistill.results.record import WHOLE, Record, read_records
 from pcdistill.results.statistics import difference
@@ -120,7 +120,7 @@ def _how(record: Record) -> list[object]:
 
 def points(finer: Sequence[Record], records: Sequence[Record]) -> str:
     """Sets that are decoded to more points, below the same ones as they are decoded otherwise, if they were tried."""
-    shown = [one for record in finer for one in (*_alike(record, records), record)]
+    shown = [one for record in finer for one in (*alike(record, records), record)]
     rows = [[NAMES[one.dataset], f"{int(one.variant or 0):,}", one.points, accuracy_cell(one)] for one in shown]
     header = ["", "bytes per class", "points of a cloud", "accuracy"]
     return Table(header, rows).markdown() + f"\n{note_of(shown)}.\n" if rows else ""
@@ -130,7 +130,7 @@ def quotas(shared: Sequence[Record], even: Sequence[Record]) -> str:
     """Medoids where classes share the bytes by gain, beside those where they share them evenly, and over classes."""
     rows, shown = [], list[Record]()
     for record in sorted(shared, key=lambda one: (one.dataset, one.bytes_per_class)):
-        (plain,) = _alike(record, even)
+        (plain,) = alike(record, even)
         both = plain, record
         shown += both
         rows.append([
@@ -147,7 +147,7 @@ def labels(taught: Sequence[Record], hard: Sequence[Record]) -> str:
     for record in taught:
         size = str(record.variant).split()[0]
         place = found.setdefault((record.dataset, int(size), record.arm), {})
-        (plain,) = _alike(record.model_copy(update={"variant": size}), hard)
+        (plain,) = alike(record.model_copy(update={"variant": size}), hard)
         place |= {"hard": plain, str(record.labels): record}
     rows, shown = [], list[Record]()
     for (dataset, size, arm), own in sorted(found.items()):
@@ -196,12 +196,6 @@ def networks(records: Sequence[Record]) -> str:
     ]
     header = ["", "network", *(f"{size:,} bytes" for size in sizes), "whole set"]
     return f"{without_gaps(header, rows)}\n{note_of(records)}.\n" if rows else ""
-
-
-def _alike(record: Record, records: Sequence[Record]) -> list[Record]:
-    """Those of the same data, arm and budget."""
-    what = record.dataset, record.arm, record.variant
-    return [one for one in records if (one.dataset, one.arm, one.variant) == what]
 
 
 def headline(records: Sequence[Record], papers: Sequence[dict[str, Any]]) -> str:
